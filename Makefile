@@ -1,0 +1,52 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SMOKE := configs/smoke.yaml
+DEMO_RUN = runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo smoke test test-all check benchmarks clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv and install everything there (again when versions change)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rmft needs Python 3.11 or newer; found $$($(PYTHON) --version 2>&1). Try: make setup PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Train the demo, compare with baselines, write a report (minutes)
+	@run=$(DEMO_RUN); set -e; \
+		$(BIN)/rmft train configs/demo.yaml --run-dir $$run; \
+		$(BIN)/rmft evaluate $$run; \
+		printf 'The report: '; $(BIN)/rmft report $$run
+
+smoke: $(INSTALLED) ## Train, evaluate and report once on easy problems, in a temporary place (seconds)
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; set -e; \
+		$(BIN)/rmft train $(SMOKE) --run-dir $$folder/smoke; \
+		$(BIN)/rmft evaluate $$folder/smoke; \
+		$(BIN)/rmft report $$folder/smoke; \
+		echo 'Training, evaluation and report work. The files above are removed again.'
+
+test: $(INSTALLED) ## Run the tests, but for the slow ones
+	$(BIN)/pytest -m 'not slow'
+
+test-all: $(INSTALLED) ## Run all tests
+	$(BIN)/pytest
+
+check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+benchmarks: $(INSTALLED) ## Rounds per second of the baselines, beside mabwiser and river
+	$(BIN)/python benchmarks/baseline_speed.py
+
+clean: ## Remove .venv, caches and build products; runs/ stays
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build dist
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

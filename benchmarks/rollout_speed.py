@@ -1,0 +1,98 @@
+"""How fast the numeric Transformer rolls out, beside what the machine's matrix products allow.
+
+    python benchmarks/rollout_speed.py [--threads 2] [--repeats 5]
+
+Plays Bernoulli bandits (means uniform, K = 5, batch 2,048, seed 0) with random weights; sampling,
+feedback and bookkeeping included. A round is one decision of one rollout. The limit is the time that
+the network's own multiplications would take at the rate of a 2048^3 fp32 product measured in the same
+run. Prints a Markdown table with the median of the repeats, after one that is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from rmft.config import TransformerConfig
+from rmft.policies.transformer import TransformerPolicy, new_network
+from rmft.problems.environment import TableEnvironment
+from rmft.rollout import rollout
+from rmft.streams import Streams
+from rmft.types import RewardTable, Rules
+
+BATCH, NUM_ARMS = 2048, 5
+
+
+def matmul_rate() -> float:
+    """FLOP/s of a 2048^3 fp32 matrix product: the best of 5."""
+    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
+    seconds = []
+    for _ in range(6):
+        begun = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - begun)
+    return 2 * 2048**3 / min(seconds[1:])
+
+
+def flops_per_round(config: TransformerConfig, horizon: int) -> float:
+    """Multiplications and additions of one decision, attention over half the horizon included."""
+    width = config.width
+    layer = 2 * width * width + 2 * width * (width // config.num_heads) + 8 * width * width
+    attention = 2 * width * (horizon / 2)
+    pool = width * (width + config.num_heads)
+    readout = NUM_ARMS * (2 * width * width + width) + width * (2 * width + 2)
+    return 2 * (2 * width + config.num_layers * (layer + attention) + pool + readout)
+
+
+def seconds_of(config: TransformerConfig, horizon: int, repeats: int) -> float:
+    """The median time of one rollout of the whole batch."""
+    policy = TransformerPolicy(new_network(config, seed=0))
+    generator = np.random.default_rng(0)
+    means = np.repeat(generator.random((BATCH, 1, NUM_ARMS)), horizon, axis=1)
+    table = RewardTable((generator.random(means.shape) < means).astype(float), means)
+    rules = Rules("bandit", horizon, NUM_ARMS)
+    seconds = []
+    for repeat in range(repeats + 1):
+        begun = time.perf_counter()
+        streams = Streams.at(0, [(repeat, row) for row in range(BATCH)])
+        rollout(policy, TableEnvironment(rules, table), streams)
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rate = matmul_rate()
+    print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, ", end="")
+    print(f"fp32 matrix product {rate / 1e9:.0f} GFLOP/s, batch {BATCH:,}, K = {NUM_ARMS}\n")
+    print("| time layers | parameters | T | rounds/s | ms per round | vs T = 50 | share of the limit |")
+    print("|---|---|---|---|---|---|---|")
+    for num_layers in (0, 1, 2):
+        config = TransformerConfig(num_layers=num_layers)
+        parameters = sum(weight.numel() for weight in new_network(config, seed=0).parameters())
+        base = 0.0
+        for horizon in (50, 200):
+            seconds = seconds_of(config, horizon, options.repeats)
+            per_round = seconds / horizon
+            base = base or per_round
+            speed = BATCH / per_round
+            share = speed * flops_per_round(config, horizon) / rate
+            print(
+                f"| {num_layers} | {parameters:,} | {horizon} | {speed:,.0f} | {1e3 * per_round:.2f} "
+                f"| {per_round / base:.2f}x | {share:.0%} |"
+            )
+    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

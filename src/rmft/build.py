@@ -1,0 +1,203 @@
+"""The one place where names in a config become objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rmft.config import RunConfig
+from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
+from rmft.evaluation.evaluate import MakePolicy
+from rmft.evaluation.evaluate import evaluate as play
+from rmft.evaluation.findings import best_iteration
+from rmft.evaluation.results import Evaluation
+from rmft.policies.baselines.catalogue import (
+    TUNED,
+    baselines_for,
+    describe,
+    make_baseline,
+    parse_spec,
+)
+from rmft.policies.baselines.reference import Oracle
+from rmft.policies.baselines.tuning import tune
+from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.run_directory import RunDirectory, write_atomically
+from rmft.types import Policy, PolicyRef, Trainer
+
+if TYPE_CHECKING:
+    from rmft.policies.network import Network
+
+
+@dataclass
+class TransformerBackend:
+    """The numeric Transformer, as the loop needs it; see `rmft.iteration.Backend`."""
+
+    config: RunConfig
+    trainer: Trainer
+
+    def start(self, target: Path, seed: int) -> PolicyRef:
+        from rmft.training.transformer import new_policy
+
+        return new_policy(self.config.policy, seed, target)
+
+    def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
+        temperature = self.config.rollout.temperature if exploring else 1.0
+        return load_policy(policy, temperature, sample_arms=exploring)
+
+
+def backend(config: RunConfig) -> TransformerBackend:
+    """What trains and plays the config's kind of policy. Raises MissingExtraError."""
+    torch_threads(config.num_threads)
+    with torch_extra():
+        from rmft.training.transformer import TransformerTrainer
+
+    return TransformerBackend(config, TransformerTrainer(config.training))
+
+
+def torch_threads(count: int) -> None:
+    """Let torch use `count` threads. Raises MissingExtraError when torch is not installed."""
+    with torch_extra():
+        import torch
+
+    torch.set_num_threads(count)
+
+
+@contextmanager
+def torch_extra() -> Iterator[None]:
+    """Around imports of the extra `torch`: raises MissingExtraError when it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):
+            raise
+        raise MissingExtraError("torch", error.name) from None
+
+
+def load_policy(policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:
+    """The policy in a checkpoint's folder. Raises RunDirectoryError when it is damaged, MissingExtraError."""
+    with torch_extra():
+        from rmft.policies.transformer import TransformerPolicy, load_network
+
+    network: Network = load_network(policy.path)[0]
+    return TransformerPolicy(network, temperature, sample_arms=sample_arms)
+
+
+def tuned(spec: str, suite: Suite, num_problems: int) -> str:
+    """The spec that `tuned:NAME` stands for: chosen on the suite's validation part, nowhere else."""
+    if not spec.startswith(TUNED):
+        return spec
+    chosen_on = suite.draw("validation", num_problems)
+    return tune(spec, [(b.setting.rules, b.table, b.setting.regret_kind) for b in chosen_on], seed=0)
+
+
+def baselines(specs: Iterable[str], suite: Suite) -> dict[str, MakePolicy]:
+    """Baselines by name; `tuned:NAME` gets its parameters here. Raises UnknownNameError, ConfigError."""
+    made: dict[str, MakePolicy] = {}
+    for spec in specs:
+        _check_suits(spec, suite)
+        chosen = tuned(spec, suite, suite.validation.num_problems)
+        name = chosen if chosen == spec else f"{TUNED}{chosen}"
+        made[name] = _maker(chosen)
+    return made
+
+
+def _check_suits(spec: str, suite: Suite) -> None:
+    name = describe(parse_spec(spec.removeprefix(TUNED))[0]).name
+    for setting in (*suite.settings("validation"), *suite.settings("held_out")):
+        suited = baselines_for(setting.rules)
+        if name not in suited:
+            raise ConfigError(
+                f"The baseline '{name}' can't play '{setting.name}' of suite {suite.name} "
+                f"({setting.feedback} feedback, rewards in {list(setting.rules.reward_range)}). "
+                f"These can: {', '.join(suited)}."
+            )
+
+
+def _maker(spec: str) -> MakePolicy:
+    if parse_spec(spec)[0] != Oracle.name:
+        make_baseline(spec)  # a mistake shows now, before anything is played
+    return lambda table: make_baseline(spec, table)
+
+
+def best_baseline(run: RunDirectory, suite: Suite, say: Callable[[str], None]) -> tuple[str, float] | None:
+    """The suite's best baseline on the run's validation problems and its regret, kept in the run."""
+    kept = run.read_json("baselines.json")
+    if kept is None:
+        say(f"Playing {len(suite.baselines)} baselines on the validation problems, to compare with")
+        policies = baselines([name for name in suite.baselines if name != "oracle"], suite)
+        if not policies:
+            return None
+        problems = suite.draw("validation", run.config.validation.num_problems)
+        overall = play(policies, problems, num_rollouts=1, seed=0).overall
+        kept = {
+            name: {key: overall[name].measures[key].model_dump() for key in ("regret", "suff_fail_freq")}
+            for name in policies
+        }
+        run.write_json("baselines.json", kept)
+    try:
+        regrets = {name: float(measures["regret"]["mean"]) for name, measures in kept.items()}
+        best = min(regrets, key=lambda name: regrets[name])
+    except (ValueError, LookupError, TypeError):
+        raise RunDirectoryError(
+            f"'{run.path / 'baselines.json'}' is damaged; delete it, and 'rmft resume' plays them again."
+        ) from None
+    return best, regrets[best]
+
+
+def evaluate_target(
+    target: str,
+    suite_name: str | None,
+    against: list[str] | None,
+    part: str,
+    num_problems: int | None,
+    num_rollouts: int,
+    seed: int,
+    progress: Callable[[str], None],
+) -> tuple[Evaluation, Path | None]:
+    """Evaluate a run, a checkpoint's folder or a baseline; a run's result is written into it."""
+    if part not in ("held_out", "validation"):
+        raise UnknownNameError("part", part, ["held_out", "validation"])
+    run = None
+    if os.path.exists(Path(target) / "run.json"):
+        run = RunDirectory.open(Path(target), lock=False)
+    if suite_name is not None:
+        suite = load_suite(suite_name)
+    elif run is not None:
+        suite = suite_from(run.suite, str(run.path / "suite.yaml"))
+    else:
+        raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
+    policies: dict[str, MakePolicy] = {}
+    if run is not None:
+        torch_threads(run.config.num_threads)
+        history = run.metrics()
+        if not history:
+            raise RunDirectoryError(f"'{target}' holds no policy yet. Go on with: rmft resume {target}")
+        policies["best"] = _playing(run.policy(best_iteration(history)))
+    elif os.path.isdir(target):
+        policies[Path(target).name] = _playing(PolicyRef("transformer", Path(target)))
+    else:
+        policies |= baselines([target], suite)
+    opponents = list(against) if against else ["start", *suite.baselines]
+    if "start" in opponents and run is not None:
+        policies["start"] = _playing(run.policy(0))
+    elif "start" in opponents and against:
+        raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
+    policies |= baselines([spec for spec in opponents if spec != "start"], suite)
+    count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
+    problems = suite.draw("held_out" if part == "held_out" else "validation", count)
+    result = play(policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part)
+    if run is None:
+        return result, None
+    own = suite_name is None and part == "held_out"
+    name = "evaluation.json" if own else f"evaluation-{suite.name.replace('/', '-')}-{part}.json"
+    write_atomically(run.path / name, result.to_json().encode())
+    return result, run.path / name
+
+
+def _playing(policy: PolicyRef) -> MakePolicy:
+    loaded = load_policy(policy)
+    return lambda _: loaded

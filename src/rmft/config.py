@@ -1,0 +1,193 @@
+"""Every setting of a run, typed, documented and checked in one place.
+
+A config is a YAML file with the keys of `RunConfig`; what is left out takes the default below. Wrong
+names, types and ranges raise ConfigError, one line per mistake.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from rmft.errors import ConfigError
+from rmft.reading import Config, parse_yaml, read
+
+SelectionKind = Literal[
+    "lowest_regret", "lowest_regret_to_go", "excess_regret_to_go", "highest_reward", "random", "all"
+]
+
+
+class TransformerConfig(Config):
+    """A Transformer with numeric input and output (`rmft.policies.transformer`)."""
+
+    kind: Literal["transformer"] = "transformer"
+    width: Annotated[int, Field(ge=8, le=1024)] = 64
+    """Width of every hidden layer; divisible by num_heads."""
+    num_heads: Annotated[int, Field(ge=1, le=64)] = 4
+    num_layers: Annotated[int, Field(ge=0, le=24)] = 1
+    """Time layers (causal self-attention along each arm's events) below the pooling."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> TransformerConfig:
+        if self.width % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
+        return self
+
+
+class RolloutConfig(Config):
+    """Steps 1 and 2 of the method: draw problems, roll out."""
+
+    num_problems: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    """M: problems drawn in each iteration."""
+    num_rollouts: Annotated[int, Field(ge=1, le=100_000)] = 32
+    """L: rollouts of each problem."""
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Divides the logits while rolling out for training. Evaluation always plays at 1."""
+
+
+class SelectionConfig(Config):
+    """Steps 3 and 4: score by regret, keep the lowest. See `rmft.selection` for each kind."""
+
+    kind: SelectionKind = "lowest_regret"
+    num_selected: Annotated[int, Field(ge=1)] = 4
+    """k: rollouts kept per problem (for `lowest_regret_to_go`, per problem and round)."""
+    discount: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How much each later round counts in the regret-to-go; 0 where decisions change nothing later."""
+    trace: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """For `excess_regret_to_go`: how much of the regret that followed is taken as it came (1: all)."""
+    strength: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """For `excess_regret_to_go`: weight = -strength x excess in standard deviations, at most 5 in size."""
+
+    unlearn: Annotated[float, Field(ge=0, le=5)] = 1.0
+    """For `excess_regret_to_go`: the lowest weight is minus this. Below 5 it looks more at
+    what went well than at what went badly, which favours decisions that may pay, or exploration."""
+
+    @property
+    def keeps_k(self) -> bool:
+        """Whether `num_selected` counts for this kind."""
+        return self.kind not in ("excess_regret_to_go", "all")
+
+
+class TrainingConfig(Config):
+    """Step 5: cross-entropy on the decisions that were kept."""
+
+    anchor: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Weight of the cross-entropy to the probabilities that the decisions were drawn from, in every round
+    of the kept trajectories: how firmly the policy is held where it was. 0 in the plain method."""
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Passes over the kept trajectories in each iteration."""
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Trajectories per optimizer step."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    """Peak rate of AdamW: reached after `warmup`, then falling as a cosine to 5% of it."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the iterations in which the learning rate rises from 0."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
+
+
+class ValidationConfig(Config):
+    """How iterations are judged: on the suite's validation part, the same problems every time."""
+
+    every: Annotated[int, Field(ge=1)] = 5
+    """Iterations between two validations; the last iteration is always validated."""
+    num_problems: Annotated[int, Field(ge=2, le=1_000_000)] = 500
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many validations in a row without a new best; None: never."""
+
+
+class RunConfig(Config):
+    """One run of Iterative RMFT."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "run"
+    """Letters, digits, dots, dashes; names the run's directory."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    suite: str = "smoke"
+    """A named suite (`rmft suites`) or the path of a YAML file."""
+    iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 40
+    policy: TransformerConfig = TransformerConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    selection: SelectionConfig = SelectionConfig()
+    training: TrainingConfig = TrainingConfig()
+    validation: ValidationConfig = ValidationConfig()
+    num_threads: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Threads of torch. Part of the result: other numbers round differently."""
+
+    @field_validator("suite")
+    @classmethod
+    def _suite_is_named(cls, suite: str) -> str:
+        if not suite.strip():
+            raise ValueError("the name or path of a suite is empty")
+        return suite
+
+    @model_validator(mode="after")
+    def _selected_of_rollouts(self) -> RunConfig:
+        selected, rollouts = self.selection.num_selected, self.rollout.num_rollouts
+        if self.selection.keeps_k and selected > rollouts:
+            raise ValueError(
+                f"selection.num_selected is {selected} but rollout.num_rollouts is only {rollouts}: "
+                "keep at most as many as are rolled out"
+            )
+        if self.selection.kind == "excess_regret_to_go" and rollouts < 2:
+            raise ValueError(
+                "selection.kind excess_regret_to_go compares the rollouts of a problem: "
+                f"rollout.num_rollouts is {rollouts}, needs at least 2"
+            )
+        if self.selection.kind == "excess_regret_to_go" and self.training.anchor == 0:
+            raise ValueError(
+                "selection.kind excess_regret_to_go has weights of both signs, which would drive the policy "
+                "off without an anchor: set training.anchor, for instance to 1"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """The config in a YAML file, with `a.b=c` overrides on top. Raises ConfigError."""
+    return parse_config(read_mapping(path), overrides, str(path))
+
+
+def parse_config(
+    values: Mapping[str, Any], overrides: list[str] | None = None, source: str = "config"
+) -> RunConfig:
+    """A checked config from nested mappings. Raises ConfigError naming `source`."""
+    merged = dict(values)
+    for override in overrides or []:
+        _set(merged, override)
+    return read(RunConfig, merged, source)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ConfigError when it can't be read or is none."""
+    try:
+        values = parse_yaml(path.read_bytes(), f"'{path}'")
+    except OSError as error:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
+        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
+        raise ConfigError(f"Can't read the config '{path}': {error.strerror or error}.{hint}") from None
+    if not isinstance(values, dict):
+        found = "an empty file" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"'{path}' holds {found}; expected settings such as 'suite: smoke'.")
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes KEY=VALUE such as rollout.num_rollouts=16; found '{override}'.")
+    value = parse_yaml(text, f"--set {key}: the value '{text:.60}'")
+    *parents, last = key.split(".")
+    for depth, parent in enumerate(parents):
+        inner = values.get(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: '{'.'.join(parents[: depth + 1])}' holds no settings.")
+        values[parent] = dict(inner)
+        values = values[parent]
+    values[last] = value

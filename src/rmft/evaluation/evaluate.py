@@ -1,0 +1,212 @@
+"""Play every policy on the same problems with the same luck, and compare them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+
+import rmft
+from rmft.errors import ConfigError
+from rmft.evaluation import statistics
+from rmft.evaluation.measures import MEASURES, histogram, measure, regression_check, trend_check
+from rmft.evaluation.results import (
+    Comparison,
+    Curve,
+    Evaluation,
+    Histogram,
+    PolicyResult,
+    RegressionResult,
+    SettingResult,
+    TrendResult,
+    check_name,
+)
+from rmft.problems.suites import ProblemBatch
+from rmft.regret import regret_curve
+from rmft.rollout import rollout
+from rmft.streams import Streams
+from rmft.types import FloatArray, IntArray, Policy, RewardTable
+
+MakePolicy = Callable[[RewardTable], Policy]
+"""Builds a policy for the tables (B, T, K) that it is about to play; all but the oracle ignore them."""
+
+PLAYING = 0xE7A1  # the path of the policies' random numbers, apart from those that tables are drawn from
+MAX_ROWS = 2_048  # rollouts played at once, fewer when they are long
+MAX_CELLS = 4_000_000  # rows x horizon x num_arms played at once: about 300 MB
+
+
+def evaluate(
+    policies: Mapping[str, MakePolicy],
+    batches: Sequence[ProblemBatch],
+    num_rollouts: int,
+    seed: int,
+    progress: Callable[[str], None] | None = None,
+    *,
+    suite: str = "",
+    part: str = "",
+) -> Evaluation:
+    """Every policy plays `num_rollouts` rollouts of every problem, on the same tables.
+
+    Rollout l of a problem draws from the same stream whichever policy plays it. `progress` is told
+    in words what is played next; suite and part are names to record. Kept in memory: 8 bytes x
+    policies x problems x (T + 7), and while playing about 300 MB more.
+    Raises ConfigError when there is nothing to play, a setting is given twice or a name can't be printed.
+    """
+    names = [batch.setting.name for batch in batches]
+    if not policies or not names or num_rollouts < 1 or not all(len(batch.indices) for batch in batches):
+        raise ConfigError(
+            f"An evaluation needs a policy, a problem in every setting and a rollout; found {len(policies)} "
+            f"policies, {[len(batch.indices) for batch in batches]} problems and {num_rollouts} rollouts."
+        )
+    if len(set(names)) < len(names):
+        raise ConfigError(f"Settings need names of their own; found {names}.")
+    try:
+        for name in (*policies, *names, suite, part):
+            check_name(name)
+    except ValueError as error:
+        raise ConfigError(f"A policy, setting, suite or part has a wrong name: {error}.") from None
+    settings, pooled = {}, []
+    for number, batch in enumerate(batches):
+        played = []
+        for turn, (name, make_policy) in enumerate(policies.items(), start=1):
+            if progress is not None:
+                progress(f"{batch.setting.name}: {name} ({turn} of {len(policies)})")
+            played.append(_play(make_policy, batch, number, num_rollouts, seed))
+        per_problem = np.stack([each.measures for each in played], axis=1)
+        comparisons = _compare(list(policies), per_problem, seed)
+        settings[batch.setting.name] = _setting_result(batch, comparisons, played, seed)
+        pooled.append(per_problem)
+    overall = comparisons if len(settings) == 1 else _compare(list(policies), np.concatenate(pooled), seed)
+    return Evaluation(
+        suite=suite,
+        part=part,
+        num_problems=sum(len(batch.indices) for batch in batches),
+        num_rollouts=num_rollouts,
+        seed=seed,
+        confidence=statistics.CONFIDENCE,
+        versions={
+            "rmft": rmft.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+        settings=settings,
+        overall=overall,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """What one policy did in one setting: per problem, means over its rollouts.
+
+    measures: (B, len(MEASURES)). curves: (B, T). counts, edges: the histogram of best-arm pulls.
+    """
+
+    measures: FloatArray
+    curves: FloatArray
+    counts: IntArray
+    edges: FloatArray
+
+
+def _play(
+    make_policy: MakePolicy, batch: ProblemBatch, setting_number: int, num_rollouts: int, seed: int
+) -> _Played:
+    setting, rules = batch.setting, batch.setting.rules
+    num_problems, horizon = len(batch.indices), rules.horizon
+    measures = np.zeros((num_problems, len(MEASURES)))
+    curves = np.zeros((num_problems, horizon))
+    counts, edges = histogram(np.zeros(0), horizon)
+    at_once = int(np.clip(MAX_CELLS // (horizon * rules.num_arms), 1, MAX_ROWS))
+    for start in range(0, num_problems * num_rollouts, at_once):
+        rows = np.arange(start, min(start + at_once, num_problems * num_rollouts))
+        problems = rows // num_rollouts
+        paths = zip(batch.indices[problems].tolist(), (rows % num_rollouts).tolist(), strict=True)
+        streams = Streams.at(seed, [(PLAYING, setting_number, problem, turn) for problem, turn in paths])
+        table = batch.table.rows(problems)
+        trajectories = rollout(make_policy(table), setting.play(table), streams)
+        measured = measure(trajectories, setting.regret_kind)
+        np.add.at(measures, problems, np.stack([measured[name] for name in MEASURES], axis=1))
+        np.add.at(curves, problems, regret_curve(trajectories, setting.regret_kind))
+        counts += histogram(horizon * measured["best_arm_freq"], horizon)[0]
+    return _Played(measures / num_rollouts, curves / num_rollouts, counts, edges)
+
+
+def _compare(names: list[str], per_problem: FloatArray, seed: int) -> dict[str, Comparison]:
+    """Every policy against every other, from per-problem means (n, P, len(MEASURES))."""
+    regret = MEASURES.index("regret")
+    means = statistics.bootstrap(per_problem, lambda each: each, seed)
+    differences = statistics.bootstrap(
+        per_problem, lambda each: each[..., :, None, :] - each[..., None, :, :], seed
+    )
+    ratios = statistics.bootstrap(
+        per_problem[..., regret], lambda each: statistics.ratio(each[..., :, None], each[..., None, :]), seed
+    )
+    return {
+        name: Comparison(
+            measures={measure: means.interval(i, m) for m, measure in enumerate(MEASURES)},
+            paired_difference={
+                other: {measure: differences.interval(i, j, m) for m, measure in enumerate(MEASURES)}
+                for j, other in enumerate(names)
+                if i != j
+            },
+            relative_regret={other: ratios.interval(i, j) for j, other in enumerate(names) if i != j},
+        )
+        for i, name in enumerate(names)
+    }
+
+
+def _setting_result(
+    batch: ProblemBatch, comparisons: dict[str, Comparison], played: list[_Played], seed: int
+) -> SettingResult:
+    rules = batch.setting.rules
+    curves = np.stack([each.curves for each in played], axis=1)
+    mean = curves.mean(axis=0)
+    low, high = _bands(curves, seed)
+    exponents = statistics.bootstrap(curves, lambda means: regression_check(means).b0, seed)
+    trend, regression = trend_check(mean), regression_check(mean)
+    policies = {
+        name: PolicyResult(
+            measures=comparison.measures,
+            paired_difference=comparison.paired_difference,
+            relative_regret=comparison.relative_regret,
+            trend_check=TrendResult(s=int(trend.s[i]), p_trend=float(trend.p_trend[i])),
+            regression_check=RegressionResult(
+                b0=statistics.defined(regression.b0[i]),
+                p_reg=statistics.defined(regression.p_reg[i]),
+                floored=int(regression.floored[i]),
+                b0_below_1=statistics.exponent_test(exponents, i),
+            ),
+            regret_curve=Curve(
+                mean=mean[i].tolist(),
+                low=[statistics.defined(value) for value in low[i]],
+                high=[statistics.defined(value) for value in high[i]],
+            ),
+            best_arm_pulls=Histogram(counts=played[i].counts.tolist(), edges=played[i].edges.tolist()),
+        )
+        for i, (name, comparison) in enumerate(comparisons.items())
+    }
+    return SettingResult(
+        feedback=rules.feedback,
+        horizon=rules.horizon,
+        num_arms=rules.num_arms,
+        regret=batch.setting.regret_kind,
+        num_problems=len(batch.indices),
+        policies=policies,
+    )
+
+
+def _bands(curves: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
+    """low and high (P, T) of curves (n, P, T), some rounds at a time to keep the resamples small."""
+    num_policies, horizon = curves.shape[1:]
+    width = max(1, 2_500 // num_policies)
+    blocks = [
+        statistics.bootstrap(curves[..., start : start + width], lambda means: means, seed)
+        for start in range(0, horizon, width)
+    ]
+    low, high = (
+        np.concatenate(ends, axis=1) for ends in zip(*((b.low, b.high) for b in blocks), strict=True)
+    )
+    return low, high

@@ -1,0 +1,75 @@
+"""What happened in a run, in figures for each iteration and in plain words at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rmft.evaluation.measures import measure
+from rmft.problems.suites import ProblemBatch
+from rmft.types import Example, FloatArray
+
+COLLAPSED_ENTROPY = 0.02  # nats per decision: all but deterministic
+MORE_SUFFIX_FAILURES = 0.1  # by how much SuffFailFreq must have risen to be called lock-in
+
+
+def describe_training(
+    problems: Sequence[ProblemBatch], examples: Sequence[Example], round_regrets: Sequence[FloatArray]
+) -> dict[str, Any]:
+    """Figures of one iteration's rollouts, and of what was selected among them.
+
+    rollout: mean regret, SuffFailFreq and entropy (nats per decision) of all rollouts. selected: the
+    mean regret weighted as it is trained on (None where nothing is), and the share of decisions that count.
+    """
+    measured = [
+        measure(example.trajectories, batch.setting.regret_kind)
+        for batch, example in zip(problems, examples, strict=True)
+    ]
+    regrets = np.concatenate([regret.sum(axis=1) for regret in round_regrets])
+    weights = np.concatenate([example.weights.clip(min=0).mean(axis=1) for example in examples])
+    counted = sum(int(np.count_nonzero(example.weights)) for example in examples)
+    decisions = sum(example.weights.size for example in examples)
+    rollout = {
+        name: float(np.concatenate([each[name] for each in measured]).mean())
+        for name in ("regret", "suff_fail_freq", "entropy")
+    }
+    selected = float(np.average(regrets, weights=weights)) if weights.any() else None
+    return {"rollout": rollout, "selected": {"regret": selected, "share": counted / decisions}}
+
+
+def best_iteration(history: Sequence[dict[str, Any]]) -> int:
+    """The validated iteration of lowest mean regret, the first of equals."""
+    validated = [metrics for metrics in history if "validation" in metrics]
+    return int(min(validated, key=lambda metrics: metrics["validation"]["regret"]["mean"])["iteration"])
+
+
+def describe_end(history: Sequence[dict[str, Any]], best: int) -> list[str]:
+    """What training did, and signs of collapse, in plain words with the numbers they come from."""
+    validated = {
+        metrics["iteration"]: metrics["validation"] for metrics in history if "validation" in metrics
+    }
+    first, chosen, last = validated[0], validated[best], validated[max(validated)]
+    words = [
+        f"Validation regret went from {_mean(first, 'regret'):.2f} to {_mean(chosen, 'regret'):.2f} "
+        f"at iteration {best}, the best."
+    ]
+    if last["regret"]["low"] is not None and last["regret"]["low"] > _mean(first, "regret"):
+        words.append(
+            f"It got worse than the start: {_mean(last, 'regret'):.2f} at iteration {max(validated)}. "
+            "Try a lower training.learning_rate, or keep more rollouts (selection.num_selected)."
+        )
+    more_failures = _mean(last, "suff_fail_freq") - _mean(first, "suff_fail_freq")
+    if _mean(last, "entropy") < COLLAPSED_ENTROPY and more_failures > MORE_SUFFIX_FAILURES:
+        words.append(
+            f"It locked in: entropy is down to {_mean(last, 'entropy'):.3f} nats while SuffFailFreq rose to "
+            f"{_mean(last, 'suff_fail_freq'):.2f} from {_mean(first, 'suff_fail_freq'):.2f}: the policy "
+            "commits to an arm and never tries the best one again. Keep more rollouts or select more mildly."
+        )
+    return words
+
+
+def _mean(validation: dict[str, Any], measure: str) -> float:
+    mean = validation[measure]["mean"]
+    return float("nan") if mean is None else float(mean)

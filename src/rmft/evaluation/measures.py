@@ -1,0 +1,205 @@
+"""What is measured beside regret, trajectory by trajectory. Arrays in, arrays out.
+
+Shapes: played is (..., T, K), the distribution played in each round, one-hot where an arm was;
+best_arms is (..., T), curves are (..., T). A measure "up to round t" is that of the first t rounds.
+
+Three rules hold everywhere:
+
+- The best arm a* is what regret compares with. Dynamic regret: the arm of the largest expected reward
+  in that round, so it moves with the means, since an arm that is best over the whole horizon says
+  little when they do. Static and pseudo-regret: the arm of the largest total expected reward. The
+  lowest index on ties.
+- Where a distribution is played (full information), pulls are its probability mass: N_t(a) is the
+  sum of pi_s(a) over s <= t, which is a count where arms are played.
+- Where a measure asks whether an arm was played at all (SuffFailFreq, coverage), the most probable
+  arm was; where several tie, each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import entr
+from scipy.stats import binom
+from scipy.stats import t as student_t
+
+from rmft.regret import RegretKind, regret
+from rmft.types import FloatArray, IntArray, Trajectories
+
+LOG_FLOOR = -10.0
+"""What the logarithm of regret is floored at in the regression check."""
+
+MEASURES = (
+    "regret",
+    "suff_fail_freq",
+    "k_min_frac",
+    "greedy_frac",
+    "best_arm_freq",
+    "coverage",
+    "entropy",
+)
+"""The measures of one trajectory, in the order in which they are reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrendCheck:
+    """s: (...) how often R_t/t fell, 0 to T - 1. p_trend: (...) the chance of as many by fair coins."""
+
+    s: IntArray
+    p_trend: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class RegressionCheck:
+    """b0: (...) fitted exponent. p_reg: (...) its two-sided p-value against 0. floored: (...) points.
+
+    b0 is NaN below 2 rounds, p_reg below 3.
+    """
+
+    b0: FloatArray
+    p_reg: FloatArray
+    floored: IntArray
+
+
+def trend_check(curve: FloatArray) -> TrendCheck:
+    """s = #{t < T : R_t/t > R_{t+1}/(t+1)}, p_trend = 2^-(T-1) sum_{j>=s} C(T-1, j).
+
+    A small p_trend says that regret per round falls more often than coin flips would make it. A fall
+    smaller than rounding error (1e-12 of the value) is none, so that exactly linear regret has s = 0.
+    Source: the trend-checking framework of Park et al. (2025), "Do LLM agents have regret?".
+    """
+    horizon = curve.shape[-1]
+    per_round = curve / np.arange(1, horizon + 1)
+    before, after = per_round[..., :-1], per_round[..., 1:]
+    margin = 1e-12 * np.maximum(np.abs(before), np.abs(after))
+    s = np.asarray((before - after > margin).sum(axis=-1), dtype=np.int64)
+    return TrendCheck(s, np.asarray(binom.sf(s - 1, horizon - 1, 0.5), dtype=np.float64))
+
+
+def regression_check(curve: FloatArray) -> RegressionCheck:
+    """Least squares of log R_t on log t over t = 1..T; its slope b0 ("beta hat"). No-regret if b0 < 1.
+
+    log R_t is floored at -10, where R_t <= 0 or is tinier than e^-10; `floored` counts those points,
+    and a fit with many of them means little. p_reg is the t-test of slope 0 with T - 2 degrees of
+    freedom: it says that regret grows, not that it grows sublinearly (for that see
+    `statistics.exponent_below_1`). Source: the regression-based framework of Park et al. (2025).
+    """
+    horizon = curve.shape[-1]
+    above = curve > np.exp(LOG_FLOOR)
+    logs = np.log(curve, out=np.full(curve.shape, LOG_FLOOR), where=above)
+    floored = np.asarray((~above).sum(axis=-1), dtype=np.int64)
+    undefined = np.full(curve.shape[:-1], np.nan)
+    if horizon < 2:
+        return RegressionCheck(undefined, undefined, floored)
+    x = np.log(np.arange(1, horizon + 1))
+    x = x - x.mean()
+    spread = x @ x
+    deviations = logs - logs.mean(axis=-1, keepdims=True)
+    b0 = np.asarray(deviations @ x / spread)
+    if horizon < 3:
+        return RegressionCheck(b0, undefined, floored)
+    residual = ((deviations - b0[..., None] * x) ** 2).sum(axis=-1)
+    error = np.sqrt(residual / (horizon - 2) / spread)
+    statistic = np.abs(b0) / np.maximum(error, 1e-9)  # a perfect fit has error 0
+    return RegressionCheck(b0, np.asarray(2 * student_t.sf(statistic, horizon - 2)), floored)
+
+
+def best_arms(expected_rewards: FloatArray, kind: RegretKind) -> IntArray:
+    """(..., T) the best arm a* of every round, from expected_rewards (..., T, K)."""
+    if kind == "dynamic":
+        return np.asarray(expected_rewards.argmax(axis=-1), dtype=np.int64)
+    best = expected_rewards.sum(axis=-2).argmax(axis=-1)
+    return np.broadcast_to(best[..., None], expected_rewards.shape[:-1])
+
+
+def _was_played(played: FloatArray) -> NDArray[np.bool_]:
+    """(..., T, K) whether an arm was played, that is, none was more probable."""
+    return np.asarray(played >= played.max(axis=-1, keepdims=True) - 1e-9)
+
+
+def suff_fail(played: FloatArray, best_arms: IntArray, first_round: int | None = None) -> FloatArray:
+    """(...) 1 where no round in [t, T] plays the best arm, else 0; its mean is SuffFailFreq(t).
+
+    first_round: t, from 1 to T; by default the first round at or after T/2. With a best arm that
+    moves: no round in [t, T] plays the best arm of that round.
+    Source: Krishnamurthy et al. (2024), "Can large language models explore in-context?", sec. 3.1.
+    """
+    start = (played.shape[-2] + 1) // 2 - 1 if first_round is None else first_round - 1
+    late, best = played[..., start:, :], best_arms[..., start:, None]
+    hit = np.take_along_axis(_was_played(late), best, axis=-1).any(axis=(-2, -1))
+    return np.asarray(~hit, dtype=np.float64)
+
+
+def min_frac(played: FloatArray) -> FloatArray:
+    """(...) MinFrac(T) = min_a N_T(a) / T, from 0 to 1/K; K * MinFrac is 1 for uniform play.
+
+    Source: Krishnamurthy et al. (2024), sec. 3.1.
+    """
+    return np.asarray(played.mean(axis=-2).min(axis=-1))
+
+
+def greedy_frac(played: FloatArray, rewards: FloatArray) -> FloatArray:
+    """(...) GreedyFrac, the share of rounds that play an arm of the highest empirical mean so far.
+
+    rewards: what was seen, (..., T) under bandit feedback or (..., T, K) under full information. Any
+    arm tied for the highest mean (to within 1e-9) counts as greedy. The first round, before which
+    there is no mean, does not count; nor can an arm without a mean be the greedy one, so a first
+    pull is not greedy. NaN when T = 1. Source: Krishnamurthy et al. (2024), sec. 3.1.
+    """
+    horizon = played.shape[-2]
+    if horizon < 2:
+        return np.full(played.shape[:-2], np.nan)
+    if rewards.ndim == played.ndim:
+        means = np.cumsum(rewards, axis=-2)[..., :-1, :] / np.arange(1, horizon)[:, None]
+    else:
+        pulls = np.cumsum(played, axis=-2)[..., :-1, :]
+        sums = np.cumsum(played * rewards[..., None], axis=-2)[..., :-1, :]
+        means = np.divide(sums, pulls, out=np.full(pulls.shape, -np.inf), where=pulls > 0)
+    highest = means.max(axis=-1, keepdims=True)
+    greedy = means >= highest - 1e-9 * np.maximum(1.0, np.abs(highest))
+    return np.asarray((played[..., 1:, :] * greedy).sum(axis=-1).mean(axis=-1))
+
+
+def best_arm_pulls(played: FloatArray, best_arms: IntArray) -> FloatArray:
+    """(...) N_T(a*), from 0 to T. Its histogram shows what its mean hides: always or never."""
+    return np.asarray(np.take_along_axis(played, best_arms[..., None], axis=-1)[..., 0].sum(axis=-1))
+
+
+def best_arm_freq(played: FloatArray, best_arms: IntArray) -> FloatArray:
+    """(...) BestArmFreq(T) = N_T(a*) / T, from 0 to 1."""
+    return np.asarray(best_arm_pulls(played, best_arms) / played.shape[-2])
+
+
+def coverage(played: FloatArray) -> FloatArray:
+    """(...) Coverage_T, the share of the arms played at least once, from 1/K to 1."""
+    return np.asarray(_was_played(played).any(axis=-2).mean(axis=-1))
+
+
+def entropy(probabilities: FloatArray) -> FloatArray:
+    """(...) mean over rounds of the entropy of the stated probabilities (..., T, K), 0 to ln K, nats."""
+    return np.asarray(entr(probabilities).sum(axis=-1).mean(axis=-1))
+
+
+def histogram(pulls: FloatArray, horizon: int) -> tuple[IntArray, FloatArray]:
+    """Counts (n,) and edges (n + 1,) of best-arm pulls: one bin per pull, or at most 51 equal ones."""
+    width = -(-(horizon + 1) // 51)
+    edges = np.arange(0, horizon + 1 + width, width, dtype=np.float64) - 0.5
+    return np.histogram(pulls, edges)[0].astype(np.int64), edges
+
+
+def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArray]:
+    """Every one of `MEASURES`, (B,) each. NaN where undefined: entropy when no probabilities were stated."""
+    histories, num_arms = trajectories.histories, trajectories.rules.num_arms
+    played, stated = histories.played, histories.drawn_from
+    best = best_arms(trajectories.table.expected_rewards, kind)
+    return {
+        "regret": regret(trajectories, kind),
+        "suff_fail_freq": suff_fail(played, best),
+        "k_min_frac": num_arms * min_frac(played),
+        "greedy_frac": greedy_frac(played, histories.rewards),
+        "best_arm_freq": best_arm_freq(played, best),
+        "coverage": coverage(played),
+        "entropy": np.full(len(trajectories), np.nan) if stated is None else entropy(stated),
+    }

@@ -1,0 +1,239 @@
+"""The evaluation table: what `evaluate` returns, its JSON (docs/evaluation-json.md) and its table.
+
+A file read back is checked, since it may come from anywhere: every number is finite, every name is
+printable, every curve is as long as its horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from rich.table import Table
+from rich.text import Text
+
+from rmft.errors import ConfigError, UnknownNameError
+from rmft.evaluation.statistics import ExponentTest, Interval
+from rmft.regret import RegretKind
+from rmft.types import Feedback
+
+FORMAT: Literal["rmft-evaluation/1"] = "rmft-evaluation/1"
+
+
+SHOWN = ("regret", "suff_fail_freq", "k_min_frac")
+"""The measures that every evaluation has, and its table shows."""
+
+
+def check_name(name: str) -> str:
+    """The name itself. Raises ValueError when it can't be printed as it is, or is too long."""
+    if not name.isprintable() or len(name) > 200:
+        raise ValueError(f"expected up to 200 printable characters as a name, found {name!r:.60}")
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class TrendResult(Part):
+    """The trend check on the mean regret curve."""
+
+    s: Count
+    p_trend: float
+
+
+class RegressionResult(Part):
+    """The regression check on the mean regret curve, and the one-sided test of b0 >= 1."""
+
+    b0: float | None
+    p_reg: float | None
+    floored: Count
+    b0_below_1: ExponentTest
+
+
+class Curve(Part):
+    """The mean regret curve with its pointwise confidence band, T numbers each."""
+
+    mean: list[float]
+    low: list[float | None]
+    high: list[float | None]
+
+
+class Histogram(Part):
+    """Trajectories by their number of best-arm pulls: n counts, n + 1 edges."""
+
+    counts: list[Count]
+    edges: list[float]
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Histogram:
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(f"{len(self.counts)} counts need one edge more, found {len(self.edges)}")
+        return self
+
+
+class Comparison(Part):
+    """One policy's measures, and how they differ from each opponent's on the same tables."""
+
+    measures: dict[Name, Interval]
+    paired_difference: dict[Name, dict[Name, Interval]]
+    relative_regret: dict[Name, Interval]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Comparison:
+        for of, measures in {"measures": self.measures, **self.paired_difference}.items():
+            missing = [name for name in SHOWN if name not in measures]
+            if missing:
+                raise ValueError(f"'{of}' lacks {', '.join(missing)}")
+        return self
+
+
+class PolicyResult(Comparison):
+    """One policy in one setting."""
+
+    trend_check: TrendResult
+    regression_check: RegressionResult
+    regret_curve: Curve
+    best_arm_pulls: Histogram
+
+
+class SettingResult(Part):
+    """One setting: its rules, and every policy's result."""
+
+    feedback: Feedback
+    horizon: Annotated[int, Field(ge=1)]
+    num_arms: Annotated[int, Field(ge=2)]
+    regret: RegretKind
+    num_problems: Annotated[int, Field(ge=1)]
+    policies: dict[Name, PolicyResult]
+
+    @model_validator(mode="after")
+    def _lengths(self) -> SettingResult:
+        for name, policy in self.policies.items():
+            curve = policy.regret_curve
+            lengths = {len(curve.mean), len(curve.low), len(curve.high)}
+            if lengths != {self.horizon}:
+                raise ValueError(f"regret_curve of '{name}' has {lengths} points, the horizon {self.horizon}")
+        return self
+
+
+class Evaluation(Part):
+    """Policies x settings, each with measures, intervals and paired differences."""
+
+    format: Literal["rmft-evaluation/1"] = FORMAT
+    suite: Name
+    part: Name
+    num_problems: Annotated[int, Field(ge=1)]
+    num_rollouts: Annotated[int, Field(ge=1)]
+    seed: Count
+    confidence: float
+    versions: dict[Name, Name]
+    settings: Annotated[dict[Name, SettingResult], Field(min_length=1)]
+    overall: dict[Name, Comparison]
+
+    @model_validator(mode="after")
+    def _same_policies(self) -> Evaluation:
+        names = self.overall.keys()
+        for setting, result in self.settings.items():
+            if result.policies.keys() != names:
+                raise ValueError(f"setting '{setting}' and overall hold different policies")
+        everywhere: list[Mapping[str, Comparison]] = [
+            self.overall,
+            *(s.policies for s in self.settings.values()),
+        ]
+        for compared in everywhere:
+            for name, comparison in compared.items():
+                if comparison.paired_difference.keys() != names - {name}:
+                    raise ValueError(f"'{name}' is not compared with every other policy, or with one unknown")
+        return self
+
+    @property
+    def policies(self) -> list[str]:
+        return list(self.overall)
+
+    def to_json(self) -> str:
+        """Stable JSON, format rmft-evaluation/1: no NaN, null where undefined."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Evaluation:
+        """Read what `to_json` wrote. Raises ConfigError, naming the first thing that is wrong."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(key) for key in first["loc"]) or "the whole"
+            found = f", found {first['input']!r:.60}" if isinstance(first["input"], str | int | float) else ""
+            raise ConfigError(
+                f"This is no evaluation of the format {FORMAT}: at {where!r:.200}: "
+                f"{first['msg']:.200}{found}. "
+                "Write it again with `rmft evaluate`."
+            ) from None
+
+    def rows(self, against: Sequence[str] = ()) -> list[dict[str, str]]:
+        """The table as plain text, one row per setting and policy, then overall if settings are several.
+
+        Differences are this policy's regret minus the opponent's, below 0 when it is better.
+        Raises UnknownNameError when an opponent in `against` was not evaluated.
+        """
+        for opponent in against:
+            if opponent not in self.overall:
+                raise UnknownNameError("opponent", opponent, self.policies)
+        rows = []
+        for name, setting in self.settings.items():
+            for policy, result in setting.policies.items():
+                b0 = result.regression_check.b0
+                rows.append(_row(name, policy, result, against, "-" if b0 is None else f"{b0:.2f}"))
+        if len(self.settings) > 1:
+            rows += [_row("overall", policy, result, against, "-") for policy, result in self.overall.items()]
+        return rows
+
+    def table(self, against: Sequence[str] = ()) -> Table:
+        """`rows` as a rich table."""
+        rows = self.rows(against)
+        several = len(self.settings) > 1
+        columns = [column for column in rows[0] if several or column != "setting"]
+        title = f"{self.suite} {self.part}: {self.num_problems:,} problems x {self.num_rollouts} rollouts"
+        table = Table(title=Text(f"{title}, {self.confidence:.0%} intervals"))
+        for column in columns:
+            table.add_column(Text(column), justify="left" if column in ("setting", "policy") else "right")
+        for row, following in zip(rows, [*rows[1:], None], strict=True):
+            ends = following is None or following["setting"] != row["setting"]
+            table.add_row(*(Text(row[column]) for column in columns), end_section=ends)
+        return table
+
+
+def _row(
+    setting: str, policy: str, result: Comparison, against: Sequence[str], exponent: str
+) -> dict[str, str]:
+    differences = {
+        f"minus {opponent}": show(result.paired_difference[opponent]["regret"], "+")
+        if opponent != policy
+        else "-"
+        for opponent in against
+    }
+    return {
+        "setting": setting,
+        "policy": policy,
+        "regret": show(result.measures["regret"]),
+        **differences,
+        "SuffFailFreq": _number(result.measures["suff_fail_freq"].mean),
+        "K*MinFrac": _number(result.measures["k_min_frac"].mean),
+        "b0": exponent,
+    }
+
+
+def show(interval: Interval, sign: Literal["", "+"] = "") -> str:
+    """An interval in words: `3.62 [3.41, 3.85]`, or `-` where undefined."""
+    if interval.mean is None or interval.low is None or interval.high is None:
+        return _number(interval.mean, sign)
+    return f"{interval.mean:{sign}z.2f} [{interval.low:{sign}z.2f}, {interval.high:{sign}z.2f}]"
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}z.2f}"

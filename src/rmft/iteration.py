@@ -1,0 +1,195 @@
+"""Iterative RMFT: roll out, score by regret, keep the lowest, fine-tune on what was kept, and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rmft.errors import TrainingError
+from rmft.evaluation.findings import best_iteration, describe_end, describe_training
+from rmft.evaluation.measures import measure
+from rmft.evaluation.statistics import interval
+from rmft.problems.suites import ProblemBatch, Suite
+from rmft.regret import round_regret
+from rmft.rollout import rollout
+from rmft.run_directory import RunDirectory
+from rmft.selection import kept, select
+from rmft.streams import Streams, generator, seed_sequence
+from rmft.types import Example, FloatArray, Policy, PolicyRef, Trainer, Trajectories
+
+VALIDATED = ("regret", "suff_fail_freq", "k_min_frac", "entropy")
+VALIDATION_SEED = 0  # every iteration and every run is judged with the same luck
+
+
+class Backend(Protocol):
+    """One kind of policy, as the loop needs it: how it starts, plays and is trained."""
+
+    trainer: Trainer
+
+    def start(self, target: Path, seed: int) -> PolicyRef:
+        """Write the policy that the run starts from to the folder `target`."""
+        ...
+
+    def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
+        """The policy, to roll out for training (`exploring`) or to be judged."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """How a run ended: "finished", "stopped" (patience ran out) or "collapsed"."""
+
+    status: str
+    best_iteration: int
+    findings: list[str] = field(default_factory=list)
+
+
+def iterate(
+    run: RunDirectory, suite: Suite, backend: Backend, on_iteration: Callable[[dict[str, Any]], None]
+) -> Outcome:
+    """Do what is owed of a run, from wherever it stands, and write its result.
+
+    `on_iteration` is called with the metrics of every iteration when it is committed. Training that
+    diverges ends the run as collapsed, with the best iteration before it as the result.
+    """
+    run.discard_unfinished()
+    history = run.metrics()
+    if not history:
+        policy = backend.start(run.staged_checkpoint(0), _seed(run, 0))
+        with_validation = {"iteration": 0, "validation": validate(backend, policy, suite, run)}
+        run.commit(with_validation, {}, {})
+        history.append(with_validation)
+        on_iteration(with_validation)
+    status = "finished"
+    for iteration in range(len(history), run.config.iterations + 1):
+        if _patience_is_out(history, run.config.validation.patience):
+            status = "stopped"
+            break
+        try:
+            metrics = _one_iteration(run, suite, backend, iteration)
+        except TrainingError as error:
+            run.discard_unfinished()
+            outcome = Outcome("collapsed", best_iteration(history), [f"In iteration {iteration}: {error}"])
+            _finish(run, outcome, history)
+            return outcome
+        history.append(metrics)
+        _prune(run, history)
+        on_iteration(metrics)
+    outcome = Outcome(status, best_iteration(history))
+    _finish(run, outcome, history)
+    return outcome
+
+
+def _one_iteration(run: RunDirectory, suite: Suite, backend: Backend, iteration: int) -> dict[str, Any]:
+    config, clock = run.config, Clock()
+    policy = run.policy(iteration - 1)
+    with clock("rollout"):  # 1 draw problems, 2 roll out
+        problems = suite.draw("train", config.rollout.num_problems, config.seed, iteration)
+        played = roll_out(backend.load(policy, exploring=True), problems, run, iteration)
+    with clock("select"):  # 3 score by regret, 4 keep the lowest
+        regrets = [
+            round_regret(trajectories, batch.setting.regret_kind)
+            for batch, trajectories in zip(problems, played, strict=True)
+        ]
+        examples = []
+        for number, (trajectories, regret) in enumerate(zip(played, regrets, strict=True)):
+            luck = generator(config.seed, iteration, number)
+            weights = select(trajectories, regret, config.rollout.num_rollouts, config.selection, luck)
+            examples.append(Example(trajectories, weights.reshape(regret.shape)))
+    with clock("train"):  # 5 fine-tune on what was kept; 6 the result replaces the policy
+        target = run.staged_checkpoint(iteration)
+        progress = iteration / config.iterations
+        policy, figures = backend.trainer.train(policy, examples, target, _seed(run, iteration), progress)
+    metrics = {"iteration": iteration, **describe_training(problems, examples, regrets), "train": figures}
+    if iteration % config.validation.every == 0 or iteration == config.iterations:
+        with clock("evaluate"):
+            metrics["validation"] = validate(backend, policy, suite, run)
+    run.commit(metrics, clock.seconds, recorded(problems, examples, regrets))
+    return metrics
+
+
+def roll_out(
+    policy: Policy, problems: list[ProblemBatch], run: RunDirectory, iteration: int
+) -> list[Trajectories]:
+    """L rollouts of every problem, those of a problem in a row; one result per batch of problems."""
+    times, seed = run.config.rollout.num_rollouts, run.config.seed
+    played = []
+    for batch in problems:
+        paths = [(iteration, int(problem), turn) for problem in batch.indices for turn in range(times)]
+        environment = batch.setting.play(batch.table.repeat(times))
+        played.append(rollout(policy, environment, Streams.at(seed, paths)))
+    return played
+
+
+def validate(backend: Backend, policy: PolicyRef, suite: Suite, run: RunDirectory) -> dict[str, Any]:
+    """Measures on the validation part, the same problems and luck every time, with 95% intervals."""
+    player = backend.load(policy, exploring=False)
+    parts: dict[str, list[FloatArray]] = {name: [] for name in VALIDATED}
+    for number, batch in enumerate(suite.draw("validation", run.config.validation.num_problems)):
+        luck = Streams.at(VALIDATION_SEED, [(number, int(problem)) for problem in batch.indices])
+        measured = measure(rollout(player, batch.setting.play(batch.table), luck), batch.setting.regret_kind)
+        for name in VALIDATED:
+            parts[name].append(measured[name])
+    return {name: interval(np.concatenate(values)).model_dump() for name, values in parts.items()}
+
+
+def recorded(
+    problems: list[ProblemBatch], examples: list[Example], regrets: list[FloatArray]
+) -> dict[str, np.ndarray]:
+    """What is stored of an iteration: every regret; of the kept trajectories arms, rewards, weights."""
+    arrays: dict[str, np.ndarray] = {}
+    for batch, example, regret in zip(problems, examples, regrets, strict=True):
+        rows, histories = kept(example.weights), example.trajectories.histories
+        name = batch.setting.name
+        arrays[f"{name}/problem"] = batch.indices
+        arrays[f"{name}/regret"] = regret.sum(axis=1).reshape(len(batch.indices), -1).astype(np.float32)
+        arrays[f"{name}/row"] = rows.astype(np.int32)
+        arrays[f"{name}/arm"] = histories.arms[rows].astype(np.int16)
+        arrays[f"{name}/reward"] = histories.rewards[rows].astype(np.float32)
+        arrays[f"{name}/weight"] = example.weights[rows].astype(np.float16)
+    return arrays
+
+
+def _patience_is_out(history: list[dict[str, Any]], patience: int | None) -> bool:
+    if patience is None:
+        return False
+    best = best_iteration(history)
+    return sum("validation" in metrics for metrics in history if metrics["iteration"] > best) >= patience
+
+
+def _prune(run: RunDirectory, history: list[dict[str, Any]]) -> None:
+    newest = len(history) - 1
+    run.prune({0, best_iteration(history), newest - 1, newest})
+
+
+def _finish(run: RunDirectory, outcome: Outcome, history: list[dict[str, Any]]) -> None:
+    _prune(run, history)
+    outcome.findings += describe_end(history, outcome.best_iteration)
+    run.write_json("result.json", {
+        "status": outcome.status,
+        "best_iteration": outcome.best_iteration,
+        "findings": outcome.findings,
+    })  # fmt: skip
+
+
+def _seed(run: RunDirectory, iteration: int) -> int:
+    return int(seed_sequence(run.config.seed, iteration).generate_state(1)[0])
+
+
+class Clock:
+    """Seconds spent, by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - begun, 4)

@@ -1,0 +1,45 @@
+"""The environment of every problem whose rewards are drawn before round 1."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmft.errors import ShapeError
+from rmft.types import Decisions, FloatArray, RewardTable, Rules
+
+
+class TableEnvironment:
+    """A batch of problems played from their reward tables, (B, T, K), all of one shape.
+
+    Raises ShapeError when the table does not fit the rules, or when a bandit's decision is no arm.
+    """
+
+    def __init__(self, rules: Rules, table: RewardTable) -> None:
+        expected = (rules.horizon, rules.num_arms)
+        if table.rewards.ndim != 3 or table.rewards.shape[1:] != expected:
+            raise ShapeError(f"The table has shape {table.rewards.shape}; expected (batch, *{expected}).")
+        self._rules, self._table = rules, table
+        self._round = 0
+        self._rows = np.arange(len(table.rewards))
+
+    @property
+    def rules(self) -> Rules:
+        return self._rules
+
+    @property
+    def size(self) -> int:
+        return len(self._table.rewards)
+
+    @property
+    def table(self) -> RewardTable:
+        return self._table
+
+    def step(self, decisions: Decisions) -> FloatArray:
+        """The feedback on one round's decisions; see `Environment`."""
+        rewards = self._table.rewards[:, self._round]
+        self._round += 1
+        if self._rules.feedback == "full":
+            return rewards
+        if decisions.arms is None:
+            raise ShapeError("Bandit feedback needs an arm in every decision; only probabilities were given.")
+        return np.asarray(rewards[self._rows, decisions.arms])

@@ -1,0 +1,74 @@
+"""Every reward process by its kind, and how a config becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Discriminator, Tag
+
+from rmft.errors import UnknownNameError
+from rmft.problems.alternating import Alternating
+from rmft.problems.logged import Logged
+from rmft.problems.moving import AbruptSwitches, Drift, LinearTrend, SineTrend
+from rmft.problems.own import OwnProcess
+from rmft.problems.process import RewardProcess
+from rmft.problems.stationary import Bernoulli, Gaussian, Uniform
+from rmft.reading import read
+
+KINDS = (
+    "bernoulli",
+    "gaussian",
+    "uniform",
+    "linear_trend",
+    "sine_trend",
+    "abrupt_switches",
+    "drift",
+    "alternating",
+    "logged",
+)
+
+
+def _kind(config: Any) -> str | None:
+    """The tag of a config or a process; None, which pydantic reports, when it has no kind."""
+    if isinstance(config, BaseModel):
+        kind: Any = config.model_dump(include={"kind"}).get("kind")
+    else:
+        kind = config.get("kind") if isinstance(config, Mapping) else None
+    if not isinstance(kind, str):
+        return None
+    if ":" in kind:
+        return "own"
+    if kind not in KINDS:
+        raise UnknownNameError("reward process", kind, (*KINDS, "module:Class"))
+    return kind
+
+
+AnyProcess = Annotated[
+    Annotated[Bernoulli, Tag("bernoulli")]
+    | Annotated[Gaussian, Tag("gaussian")]
+    | Annotated[Uniform, Tag("uniform")]
+    | Annotated[LinearTrend, Tag("linear_trend")]
+    | Annotated[SineTrend, Tag("sine_trend")]
+    | Annotated[AbruptSwitches, Tag("abrupt_switches")]
+    | Annotated[Drift, Tag("drift")]
+    | Annotated[Alternating, Tag("alternating")]
+    | Annotated[Logged, Tag("logged")]
+    | Annotated[OwnProcess, Tag("own")],
+    Discriminator(
+        _kind,
+        custom_error_type="no_kind",
+        custom_error_message="a mapping with the key 'kind', such as {kind: bernoulli}",
+    ),
+]
+"""The type of a config's `reward_process`: one model per kind, told apart by the key `kind`."""
+
+
+def resolve_process(config: Mapping[str, Any], folder: str = ".") -> RewardProcess:
+    """The reward process that `config` names by `kind` and sets with its other keys.
+
+    Relative file names in it start from `folder`. Raises ConfigError, and UnknownNameError for a kind
+    nobody has.
+    """
+    process: RewardProcess = read(AnyProcess, config, "reward_process", folder)  # type: ignore[arg-type]
+    return process

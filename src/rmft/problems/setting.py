@@ -1,0 +1,111 @@
+"""A setting: one shape of problem, its feedback, and the process that its rewards come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import ConfigDict, Field, model_validator
+
+from rmft.errors import ConfigError, ShapeError
+from rmft.problems.environment import TableEnvironment
+from rmft.problems.kinds import AnyProcess
+from rmft.problems.own import load_object, require
+from rmft.reading import Config
+from rmft.regret import RegretKind
+from rmft.streams import generator
+from rmft.types import Environment, Feedback, RewardTable, Rules
+
+MAX_HORIZON, MAX_ARMS, MAX_REWARDS = 100_000, 1_000, 10_000_000
+
+
+class Setting(Config):
+    """Problems of one shape.
+
+    name: its own within a suite's part. regret: which regret counts; unless given, static under full
+    information, pseudo for a bandit whose means rest and dynamic for one whose means move (see
+    `regret_kind`). reward_range: (low, high) as told to policies, when it should be wider than the
+    process's own, such as to make the settings of a mixture look alike. environment: "module:Class"
+    of a user's own, called as Class(rules, table) with a table (B, T, K) of the reward process; for an
+    opponent that adapts to what is played. Checked by drawing one problem.
+    """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
+
+    name: str = Field(min_length=1)
+    feedback: Feedback
+    horizon: int = Field(ge=1, le=MAX_HORIZON)
+    num_arms: int = Field(ge=2, le=MAX_ARMS)
+    reward_process: AnyProcess
+    environment: str | None = None
+    regret: RegretKind | None = None
+    reward_range: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _drawable(self) -> Setting:
+        if self.horizon * self.num_arms > MAX_REWARDS:
+            raise ConfigError(
+                f"found horizon x num_arms = {self.horizon * self.num_arms}; at most {MAX_REWARDS}."
+            )
+        low, high = self.rules.reward_range
+        process_low, process_high = self.reward_process.reward_range
+        if not low <= process_low < process_high <= high:
+            raise ConfigError(
+                f"found reward_range [{low}, {high}]; expected it to hold the reward process's own, "
+                f"[{process_low}, {process_high}]."
+            )
+        rewards = self.draw([generator(0)]).rewards
+        if rewards.min() < low or rewards.max() > high:
+            raise ConfigError(
+                f"the reward process drew rewards from {rewards.min()} to {rewards.max()}, outside its "
+                f"reward_range [{process_low}, {process_high}]."
+            )
+        if math.isnan(self.reward_process.variation_budget(self.horizon, self.num_arms)):
+            raise ConfigError("variation_budget is NaN; expected a number from 0 to infinity.")
+        if self.environment is not None:
+            load_object(self.environment, "environment")
+        return self
+
+    @property
+    def rules(self) -> Rules:
+        """What a policy is told before round 1."""
+        told = self.reward_range or self.reward_process.reward_range
+        return Rules(self.feedback, self.horizon, self.num_arms, told)
+
+    @property
+    def regret_kind(self) -> RegretKind:
+        """The regret that counts here."""
+        if self.regret is not None:
+            return self.regret
+        if self.feedback == "full":
+            return "static"
+        moves = self.reward_process.variation_budget(self.horizon, self.num_arms) > 0
+        return "dynamic" if moves else "pseudo"
+
+    def draw(self, generators: Sequence[np.random.Generator]) -> RewardTable:
+        """(B, T, K): one problem from each of B >= 1 generators."""
+        tables = [self.reward_process.draw(each, self.horizon, self.num_arms) for each in generators]
+        return RewardTable.stack(tables)
+
+    def play(self, table: RewardTable) -> Environment:
+        """A fresh environment in which the problems of `table` (B, T, K) are played.
+
+        Raises ShapeError when the table does not fit, ConfigError when a user's own environment is none.
+        """
+        if self.environment is None:
+            return TableEnvironment(self.rules, table)
+        own = load_object(self.environment, "environment")
+        try:
+            environment: Environment = own(self.rules, table)
+        except TypeError as error:
+            raise ConfigError(
+                f"{self.environment} could not be called as Class(rules, table): {error}"
+            ) from error
+        require(environment, ("rules", "size", "step", "table"), self.environment, "Environment")
+        if environment.size != len(table.rewards) or environment.rules != self.rules:
+            raise ShapeError(
+                f"{self.environment} has size {environment.size} and rules {environment.rules}; "
+                f"expected those it was given, {len(table.rewards)} and {self.rules}."
+            )
+        return environment

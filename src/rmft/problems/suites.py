@@ -1,0 +1,168 @@
+"""Suites: named sets of problems in three parts, for training, for choosing and for reporting.
+
+A suite is a YAML file. Those in `suites/` next to this file are known by name; any other by its path.
+The parts differ in seeds always and, where the file says so, in their settings. Nothing is ever
+chosen by the held-out part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import yaml
+from pydantic import AfterValidator, Field
+
+from rmft.errors import ConfigError, UnknownNameError
+from rmft.problems.setting import Setting
+from rmft.reading import Config, parse_yaml, read
+from rmft.streams import generator
+from rmft.types import IntArray, RewardTable
+
+PartName = Literal["train", "validation", "held_out"]
+
+PART_ID = {"train": 1_000_000_001, "validation": 1_000_000_002, "held_out": 1_000_000_003}
+"""Where each part's random streams branch off; so large that no other branch (an iteration, a
+setting's index) has the same number."""
+
+
+Settings = tuple[Setting, ...]
+
+
+def _named_apart(settings: Settings | None) -> Settings | None:
+    if settings is not None:
+        names = [setting.name for setting in settings]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError(f"found settings named {names}; expected one or more, and no name twice.")
+    return settings
+
+
+class Train(Config):
+    """The part to train on; its problems are drawn anew in every iteration, as many as wanted."""
+
+    settings: Annotated[Settings, AfterValidator(_named_apart)]
+
+
+class Validation(Config):
+    """The part to choose by: the best iteration, a baseline's parameters. settings: None for train's."""
+
+    settings: Annotated[Settings | None, AfterValidator(_named_apart)] = None
+    num_problems: int = Field(default=500, ge=1, le=1_000_000)
+
+
+class HeldOut(Config):
+    """The part to report. settings: None for train's."""
+
+    settings: Annotated[Settings | None, AfterValidator(_named_apart)] = None
+    num_problems: int = Field(default=2000, ge=1, le=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemBatch:
+    """Problems of one setting. indices: (B,) each one's number in its part. table: (B, T, K)."""
+
+    setting: Setting
+    indices: IntArray
+    table: RewardTable
+
+
+class Suite(Config):
+    """A named set of problems.
+
+    baselines: the names of those that it is natural to be compared with. validation and held_out may
+    leave out their settings: they are then the training part's.
+    """
+
+    name: str = Field(min_length=1)
+    title: str
+    description: str = ""
+    source: str = ""
+    baselines: tuple[str, ...] = ()
+    train: Train
+    validation: Validation = Validation()
+    held_out: HeldOut = HeldOut()
+
+    def settings(self, part: PartName) -> tuple[Setting, ...]:
+        """The settings of a part, which are the training part's where it names none."""
+        own = {"validation": self.validation.settings, "held_out": self.held_out.settings}
+        return own.get(part) or self.train.settings
+
+    def draw(
+        self, part: PartName, num_problems: int, seed: int = 0, iteration: int = 0
+    ) -> list[ProblemBatch]:
+        """The problems 0..num_problems-1 of a part, one batch for each setting that has any.
+
+        Problem i has setting i mod the number of settings, an even mixture, and its table depends on
+        (part, seed, iteration, i) only, so it is the same however many are drawn. A run's seed and
+        iteration belong to the training part; for the other two leave them 0, so that every run and
+        every policy is measured on the same problems.
+        """
+        if part not in PART_ID:
+            raise UnknownNameError("part", part, PART_ID)
+        if num_problems < 1:
+            raise ConfigError(f"found num_problems {num_problems}; expected at least 1.")
+        settings = self.settings(part)
+        batches = []
+        for first, setting in enumerate(settings[:num_problems]):
+            indices = np.arange(first, num_problems, len(settings), dtype=np.int64)
+            luck = [generator(seed, PART_ID[part], iteration, int(index)) for index in indices]
+            batches.append(ProblemBatch(setting, indices, setting.draw(luck)))
+        return batches
+
+
+def suite_names() -> dict[str, str]:
+    """The name of every suite that comes with the package, with its title."""
+    return {name: str(yaml.safe_load(file.read_text("utf-8"))["title"]) for name, file in _named().items()}
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """The suite of a name, or that of a user's own YAML file (.yaml, .yml).
+
+    Raises UnknownNameError for a name nobody has, and ConfigError, naming file and key, for a file
+    that is missing, no YAML, or wrong.
+    """
+    text, where = str(name_or_path), Path(name_or_path)
+    named = _named()
+    if text in named:
+        return _parse(named[text].read_text("utf-8"), f"suite {text}", ".")
+    if where.suffix not in (".yaml", ".yml"):
+        raise UnknownNameError("suite", text, [*named, "FILE.yaml"])
+    try:
+        return _parse(where.read_text("utf-8"), text, str(where.parent))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{text}: this suite file could not be read: {error}") from error
+
+
+def suite_from(data: object, where: str, folder: str = ".") -> Suite:
+    """The suite of what a YAML or JSON file held; `where` names that file in messages.
+
+    `suite.model_dump(mode="json")` is such data and gives the same suite again. Relative file names
+    in it start from `folder`. Raises ConfigError and UnknownNameError.
+    """
+    if not isinstance(data, dict):
+        found = type(data).__name__
+        raise ConfigError(f"{where}: found {found}; expected keys such as name, title and train.")
+    return read(Suite, data, where, folder)
+
+
+def _parse(text: str, where: str, folder: str) -> Suite:
+    return suite_from(parse_yaml(text, where), where, folder)
+
+
+def _named() -> dict[str, Traversable]:
+    """The package's suite files by name: the path below `suites/` without its ending."""
+
+    def below(folder: Traversable, prefix: str) -> dict[str, Traversable]:
+        found: dict[str, Traversable] = {}
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if entry.is_dir():
+                found |= below(entry, f"{prefix}{entry.name}/")
+            elif entry.name.endswith(".yaml"):
+                found[prefix + entry.name.removesuffix(".yaml")] = entry
+        return found
+
+    return below(resources.files("rmft.problems") / "suites", "")

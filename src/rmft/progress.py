@@ -1,0 +1,74 @@
+"""How a run shows that it is alive: a live bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class TrainingProgress:
+    """Told of every finished iteration, says how far the run is, how good, how fast and how long yet.
+
+    total: iterations of the run. rounds: rounds played in each. yardstick: the name and validation
+    regret of the best baseline, to be compared with.
+    """
+
+    def __init__(self, total: int, rounds: int, yardstick: tuple[str, float] | None) -> None:
+        self.total, self.rounds, self.yardstick = total, rounds, yardstick
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal
+        self.begun = self.last_line = time.perf_counter()
+        self.first_iteration: int | None = None
+        self.regret = "regret ?"
+        self.bar = Progress(
+            TextColumn("iteration"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[state]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.live,
+        )
+        self.task = self.bar.add_task("train", total=total, state="")
+
+    def __enter__(self) -> TrainingProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """One line of its own."""
+        self.console.print(text, markup=False, highlight=False)
+
+    def on_iteration(self, metrics: dict[str, Any]) -> None:
+        """Show a finished iteration, from its metrics."""
+        iteration, now = int(metrics["iteration"]), time.perf_counter()
+        if self.first_iteration is None:
+            self.first_iteration = iteration - (iteration > 0)
+        if "validation" in metrics:
+            self.regret = self._regret(metrics["validation"])
+        done = iteration - self.first_iteration
+        speed = done * self.rounds / max(now - self.begun, 1e-9)
+        state = f"{self.regret}, {speed:,.0f} rounds/s" if done else self.regret
+        if self.live:
+            self.bar.update(self.task, completed=iteration, state=state)
+        elif iteration in (0, self.total) or now - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = now
+            seconds = (self.total - iteration) * (now - self.begun) / max(done, 1)
+            left = f", {seconds:.0f} s left" if done else ""
+            print(f"iteration {iteration}/{self.total}: {state}{left}", file=sys.stderr, flush=True)
+
+    def _regret(self, validation: dict[str, Any]) -> str:
+        words = f"regret {validation['regret']['mean']:.2f}"
+        if self.yardstick:
+            words += f" ({self.yardstick[0]} {self.yardstick[1]:.2f})"
+        return words

@@ -1,0 +1,71 @@
+"""Settings as data: typed, checked on reading, and every mistake reported in one clear message."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+
+from rmft.errors import ConfigError, UnknownNameError
+
+Model = TypeVar("Model")
+
+
+class Config(BaseModel):
+    """A frozen group of settings that refuses keys it does not have, naming the nearest right one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise ConfigError(str(UnknownNameError("key", str(key), cls.model_fields)))
+        return data
+
+
+def parse_yaml(text: str | bytes, what: str) -> Any:
+    """The data in YAML `text`. Raises ConfigError, beginning with `what`, when it is no YAML."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # beside its own errors yaml lets through those of values such as 2001-13-45 or !!bool x
+        raise ConfigError(f"{what} is not valid YAML: {' '.join(str(error).split()):.300}") from None
+
+
+def read(model: type[Model], data: object, where: str, folder: str = ".") -> Model:
+    """`data` (as from YAML) as a `model`. Relative file names in it start from `folder`.
+
+    Raises ConfigError that lists every mistake as `where: key: found, expected`, and
+    UnknownNameError, with `where` in front, for a name nobody has.
+    """
+    try:
+        return TypeAdapter(model).validate_python(data, context={"folder": folder})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_mistakes(error, where))) from None
+    except UnknownNameError as error:
+        error.args = (f"{where}: {error}",)
+        raise
+
+
+def _mistakes(error: ValidationError, where: str) -> list[str]:
+    lines = []
+    for mistake in error.errors(include_url=False):
+        key = ".".join(str(part) for part in mistake["loc"])
+        place = f"{where}: {key}" if key else where
+        if mistake["type"] == "value_error":
+            lines.append(f"{place}: {mistake['ctx']['error']}")
+        elif mistake["type"] == "missing":
+            lines.append(f"{place}: this key is missing; add it.")
+        else:
+            expected = mistake["msg"].removeprefix("Input should be ")
+            lines.append(f"{place}: found {_short(mistake['input'])}; expected: {expected}.")
+    return lines
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,110 @@
+"""Runs beside each other: their results, and the settings in which they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from rmft.report.run_reader import Run, read_run
+from rmft.report.untrusted import Interval
+from rmft.report.words import BEST, digits, shown, with_bounds
+
+ABSENT = "–"
+MAX_DIFFERENCES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run's results. None is what the run does not hold (yet); regret is that of the kept iteration.
+
+    evaluated_on: the suite, part and number of problems of the evaluation, in words. differing: by
+    dotted config key, this run's value of every setting in which the compared runs differ.
+    """
+
+    name: str
+    path: Path
+    status: str
+    best_iteration: int | None
+    num_iterations: int
+    seconds: float | None
+    validation_regret: Interval | None
+    validation_suff_fail_freq: Interval | None
+    evaluated_on: str | None
+    evaluation_regret: Interval | None
+    evaluation_suff_fail_freq: Interval | None
+    differing: dict[str, str]
+    notes: list[str]
+
+
+def compare_runs(run_dirs: Sequence[Path]) -> list[RunSummary]:
+    """A summary of every run, in the order given. Raises RunDirectoryError for what is no run directory."""
+    runs = [read_run(path) for path in run_dirs]
+    keys = dict.fromkeys(key for run in runs for key in run.config)
+    differing = [key for key in keys if len({run.config.get(key, ABSENT) for run in runs}) > 1]
+    return [_summary(run, differing) for run in runs]
+
+
+def comparison_table(run_dirs: Sequence[Path]) -> Table:
+    """One column per run, one row per result and per differing setting. Raises RunDirectoryError."""
+    summaries = compare_runs(run_dirs)
+    names = [summary.name for summary in summaries]
+    unique = len(set(names)) == len(names)
+    table = Table(title="Runs")
+    table.add_column("", no_wrap=True)
+    for summary in summaries:
+        table.add_column(Text(shown(summary.name if unique else str(summary.path))), justify="right")
+    rows: dict[str, list[str]] = {
+        "status": [summary.status for summary in summaries],
+        "best iteration": [_best(summary) for summary in summaries],
+        "seconds": [digits(summary.seconds) for summary in summaries],
+        "validation regret": [with_bounds(summary.validation_regret) for summary in summaries],
+        "validation SuffFailFreq": [with_bounds(summary.validation_suff_fail_freq) for summary in summaries],
+        "evaluated on": [summary.evaluated_on or ABSENT for summary in summaries],
+        "regret": [with_bounds(summary.evaluation_regret) for summary in summaries],
+        "SuffFailFreq": [with_bounds(summary.evaluation_suff_fail_freq) for summary in summaries],
+    }
+    for title, cells in rows.items():
+        table.add_row(Text(title), *(Text(shown(cell)) for cell in cells))
+    table.add_section()
+    keys = list(summaries[0].differing) if summaries else []
+    for key in keys[:MAX_DIFFERENCES]:
+        table.add_row(
+            Text(shown(key, 80)), *(Text(shown(summary.differing[key], 80)) for summary in summaries)
+        )
+    captions = [f"{len(keys) - MAX_DIFFERENCES} more settings differ."] if len(keys) > MAX_DIFFERENCES else []
+    if len({summary.evaluated_on for summary in summaries if summary.evaluated_on}) > 1:
+        captions.append("The runs were evaluated on different problems, so their regrets do not compare.")
+    captions += [f"{summary.name}: {note}" for summary in summaries for note in summary.notes]
+    table.caption = Text(shown("\n".join(captions), 4000)) if captions else None
+    return table
+
+
+def _summary(run: Run, differing: list[str]) -> RunSummary:
+    evaluation = run.evaluation
+    best = evaluation.overall.policies.get(BEST) if evaluation else None
+    count = f", {evaluation.num_problems:,} problems" if evaluation and evaluation.num_problems else ""
+    return RunSummary(
+        name=run.name,
+        path=run.path,
+        status=run.status or "not ended",
+        best_iteration=run.best_iteration,
+        num_iterations=run.iterations[-1].index if run.iterations else 0,
+        seconds=sum(run.seconds.values()) if run.seconds else None,
+        validation_regret=run.kept.regret if run.kept else None,
+        validation_suff_fail_freq=run.kept.suff_fail_freq if run.kept else None,
+        evaluated_on=f"{evaluation.suite} {evaluation.part}{count}" if evaluation else None,
+        evaluation_regret=best.measures["regret"] if best else None,
+        evaluation_suff_fail_freq=best.measures.get("suff_fail_freq") if best else None,
+        differing={key: run.config.get(key, ABSENT) for key in differing},
+        notes=run.notes,
+    )
+
+
+def _best(summary: RunSummary) -> str:
+    if summary.best_iteration is None:
+        return f"{ABSENT} of {summary.num_iterations}"
+    return f"{summary.best_iteration} of {summary.num_iterations}"

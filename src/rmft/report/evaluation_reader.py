@@ -1,0 +1,109 @@
+"""What an evaluation.json says, read leniently: a policy without a regret is left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rmft.report.untrusted import Interval, get, intervals, mapping, number, numbers, text, whole
+
+EVALUATION_FORMAT = "rmft-evaluation/1"
+POOLED = "all settings"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """How one policy did in one setting. Curves are (T,); pulls are counts (n,) between edges (n + 1,)."""
+
+    name: str
+    measures: dict[str, Interval]
+    difference: dict[str, dict[str, Interval]]  # by opponent, then measure: this policy minus the opponent
+    relative_regret: dict[str, Interval]  # by opponent: this policy's regret / the opponent's
+    b0: Interval | None
+    curve: tuple[list[float], list[float], list[float]] | None  # mean, low, high
+    pulls: tuple[list[float], list[float]] | None  # counts, edges
+
+
+@dataclass(frozen=True, slots=True)
+class SettingResult:
+    """Every policy in one setting; `facts` are its horizon, number of arms and so on, as words."""
+
+    name: str
+    facts: dict[str, str]
+    policies: dict[str, PolicyResult]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """An evaluation.json. `overall` pools all settings; of a single setting it is that setting."""
+
+    suite: str
+    part: str
+    num_problems: int | None
+    num_rollouts: int | None
+    seed: int | None
+    confidence: float
+    settings: list[SettingResult]
+    overall: SettingResult
+
+
+def read_evaluation(value: object, notes: list[str]) -> EvaluationResult | None:
+    """The evaluation in `value`, or None when it holds none; `notes` gains what is wrong with it."""
+    if not isinstance(value, dict):
+        return None
+    if value.get("format") != EVALUATION_FORMAT:
+        notes.append(
+            f"evaluation.json has format {value.get('format')!r}; this version reads '{EVALUATION_FORMAT}'."
+        )
+    settings = [_setting(name, item) for name, item in mapping(value.get("settings")).items()]
+    settings = [setting for setting in settings if setting.policies]
+    pooled = _setting(POOLED, {"policies": value.get("overall")})
+    if not pooled.policies and not settings:
+        notes.append("evaluation.json is damaged: no policy with a regret was found in it.")
+        return None
+    if not pooled.policies and len(settings) > 1:
+        notes.append(
+            f"evaluation.json has no overall result; the first setting, {settings[0].name}, leads here."
+        )
+    confidence = number(value.get("confidence"))
+    return EvaluationResult(
+        suite=text(value.get("suite")) or "unknown suite",
+        part=text(value.get("part")) or "unknown part",
+        num_problems=whole(value.get("num_problems")),
+        num_rollouts=whole(value.get("num_rollouts")),
+        seed=whole(value.get("seed")),
+        confidence=confidence if confidence is not None and 0 < confidence < 1 else 0.95,
+        settings=settings,
+        overall=pooled if pooled.policies and len(settings) != 1 else settings[0],
+    )
+
+
+def _setting(name: str, value: object) -> SettingResult:
+    names = ("feedback", "horizon", "num_arms", "regret", "num_problems")
+    results = {key: _policy(key, item) for key, item in mapping(get(value, "policies")).items()}
+    return SettingResult(
+        name,
+        facts={key: str(fact) for key in names if isinstance(fact := get(value, key), str | int)},
+        policies={key: result for key, result in results.items() if "regret" in result.measures},
+    )
+
+
+def _policy(name: str, value: object) -> PolicyResult:
+    check = get(value, "regression_check")
+    slope = number(get(check, "b0"))
+    bounds = number(get(check, "b0_below_1", "low")), number(get(check, "b0_below_1", "high"))
+    curve = [numbers(get(value, "regret_curve", key)) for key in ("mean", "low", "high")]
+    mean, low, high = (
+        part if part and curve[0] and len(part) == len(curve[0]) else curve[0] for part in curve
+    )
+    counts = numbers(get(value, "best_arm_pulls", "counts"))
+    edges = numbers(get(value, "best_arm_pulls", "edges"))
+    histogram = counts and edges and len(edges) == len(counts) + 1 and min(counts) >= 0 and sum(counts) > 0
+    return PolicyResult(
+        name,
+        measures=intervals(get(value, "measures")),
+        difference={key: intervals(item) for key, item in mapping(get(value, "paired_difference")).items()},
+        relative_regret=intervals(get(value, "relative_regret")),
+        b0=None if slope is None else Interval(slope, *(bounds if None not in bounds else ())),
+        curve=(mean, low, high) if mean and low and high else None,
+        pulls=(counts, edges) if histogram and counts and edges else None,
+    )

@@ -1,0 +1,70 @@
+"""Values from a file that nobody vouches for: the right type, or None."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean, with its confidence interval where one is known. Finite."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+def get(node: object, *keys: str) -> object:
+    """The value under `keys`, one below the other; None where there is none."""
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
+
+
+def number(value: object) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def whole(value: object) -> int | None:
+    """A non-negative whole number below 10^12, or None."""
+    found = number(value)
+    return int(found) if found is not None and found == int(found) and 0 <= found < 1e12 else None
+
+
+def text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def interval(value: object) -> Interval | None:
+    """{"mean", "low", "high"} or a bare number, or None. Half an interval counts as none."""
+    mean = number(get(value, "mean")) if isinstance(value, dict) else number(value)
+    low, high = number(get(value, "low")), number(get(value, "high"))
+    if mean is None:
+        return None
+    return Interval(mean) if low is None or high is None else Interval(mean, low, high)
+
+
+def mapping(value: object) -> dict[str, object]:
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def items_of(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def numbers(value: object) -> list[float] | None:
+    """A list of finite numbers that is not empty, or None."""
+    found = [number(item) for item in items_of(value)]
+    complete = [item for item in found if item is not None]
+    return complete if complete and len(complete) == len(found) else None
+
+
+def intervals(value: object) -> dict[str, Interval]:
+    return {key: found for key, item in mapping(value).items() if (found := interval(item))}

@@ -1,0 +1,163 @@
+"""Numbers and findings in words. Plain text throughout: nothing here knows HTML."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+
+from rmft.report.evaluation_reader import EvaluationResult, PolicyResult, SettingResult
+from rmft.report.run_reader import Run
+from rmft.report.untrusted import Interval
+
+START, BEST = "start", "best"
+BOUNDS = ("uniform", "oracle")  # policies that bound a scale; nobody would choose them as a rival
+LABELS = {
+    START: "before training",
+    BEST: "after training",
+    "uniform": "uniform play",
+    "thompson": "Thompson sampling",
+    "ucb": "UCB",
+    "ucb1": "UCB1",
+}
+TUNED = "tuned:"
+PARTS = {"held_out": "unseen", "validation": "validation", "train": "training"}
+MAX_LENGTH = 400
+
+
+def shown(value: str, limit: int = MAX_LENGTH) -> str:
+    """`value` with control, bidirectional, invisible and unpaired characters spelled out, cut at `limit`."""
+    spelled = "".join(
+        character
+        if character in "\n\t" or not unicodedata.category(character).startswith("C")
+        else f"\\u{ord(character):04x}"
+        for character in value[: limit + 1]
+    )
+    return spelled if len(value) <= limit else spelled[:limit] + "…"
+
+
+def label(policy: str) -> str:
+    """What a reader calls a policy; a tuned one without the parameters that were chosen."""
+    if policy.startswith(TUNED):
+        policy = "tuned " + policy.removeprefix(TUNED).partition("(")[0]
+    return LABELS.get(policy, shown(policy, 60))
+
+
+def digits(value: float | None) -> str:
+    """About three digits: 1,234, 16.6, 3.68, 0.0042."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    if size >= 1e6 or 0 < size < 0.01:
+        written = f"{value:.2g}"
+    else:
+        written = f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+    return written.replace("-", "−")
+
+
+def percent(value: float) -> str:
+    """A whole number of percent, without a minus before a zero."""
+    return f"{round(value)}%".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    return ("+" if value > 0 else "") + digits(value)
+
+
+def bounds(found: Interval | None) -> str:
+    """[low, high], or nothing where no interval is known."""
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return f"[{digits(found.low)}, {digits(found.high)}]"
+
+
+def with_bounds(found: Interval | None) -> str:
+    return f"{digits(found.mean)} {bounds(found)}".strip() if found else "–"
+
+
+def rival(setting: SettingResult) -> PolicyResult | None:
+    """The baseline of lowest regret."""
+    baselines = [row for name, row in setting.policies.items() if name not in (START, BEST, *BOUNDS)]
+    return min(baselines, key=lambda row: row.measures["regret"].mean, default=None)
+
+
+def against(best: PolicyResult, opponent: PolicyResult) -> str:
+    """How far `best` is below or above its opponent: "41% below Thompson sampling [38, 44]".
+
+    In percent of the opponent's regret where that is positive, else in units of regret.
+    """
+    ours, theirs = best.measures["regret"].mean, opponent.measures["regret"].mean
+    if theirs > 0:
+        ratio = best.relative_regret.get(opponent.name) or Interval(ours / theirs)
+        write, change = percent, _map(ratio, lambda share: 100 * (share - 1))
+    else:
+        write = digits
+        change = best.difference.get(opponent.name, {}).get("regret") or Interval(ours - theirs)
+    side = "below" if change.mean < 0 else "above"
+    change = change if change.mean >= 0 else _map(change, lambda value: -value)
+    said = f"{write(change.mean)} {side} {label(opponent.name)}"
+    if change.low is None or change.high is None:
+        return said
+    low, high = sorted((change.low, change.high))
+    clear = "" if low > 0 else " (no clear difference)"
+    return f"{said} [{write(low)}, {write(high)}]{clear}".replace("%,", ",").replace("%]", "]")
+
+
+def _map(found: Interval, function: Callable[[float], float]) -> Interval:
+    if found.low is None or found.high is None:
+        return Interval(function(found.mean))
+    return Interval(function(found.mean), function(found.low), function(found.high))
+
+
+def problems(evaluation: EvaluationResult) -> str:
+    """ "2,000 unseen problems", or as much of it as is known."""
+    count = "" if evaluation.num_problems is None else f"{evaluation.num_problems:,} "
+    return f"{count}{PARTS.get(evaluation.part, shown(evaluation.part, 40))} problems"
+
+
+def headline(run: Run) -> str:
+    """The run's result in one sentence, from its evaluation or, before that, from its validation."""
+    if run.evaluation is None:
+        return _validation_headline(run)
+    overall = run.evaluation.overall
+    start, best = overall.policies.get(START), overall.policies.get(BEST)
+    if best is None:
+        return f"Evaluated on {problems(run.evaluation)}, but the trained policy is not among the policies"
+    regret = digits(best.measures["regret"].mean)
+    change = f"{digits(start.measures['regret'].mean)} → {regret}" if start else regret
+    opponent = overall.policies.get("thompson") or rival(overall)
+    clause = f"; {against(best, opponent)}" if opponent else ""
+    return f"Regret on {problems(run.evaluation)}: {change}{clause}"
+
+
+def _validation_headline(run: Run) -> str:
+    measured = [row for row in run.iterations if row.regret]
+    kept = run.kept if run.kept and run.kept.regret else measured[-1] if measured else None
+    if kept is None or kept.regret is None:
+        return "No evaluation yet"
+    first = measured[0]
+    change = digits(kept.regret.mean)
+    if first.regret and first.index != kept.index:
+        change = f"{digits(first.regret.mean)} → {change}"
+    where = f"at iteration {kept.index}; not evaluated on unseen problems yet"
+    return f"Regret on validation problems: {change} {where}"
+
+
+def second_line(run: Run) -> str:
+    """What the headline hides: the best baseline, and how often a policy locks in without the best arm."""
+    if run.evaluation is None:
+        return ""
+    policies = run.evaluation.overall.policies
+    best, opponent = policies.get(BEST), rival(run.evaluation.overall)
+    said = f"{against(best, opponent)}, the best baseline here. " if best and opponent else ""
+    if opponent and opponent.name == "thompson":  # the headline says it
+        said = ""
+    asked = [(START, "before training"), (BEST, "after")]
+    asked += [(opponent.name, f"for {label(opponent.name)}")] if opponent else []
+    rates = [
+        f"{percent(100 * rate.mean)} {words}"
+        for name, words in asked
+        if name in policies and (rate := policies[name].measures.get("suff_fail_freq"))
+    ]
+    if rates:
+        said += f"Rollouts that never play the best arm in the second half: {', '.join(rates)}."
+    return said.strip()

@@ -1,0 +1,267 @@
+"""A run on disk: what lies where, written atomically, and what is owed after a kill.
+
+    config.yaml              the resolved config
+    run.json                 format and package versions, suite, seed, start time
+    suite.yaml               the suite as it was, so that a changed file can't change a run
+    baselines.json           the suite's baselines on the validation problems
+    metrics.jsonl            one line per finished iteration, from 0: the commit log
+    timings.jsonl            seconds spent, by iteration and step
+    trajectories/000001.npz  one row per kept trajectory, and the regret of every rollout
+    checkpoints/000001/      the policy after that iteration (the first, the best and the newest two)
+    result.json              how the run ended; absent while it is going on
+    evaluation.json          held-out results, written by `rmft evaluate`
+
+An iteration counts once its line in metrics.jsonl is whole, and that line is written last. Whatever
+a killed run left beyond it is thrown away and computed again from the same seeds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from rmft import __version__
+from rmft.config import RunConfig, parse_config, read_mapping
+from rmft.errors import RunDirectoryError
+from rmft.types import PolicyRef
+
+FORMAT = 1
+PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors")
+
+
+class RunDirectory:
+    """One run's directory. Make it with `create` or `open`; both hold its lock until `close`."""
+
+    def __init__(self, path: Path, config: RunConfig, suite: dict[str, Any]) -> None:
+        self.path, self.config, self.suite = path, config, suite
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, suite: dict[str, Any]) -> RunDirectory:
+        """A new run directory. Raises RunDirectoryError when `path` exists or can't be written."""
+        if os.path.lexists(path):
+            raise RunDirectoryError(
+                f"'{path}' exists already, and a run is never overwritten. Choose another --run-dir, "
+                f"continue it with 'rmft resume {path}', or remove it."
+            )
+        about = {
+            "format": FORMAT,
+            "rmft": __version__,
+            "name": config.name,
+            "suite": config.suite,
+            "seed": config.seed,
+            "versions": package_versions(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        staged = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(staged, ignore_errors=True)
+            for folder in ("trajectories", "checkpoints"):
+                (staged / folder).mkdir(parents=True)
+            write_atomically(staged / "config.yaml", config.to_yaml().encode())
+            write_atomically(staged / "suite.yaml", yaml.safe_dump(suite, sort_keys=False).encode())
+            write_atomically(staged / "run.json", _json(about))
+            os.rename(staged, path)
+        except OSError as error:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise RunDirectoryError(
+                f"Can't write the run directory '{path}': {error.strerror or error}. "
+                "Choose a place you may write to with --run-dir."
+            ) from None
+        return cls(path, config, suite)._locked()
+
+    @classmethod
+    def open(cls, path: Path, *, lock: bool = True) -> RunDirectory:
+        """An existing run. Raises RunDirectoryError when it is missing, damaged or in use."""
+        if not os.path.isdir(path):
+            near = (
+                sorted(p.parent.name for p in path.parent.glob("*/run.json"))
+                if os.path.isdir(path.parent)
+                else []
+            )
+            hint = f" Runs there: {', '.join(near[-5:])}." if near else ""
+            raise RunDirectoryError(f"There is no run directory '{path}'.{hint}")
+        about = read_json(path / "run.json")
+        if about.get("format") != FORMAT:
+            raise RunDirectoryError(
+                f"'{path}' has format {about.get('format')!r}; rmft {__version__} reads format {FORMAT}. "
+                f"Use the version that wrote it: {about.get('rmft', 'unknown')}."
+            )
+        config = parse_config(read_mapping(path / "config.yaml"), source=str(path / "config.yaml"))
+        run = cls(path, config, read_mapping(path / "suite.yaml"))
+        return run._locked() if lock else run
+
+    def _locked(self) -> RunDirectory:
+        try:
+            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise RunDirectoryError(
+                f"'{self.path}' is being trained by another process; wait for it or stop it."
+            ) from None
+        except OSError as error:
+            self.close()
+            raise RunDirectoryError(
+                f"Can't lock '{self.path / '.lock'}': {error.strerror or error}. A run needs a place "
+                "that you may write to and that has file locks."
+            ) from None
+        return self
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The finished iterations' metrics, in order. A torn last line is left out.
+
+        Raises RunDirectoryError when a line before the last is damaged or out of order.
+        """
+        path = self.path / "metrics.jsonl"
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        records: list[dict[str, Any]] = []
+        for number, line in enumerate(lines[:-1]):  # what follows the last newline is torn
+            try:
+                record = json.loads(line)
+                if record["iteration"] != number:
+                    raise ValueError("out of order")
+                if number == 0 or "validation" in record:
+                    float(record["validation"]["regret"]["mean"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise RunDirectoryError(
+                    f"Line {number + 1} of '{path}' is damaged. Restore the file, or delete that line and "
+                    "all after it: 'rmft resume' computes them again if the checkpoint before is there."
+                ) from None
+            records.append(record)
+        return records
+
+    def checkpoint(self, iteration: int) -> Path:
+        return self.path / "checkpoints" / f"{iteration:06d}"
+
+    def staged_checkpoint(self, iteration: int) -> Path:
+        """An empty folder to write the policy of `iteration` to, before `commit` puts it in place."""
+        staged = self.path / "checkpoints" / f".{iteration:06d}"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        return staged
+
+    def policy(self, iteration: int) -> PolicyRef:
+        """The policy after `iteration`. Raises RunDirectoryError when its checkpoint is missing."""
+        path = self.checkpoint(iteration)
+        if not path.is_dir():
+            raise RunDirectoryError(f"The checkpoint '{path}' is missing; the run can't go on from there.")
+        return PolicyRef(self.config.policy.kind, path)
+
+    def commit(
+        self, metrics: dict[str, Any], timings: dict[str, float], arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """Make an iteration part of the run: trajectories, checkpoint, and last the metrics line."""
+        iteration = int(metrics["iteration"])
+        if arrays:
+            target = self.path / "trajectories" / f"{iteration:06d}.npz"
+            staged = target.with_suffix(".tmp")
+            with open(staged, "wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **arrays)
+                _sync(file.fileno())
+            os.replace(staged, target)
+        final = self.checkpoint(iteration)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(self.path / "checkpoints" / f".{iteration:06d}", final)
+        append_line(self.path / "timings.jsonl", {"iteration": iteration, **timings})
+        append_line(self.path / "metrics.jsonl", metrics)
+
+    def prune(self, keep: set[int]) -> None:
+        """Delete the checkpoints of all iterations but `keep`."""
+        for path in (self.path / "checkpoints").iterdir():
+            if path.name.isdigit() and int(path.name) not in keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def discard_unfinished(self) -> None:
+        """Throw away what a killed run left beyond its last whole line of metrics."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            whole = path.read_bytes()
+            write_atomically(path, whole[: whole.rfind(b"\n") + 1])
+        for leftover in [*(self.path / "checkpoints").glob(".*"), *self.path.glob("**/*.tmp")]:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        (self.path / "result.json").unlink(missing_ok=True)
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write `name` (result.json, ...) atomically."""
+        write_atomically(self.path / name, _json(value))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The content of `name`, or None when there is none. Raises RunDirectoryError when damaged."""
+        path = self.path / name
+        return read_json(path) if path.exists() else None
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of what a result depends on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises RunDirectoryError when it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunDirectoryError(
+            f"'{path.parent}' is no run directory, or is damaged: {path.name} {error.strerror or error}."
+        ) from None
+    except (ValueError, RecursionError):
+        raise RunDirectoryError(f"'{path}' is damaged: it is not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise RunDirectoryError(f"'{path}' is damaged: it holds no JSON object.")
+    return value
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one step: a reader, or a kill, sees all of it or none."""
+    staged = path.with_name(path.name + ".tmp")
+    with open(staged, "wb") as file:
+        file.write(content)
+        file.flush()
+        _sync(file.fileno())
+    os.replace(staged, path)
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON line and have it on disk before returning; a torn line before it is mended."""
+    with open(path, "ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        file.flush()
+        _sync(file.fileno())
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)

@@ -1,0 +1,567 @@
+"""The command line: what it prints and where, its exit codes, and a clear message for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from full_disk import full_disk
+
+import rmft
+from rmft.cli import main
+from rmft.evaluation.results import Evaluation
+from rmft.policies.baselines.catalogue import baseline_names
+from rmft.problems.suites import suite_names
+from rmft.progress import TrainingProgress
+from rmft.run_directory import RunDirectory
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CONFIG = """
+name: tiny
+suite: smoke
+iterations: 3
+policy: {width: 8, num_heads: 2, num_layers: 1}
+rollout: {num_problems: 4, num_rollouts: 4}
+selection: {num_selected: 2}
+training: {batch_size: 8}
+validation: {every: 2, num_problems: 10}
+num_threads: 1
+"""
+SETTING = {
+    "name": "one",
+    "feedback": "bandit",
+    "horizon": 6,
+    "num_arms": 3,
+    "reward_process": {"kind": "bernoulli"},
+}
+COMMANDS = ("train", "resume", "evaluate", "report", "compare", "suites", "baselines")
+
+
+@dataclass
+class Ended:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Rmft = Callable[..., Ended]
+
+
+@pytest.fixture
+def rmft_(capsys: pytest.CaptureFixture[str]) -> Rmft:
+    def run(*arguments: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        for text in printed:
+            assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text), "control characters in a pipe"
+        return Ended(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def refused(rmft_: Rmft) -> Callable[..., str]:
+    """The message of a command that a user's mistake ends."""
+
+    def run(*arguments: object) -> str:
+        ended = rmft_(*arguments)
+        assert ended.code == 2
+        assert ended.out == "", "what is refused prints nothing to be read by a program"
+        assert ended.err.count("Error: ") == 1
+        return ended.err.partition("Error: ")[2]
+
+    return run
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", str(folder / "tiny.yaml"), "--run-dir", str(folder / "run")])
+    assert not ended.value.code
+    return folder / "run"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, to be spoiled."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Callable[..., Path]:
+    def write(baselines: tuple[str, ...] = ("uniform",), **setting: object) -> Path:
+        parts = {"train": {"settings": [SETTING | setting]}}
+        sizes = {"validation": {"num_problems": 10}, "held_out": {"num_problems": 10}}
+        suite = {"name": "mine", "title": "My own", "baselines": list(baselines)} | parts | sizes
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(suite))
+        return path
+
+    return write
+
+
+def test_help_names_every_command(rmft_: Rmft) -> None:
+    ended = rmft_("--help")
+    assert ended.code == 0
+    assert all(re.search(rf"\b{command}\b", ended.out) for command in COMMANDS)
+    assert "Start with: rmft train configs/smoke.yaml" in ended.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(rmft_: Rmft, command: str) -> None:
+    ended = rmft_(command, "--help")
+    assert ended.code == 0
+    assert f"{command} [OPTIONS]" in ended.out
+    documented = {
+        "train": ["--run-dir", "runs/<name>-<time>", "--set"],
+        "evaluate": ["--suite", "--against", "--json", "start and the suite's", "as many as the suite says"],
+        "report": ["report.html in the run"],
+    }
+    for option in documented.get(command, []):
+        assert option in " ".join(re.sub("[│\n]", " ", ended.out).split())
+
+
+def test_version(rmft_: Rmft) -> None:
+    assert rmft_("--version") == Ended(0, f"rmft {rmft.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), ""),
+        (("tran",), "Did you mean 'train'"),
+        (("train",), "Missing argument 'CONFIG'"),
+        (("compare",), "Missing argument"),
+        (("evaluate", "ucb", "--num-problems", "1"), "greater than or equal"),
+        (("evaluate", "ucb", "--num-problems", "many"), "valid integer"),
+        (("suites", "--jsn"), "No such option"),
+    ],
+)
+def test_wrong_usage_ends_with_2(rmft_: Rmft, arguments: tuple[str, ...], message: str) -> None:
+    ended = rmft_(*arguments)
+    assert ended.code == 2
+    assert message in ended.err
+
+
+def test_suites_lists_all_with_their_titles(rmft_: Rmft) -> None:
+    ended = rmft_("suites")
+    assert ended.code == 0
+    for name, title in suite_names().items():
+        [line] = [line for line in ended.out.splitlines() if f" {name} " in line]
+        assert title in line
+
+
+def test_baselines_lists_all(rmft_: Rmft) -> None:
+    ended = rmft_("baselines")
+    assert ended.code == 0
+    for name in baseline_names():
+        assert re.search(rf"^│ {re.escape(name)} ", ended.out, re.MULTILINE)
+
+
+def test_training_tells_in_plain_lines_how_far_it_is(rmft_: Rmft, config: Path, tmp_path: Path) -> None:
+    ended = rmft_("train", config, "--run-dir", tmp_path / "run")
+    assert ended.code == 0
+    first, *_, last = (line for line in ended.err.splitlines() if line.startswith("iteration "))
+    assert re.fullmatch(r"iteration 0/3: regret \d\.\d\d \((ucb|greedy|thompson) \d\.\d\d\)", first)
+    assert re.fullmatch(r"iteration 3/3: regret \d\.\d\d \(.*\), [\d,]+ rounds/s, 0 s left", last)
+    assert f"Next: rmft evaluate {tmp_path / 'run'}" in ended.err
+    assert re.fullmatch(r"Validation regret went from \d\.\d\d to .*\n", ended.out)
+
+
+def test_a_run_goes_to_runs_unless_told_otherwise(
+    rmft_: Rmft, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert rmft_("train", config, "--set", "iterations=1", "--set", "name=other").code == 0
+    [run] = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"other-\d{8}-\d{6}", run.name)
+    assert yaml.safe_load((run / "config.yaml").read_text())["iterations"] == 1
+
+
+def test_evaluate_prints_a_table_and_keeps_the_evaluation(rmft_: Rmft, run: Path) -> None:
+    ended = rmft_("evaluate", run, "--num-problems", 20)
+    assert ended.code == 0
+    assert "smoke held_out: 20 problems x 1 rollouts, 95% intervals" in ended.out
+    kept = Evaluation.from_json((run / "evaluation.json").read_text())
+    assert kept.policies == ["best", "start", "uniform", "greedy", "ucb", "thompson"]
+    for policy in kept.policies:
+        assert re.search(rf"^│ {policy} ", ended.out, re.MULTILINE)
+    assert f"Next: rmft report {run}" in ended.err
+
+
+def test_evaluate_json_prints_nothing_but_the_evaluation(rmft_: Rmft, run: Path) -> None:
+    ended = rmft_("evaluate", run, "--num-problems", 20, "--json", "--against", "start", "--against", "ucb")
+    assert ended.code == 0
+    printed = Evaluation.from_json(ended.out)
+    assert printed.policies == ["best", "start", "ucb"]
+    assert printed == Evaluation.from_json((run / "evaluation.json").read_text())
+    difference = printed.overall["best"].paired_difference["start"]["regret"]
+    assert difference.mean is not None
+    assert json.loads(ended.out)["overall"]["best"]["measures"]["regret"]["mean"] is not None
+    assert "best (1 of 3)" in ended.err
+
+
+def test_evaluation_on_another_suite_is_kept_apart(rmft_: Rmft, run: Path) -> None:
+    arguments = ("--suite", "mab/uniform-means", "--num-problems", 10, "--against", "uniform")
+    assert rmft_("evaluate", run, *arguments).code == 0
+    assert rmft_("evaluate", run, "--part", "validation", "--num-problems", 10).code == 0
+    kept = {path.name for path in run.glob("evaluation*")}
+    assert kept == {"evaluation-mab-uniform-means-held_out.json", "evaluation-smoke-validation.json"}
+
+
+def test_baselines_and_checkpoints_are_evaluated_too(rmft_: Rmft, run: Path) -> None:
+    ended = rmft_("evaluate", "ucb(coefficient=0.4)", "--suite", "smoke", "--num-problems", 10, "--json")
+    assert Evaluation.from_json(ended.out).policies[0] == "ucb(coefficient=0.4)"
+    folder = run / "checkpoints" / "000003"
+    arguments = ("--suite", "smoke", "--num-problems", 10, "--against", "tuned:ucb", "--json")
+    ended = rmft_("evaluate", folder, *arguments)
+    checkpoint, tuned = Evaluation.from_json(ended.out).policies
+    assert checkpoint == "000003"
+    assert tuned.startswith("tuned:ucb(")
+
+
+def test_evaluating_again_gives_the_same_numbers_and_another_seed_others(rmft_: Rmft, run: Path) -> None:
+    arguments = ("evaluate", run, "--num-problems", 10, "--against", "start", "--json")
+    first, again, other = rmft_(*arguments), rmft_(*arguments), rmft_(*arguments, "--seed", 1)
+    assert first.out == again.out != other.out
+
+
+def test_report_and_compare(rmft_: Rmft, run: Path, trained: Path, tmp_path: Path) -> None:
+    ended = rmft_("report", run)
+    assert (ended.code, ended.out.strip()) == (0, str(run / "report.html"))
+    assert rmft_("report", run, "-o", tmp_path / "other.html").code == 0
+    assert (tmp_path / "other.html").read_bytes().startswith(b"<!")
+    ended = rmft_("compare", run, trained)
+    assert ended.code == 0
+    assert "best iteration" in ended.out
+
+
+def test_my_own_process_and_environment_train(
+    rmft_: Rmft,
+    config: Path,
+    tmp_path: Path,
+    suite_file: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(EXAMPLES)
+    process = {"kind": "my_process:MyProcess", "gap": 0.5}
+    suite = suite_file(reward_process=process, environment="my_process:MyEnvironment")
+    ended = rmft_("train", config, "--run-dir", tmp_path / "run", "--set", f"suite={suite}")
+    assert ended.code == 0
+    ended = rmft_("evaluate", tmp_path / "run", "--json")
+    assert Evaluation.from_json(ended.out).settings["one"].regret == "dynamic"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["iteratons=3"], "Unknown key 'iteratons'. Did you mean 'iterations'?"),
+        (["iterations=many"], "iterations: found 'many'; expected: a valid integer"),
+        (["rollout.num_rollouts=1"], "keep at most as many as are rolled out"),
+        (["suite=smok"], "Unknown suite 'smok'. Did you mean 'smoke'?"),
+        (["suite=nowhere.yaml"], "nowhere.yaml: this suite file could not be read"),
+        (["seed"], "--set takes KEY=VALUE such as rollout.num_rollouts=16; found 'seed'."),
+        (["seed=2001-13-45"], "--set seed: the value '2001-13-45' is not valid YAML"),
+        (["seed.a=1", "seed.a.b=1"], "'seed.a' holds no settings"),
+        (["policy.width=30", "policy.num_heads=4"], "num_heads 4 must divide width 30"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_is_written(
+    refused: Refused, config: Path, tmp_path: Path, settings: list[str], message: str
+) -> None:
+    options = [option for setting in settings for option in ("--set", setting)]
+    assert message in refused("train", config, "--run-dir", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"horizon": 0}, "horizon: found 0; expected: greater than or equal to 1"),
+        ({"num_arms": 1}, "num_arms: found 1; expected: greater than or equal to 2"),
+        ({"feedback": "ful"}, "feedback: found 'ful'; expected: 'full' or 'bandit'"),
+        (
+            {"reward_process": {"kind": "bernouli"}},
+            "Unknown reward process 'bernouli'. Did you mean 'bernoulli'?",
+        ),
+        ({"reward_process": {"kind": "bernoulli", "gapp": 1}}, "Unknown key 'gapp'. Did you mean 'gap'?"),
+        ({"reward_process": {"kind": "nowhere:Mine"}}, "found no module 'nowhere'"),
+        ({"baselines": ("thomson",)}, "Unknown baseline 'thomson'. Did you mean 'thompson'?"),
+        ({"baselines": ("tuned:ubc",)}, "Unknown baseline 'ubc'. Did you mean 'ucb'?"),
+        ({"baselines": ("ucb(coeff=1)",)}, "Unknown parameter of ucb 'coeff'. Did you mean 'coefficient'?"),
+        ({"horizn": 3}, "Unknown key 'horizn'. Did you mean 'horizon'?"),
+    ],
+)
+def test_a_wrong_suite_is_refused_before_anything_is_written(
+    refused: Refused,
+    config: Path,
+    tmp_path: Path,
+    suite_file: Callable[..., Path],
+    keys: dict[str, object],
+    message: str,
+) -> None:
+    suite = suite_file(**keys)
+    assert message in refused("train", config, "--run-dir", tmp_path / "run", "--set", f"suite={suite}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b,c\n" + "0,1,0\n" * 5 + "0,nan,1\n", "line 7, column 2: found 'nan'; expected a finite number"),
+        ("0,1,0\n" * 5 + "0,inf,1\n", "line 6, column 2: found 'inf'; expected a finite number"),
+        ("0,1,0\n" * 5 + "0,1\n", "line 6: found 2 columns; expected 3"),
+        ("0,1\n" * 6, "the log has 2 arms (columns); the setting has num_arms 3"),
+        ("0,1,0\n" * 5, "the log has 5 rounds (rows); the setting's horizon is 6"),
+        ("", "expected (rounds, arms)"),
+    ],
+)
+def test_a_wrong_log_of_rewards_is_refused_with_its_place(
+    refused: Refused, tmp_path: Path, suite_file: Callable[..., Path], content: str, message: str
+) -> None:
+    (tmp_path / "log.csv").write_text(content)
+    suite = suite_file(reward_process={"kind": "logged", "rewards": "log.csv"})
+    assert message in refused("evaluate", "ucb", "--suite", suite)
+
+
+def test_a_log_of_rewards_is_evaluated(rmft_: Rmft, tmp_path: Path, suite_file: Callable[..., Path]) -> None:
+    (tmp_path / "log.csv").write_text("0,1,0\n" * 9)
+    suite = suite_file(reward_process={"kind": "logged", "rewards": "log.csv"})
+    result = Evaluation.from_json(rmft_("evaluate", "oracle", "--suite", suite, "--json").out)
+    assert result.overall["oracle"].measures["regret"].mean == 0
+    assert result.overall["uniform"].measures["regret"].mean == pytest.approx(4, abs=1), "6 rounds x 2/3"
+
+
+def test_a_config_that_is_missing_is_named_with_the_nearest(refused: Refused, config: Path) -> None:
+    message = refused("train", config.with_name("tinny.yaml"))
+    assert message.startswith(f"Can't read the config '{config.with_name('tinny.yaml')}'")
+    assert f"Did you mean '{config}'?" in message
+
+
+@pytest.mark.parametrize("place", ["file/run", "file/a/run", "n" * 300])
+def test_an_unwritable_place_is_refused(
+    refused: Refused, config: Path, tmp_path: Path, trained: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    message = refused("train", config, "--run-dir", tmp_path / place)
+    assert message.startswith("Can't write the run directory")
+    assert sorted(os.listdir(tmp_path)) == ["file", "tiny.yaml"]
+    assert place in refused("report", trained, "-o", tmp_path / place / "report.html")
+
+
+@pytest.mark.parametrize("name", ["nothing", "n" * 300])
+@pytest.mark.parametrize("command", ["resume", "report", "compare"])
+def test_a_run_that_is_missing_is_refused(refused: Refused, tmp_path: Path, command: str, name: str) -> None:
+    assert str(tmp_path / name) in refused(command, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ubc", "--suite", "smoke"), "Unknown baseline 'ubc'. Did you mean 'ucb'?"),
+        (("ucb",), "'ucb' is no run, so name the problems to play with --suite."),
+        (("ucb", "--suite", "smok"), "Unknown suite 'smok'. Did you mean 'smoke'?"),
+        (
+            ("ucb", "--suite", "smoke", "--part", "heldout"),
+            "Unknown part 'heldout'. Did you mean 'held_out'?",
+        ),
+        (("ucb", "--suite", "smoke", "--part", "train"), "Unknown part 'train'"),
+        (("ucb", "--suite", "smoke", "--against", "start"), "'start' is the policy before training of a run"),
+        (
+            ("ucb", "--suite", "smoke", "--against", "greddy"),
+            "Unknown baseline 'greddy'. Did you mean 'greedy'?",
+        ),
+        (("ucb(coefficient=x)", "--suite", "smoke"), "Wrong value for coefficient"),
+        (("ucb(coefficient", "--suite", "smoke"), "Cannot read the baseline 'ucb(coefficient'"),
+        (
+            ("hedge", "--suite", "smoke"),
+            "The baseline 'hedge' can't play",
+        ),
+        (("n" * 300, "--suite", "smoke"), "Unknown baseline 'nnn"),
+        ((str(EXAMPLES), "--suite", "smoke"), "is no policy of this version, or is damaged"),
+    ],
+)
+def test_what_can_not_be_evaluated_is_refused(
+    refused: Refused, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refused("evaluate", *arguments)
+
+
+def test_a_wrong_opponent_is_refused_before_anything_is_played(rmft_: Rmft, run: Path) -> None:
+    ended = rmft_("evaluate", run, "--against", "greddy")
+    assert ended.code == 2
+    assert ended.err.startswith("Error: Unknown baseline 'greddy'")
+    assert not (run / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", b'{"for', "run.json' is damaged: it is not valid JSON"),
+        ("run.json", b'{"format": 2, "rmft": "9.1"}', "has format 2; rmft"),
+        ("run.json", None, "is no run directory, or is damaged: run.json No such file"),
+        ("config.yaml", b"seed: {", "config.yaml' is not valid YAML"),
+        ("config.yaml", b"sed: 1", "config.yaml: Unknown key 'sed'. Did you mean 'seed'?"),
+        ("config.yaml", None, "config.yaml': No such file"),
+        ("suite.yaml", b"name: 1", "suite.yaml: name: found 1; expected: a valid string"),
+        ("suite.yaml", b"\xff", "suite.yaml' is not valid YAML"),
+        ("suite.yaml", None, "suite.yaml': No such file"),
+        ("baselines.json", b"{}", "baselines.json' is damaged"),
+        ("baselines.json", b'{"ucb": 1}', "baselines.json' is damaged"),
+        ("baselines.json", b'{"ucb": {"regret": {"mean": null}}}', "baselines.json' is damaged"),
+        ("baselines.json", b"x", "baselines.json' is damaged"),
+        ("checkpoints/000002/policy.safetensors", b"half", "is no policy of this version, or is damaged"),
+        ("checkpoints/000002/policy.safetensors", None, "is no policy of this version, or is damaged"),
+        ("checkpoints/000002", None, "checkpoints/000002' is missing"),
+        ("checkpoints/000002/optimizer.safetensors", b"half", "missing or damaged"),
+        ("checkpoints/000002/optimizer.safetensors", None, "missing or damaged"),
+    ],
+)
+def test_a_damaged_run_is_not_resumed(
+    refused: Refused, run: Path, name: str, content: bytes | None, message: str
+) -> None:
+    """One iteration of three is owed, so that the checkpoint before it is needed."""
+    metrics = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join(metrics[:3]))
+    path = run / name
+    if content is not None:
+        path.write_bytes(content)
+    else:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert message in refused("resume", run)
+    assert (run / "metrics.jsonl").read_bytes() == b"".join(metrics[:3])
+    if name in ("run.json", "config.yaml", "suite.yaml") and path.exists():
+        assert message in refused("evaluate", run)
+
+
+@pytest.mark.parametrize("line", [b"{", b"", b'{"iteration": 7}', b'{"iteration": 1, "validation": {}}'])
+def test_metrics_damaged_in_the_middle_are_refused(refused: Refused, run: Path, line: bytes) -> None:
+    path = run / "metrics.jsonl"
+    whole = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([whole[0], line, *whole[2:], b""]))
+    before = path.read_bytes()
+    for command in ("resume", "evaluate"):
+        assert f"Line 2 of '{path}' is damaged" in refused(command, run)
+    assert path.read_bytes() == before
+
+
+def test_a_run_without_a_finished_iteration_has_no_policy_yet(refused: Refused, run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    assert f"'{run}' holds no policy yet. Go on with: rmft resume {run}" in refused("evaluate", run)
+
+
+def test_a_run_in_use_is_not_resumed_but_evaluated(rmft_: Rmft, refused: Refused, run: Path) -> None:
+    with closing(RunDirectory.open(run)):
+        assert "is being trained by another process" in refused("resume", run)
+        assert rmft_("evaluate", run, "--num-problems", 5, "--against", "start").code == 0
+    assert rmft_("resume", run).code == 0
+
+
+def test_a_refused_command_leaves_no_lock_behind(rmft_: Rmft, refused: Refused, run: Path) -> None:
+    suite = (run / "suite.yaml").read_bytes()
+    (run / "suite.yaml").write_text("name: 1")
+    refused("resume", run)
+    (run / "suite.yaml").write_bytes(suite)
+    assert rmft_("resume", run).code == 0
+
+
+def test_a_full_disk_while_evaluating_is_reported(rmft_: Rmft, run: Path) -> None:
+    with full_disk(2_000):
+        ended = rmft_("evaluate", run, "--num-problems", 10, "--against", "start")
+    assert ended.code == 2
+    assert ended.err.endswith("Error: [Errno 27] File too large\n")
+    assert not (run / "evaluation.json").exists()
+
+
+WITHOUT = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == sys.argv[1]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
+from rmft.cli import main
+for command in sys.argv[2:]:
+    try:
+        main(command.split())
+    except SystemExit as ended:
+        print("exit code", ended.code or 0, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("missing", ["torch", "safetensors"])
+def test_a_missing_extra_says_what_to_install(config: Path, run: Path, tmp_path: Path, missing: str) -> None:
+    start = run / "checkpoints" / "000000"
+    needing = [f"train {config} --run-dir {tmp_path / 'new'}", f"resume {run}"]
+    needing += [f"evaluate {run}", f"evaluate {start} --suite smoke"]
+    others = ["suites", "evaluate ucb --suite smoke --num-problems 10"]
+    before = (run / "result.json").read_bytes()
+    command = [sys.executable, "-c", WITHOUT, missing, *needing, *others]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    lines = ended.stderr.splitlines()
+    needed = f"Error: This needs the package '{missing}', which is not installed."
+    assert lines[:8] == [f"{needed} Run: pip install 'rmft[torch]'", "exit code 2"] * 4
+    assert [line for line in lines[8:] if line.startswith("exit")] == ["exit code 0"] * 2
+    assert not (tmp_path / "new").exists(), "refused before a directory is made"
+    assert (run / "result.json").read_bytes() == before
+
+
+def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller, terminal = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with open(terminal, "w") as screen:
+        monkeypatch.setattr(sys, "stderr", screen)
+        with TrainingProgress(20, 1000, ("ucb", 3.5)) as progress:
+            progress.on_iteration({"iteration": 0, "validation": {"regret": {"mean": 5.0}}})
+            progress.on_iteration({"iteration": 10, "validation": {"regret": {"mean": 4.25}}})
+        raw = b""
+        while select.select([controller], [], [], 0)[0]:  # a terminal gives a piece at a time
+            raw += os.read(controller, 100_000)
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw.decode())
+    os.close(controller)
+    assert re.search(r"10/20.*regret 4\.25 \(ucb 3\.50\), [\d,]+ rounds/s", shown)
+
+
+def test_a_resumed_run_is_timed_from_where_it_went_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingProgress(12, 1000, None) as progress:
+        progress.on_iteration({"iteration": 11})
+        assert progress.first_iteration == 10, "one iteration was played, not eleven"
+        progress.on_iteration({"iteration": 12, "validation": {"regret": {"mean": np.pi}}})
+    assert re.fullmatch(
+        r"iteration 12/12: regret 3\.14, [\d,]+ rounds/s, 0 s left\n", capsys.readouterr().err
+    )
