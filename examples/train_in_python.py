@@ -17,7 +17,8 @@ from rmft.types import Example
 
 def train(config: RunConfig, folder: Path) -> list[float]:
     """Train; iteration i's policy goes to folder/i. The mean regret of the rollouts, by iteration."""
-    suite, machinery = load_suite(config.suite), backend(config)
+    suite = load_suite(config.suite)
+    machinery = backend(config, suite)
     num_rollouts, seed = config.rollout.num_rollouts, config.seed
     mean_regrets = []
     (folder / "0").mkdir(parents=True)

@@ -19,9 +19,8 @@ import numpy as np
 import pytest
 import yaml
 
-from full_disk import full_disk
-
 import rmft
+from full_disk import full_disk
 from rmft.cli import main
 from rmft.evaluation.results import Evaluation
 from rmft.policies.baselines.catalogue import baseline_names

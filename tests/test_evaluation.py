@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from rmft.errors import ConfigError, UnknownNameError
-from rmft.evaluation import evaluate as evaluate_module
+from rmft import rollout as rollout_module
 from rmft.evaluation import statistics
 from rmft.evaluation.evaluate import evaluate
 from rmft.evaluation.measures import MEASURES
@@ -17,6 +17,7 @@ from rmft.evaluation.results import FORMAT, Evaluation, show
 from rmft.evaluation.statistics import Interval
 from rmft.problems.environment import TableEnvironment
 from rmft.regret import RegretKind
+from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, Histories, IntArray, RewardTable, Rules
 
@@ -37,6 +38,10 @@ class Batch:
     indices: IntArray
     table: RewardTable
 
+    @property
+    def word_seeds(self) -> IntArray:
+        return self.indices
+
 
 class Fixed:
     """Plays the same arm in every round."""
@@ -46,12 +51,18 @@ class Fixed:
     def __init__(self, arm: int) -> None:
         self.arm = arm
 
+    def rows_at_once(self, rules: Rules) -> int:
+        return rows_of_arrays(rules)
+
     def decide(self, histories: Histories, streams: Streams) -> Decisions:  # noqa: ARG002
         return Decisions(arms=np.full(len(histories), self.arm))
 
 
 class Uniform:
     name = "uniform"
+
+    def rows_at_once(self, rules: Rules) -> int:
+        return rows_of_arrays(rules)
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         num_arms = histories.rules.num_arms
@@ -63,6 +74,9 @@ class Spread:
     """Plays the even distribution itself."""
 
     name = "spread"
+
+    def rows_at_once(self, rules: Rules) -> int:
+        return rows_of_arrays(rules)
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:  # noqa: ARG002
         num_arms = histories.rules.num_arms
@@ -76,6 +90,9 @@ class Oracle:
 
     def __init__(self, table: RewardTable) -> None:
         self.best = table.expected_rewards.argmax(axis=-1)
+
+    def rows_at_once(self, rules: Rules) -> int:
+        return rows_of_arrays(rules)
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:  # noqa: ARG002
         return Decisions(arms=self.best[:, histories.num_rounds])
@@ -128,7 +145,7 @@ def test_two_problems_by_hand():
 
 
 def test_the_oracle_has_no_regret_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluate_module, "MAX_ROWS", 7)
+    monkeypatch.setattr(rollout_module, "MAX_ROWS", 7)
     found = evaluate(POLICIES, [bandits()], 3, seed=1).overall["oracle"]
     assert found.measures["regret"].mean == pytest.approx(0)
     assert found.measures["best_arm_freq"].mean == 1
@@ -136,7 +153,7 @@ def test_the_oracle_has_no_regret_whatever_the_chunks(monkeypatch: pytest.Monkey
 
 
 def test_chunks_change_nothing(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(evaluate_module, "MAX_CELLS", 10 * 3 * 7)
+    monkeypatch.setattr(rollout_module, "MAX_CELLS", 10 * 3 * 7)
     again = evaluate(POLICIES, [bandits()], 3, seed=1, suite="mab/test", part="held_out")
     assert again == evaluation
 

@@ -86,7 +86,7 @@ def run(
             history.append(metrics)
             then(created, metrics)
 
-        outcome = iterate(created, suite, backend(config), on_iteration)
+        outcome = iterate(created, suite, backend(config, suite), on_iteration)
         assert history == created.metrics(), "each iteration is told once, as it is stored"
     return Ran(path, outcome, history)
 
@@ -194,7 +194,7 @@ def test_patience_stops_a_run_that_gets_no_better(tmp_path: Path) -> None:
     assert ran.result["status"] == "stopped"
     with closing(RunDirectory.open(ran.path)) as opened:
         suite = suite_from(opened.suite, "suite")
-        again = iterate(opened, suite, backend(opened.config), lambda _: pytest.fail("nothing is owed"))
+        again = iterate(opened, suite, backend(opened.config, suite), lambda _: pytest.fail("nothing is owed"))
     assert again == ran.outcome
 
 

@@ -9,7 +9,7 @@ from rmft.config import SelectionConfig
 from rmft.errors import ConfigError
 from rmft.problems.environment import TableEnvironment
 from rmft.regret import round_regret
-from rmft.rollout import rollout
+from rmft.rollout import rollout, rows_of_arrays
 from rmft.selection import (
     excess_regret_to_go,
     kept,
@@ -26,6 +26,9 @@ RNG = np.random.default_rng
 
 class Uniform:
     name = "uniform"
+
+    def rows_at_once(self, rules: Rules) -> int:
+        return rows_of_arrays(rules)
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         even = np.full((len(histories), histories.rules.num_arms), 1 / histories.rules.num_arms)

@@ -64,7 +64,8 @@ def test_every_named_suite_loads_and_draws(name: str) -> None:
             assert batch.table.rewards.shape == (2, rules.horizon, rules.num_arms)
             assert batch.setting.play(batch.table).rules == rules
         tables[part] = {rewards.tobytes() for batch in batches for rewards in batch.table.rewards}
-    if "alternating" not in name and "mixture" not in name:  # K! orders only: repeats are rightful
+    repeats = ("alternating", "mixture", "words/bandits")  # so few different tables that some come twice
+    if not any(each in name for each in repeats):
         assert not tables["train"] & tables["validation"]
         assert not tables["train"] & tables["held_out"]
         assert not tables["validation"] & tables["held_out"]
@@ -159,7 +160,7 @@ def test_parts_without_settings_take_those_of_training(tmp_path: Path) -> None:
     other = SETTING | {"name": "two", "horizon": 9}
     data = SUITE | {"held_out": {"settings": [other], "num_problems": 20}, "validation": {}}
     suite = load_suite(written(tmp_path, data))
-    assert (suite.settings("validation"), suite.validation.num_problems) == (suite.train.settings, 500)
+    assert (suite.settings("validation"), suite.validation.num_problems) == (suite.settings("train"), 500)
     assert (suite.settings("held_out")[0].horizon, suite.held_out.num_problems) == (9, 20)
 
 
@@ -183,7 +184,7 @@ def test_files_are_found_beside_the_suite_that_names_them(tmp_path: Path) -> Non
         (changed(regret="sad"), "regret: found 'sad'; expected"),
         (changed(horizn=3), "train.settings.0: Unknown key 'horizn'. Did you mean 'horizon'?"),
         (changed(reward_process={"kind": "bernouli"}), "Did you mean 'bernoulli'?"),
-        (changed(reward_process={"kind": "bernoulli", "gap": 2}), "reward_process.bernoulli.gap: found 2"),
+        (changed(reward_process={"kind": "bernoulli", "gap": 2}), "reward_process.gap: found 2"),
         (changed(reward_process={"kind": "bernoulli", "means": [0.1, 0.2]}), "expected one per arm, 3"),
         (changed(reward_process="bernoulli"), "reward_process: found 'bernoulli'; expected"),
         (changed(reward_range=[0.5, 2]), "expected it to hold the reward process's own"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmft.config import RunConfig
+from rmft.config import LocalConfig, RunConfig, TransformerConfig
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.evaluate import MakePolicy
 from rmft.evaluation.evaluate import evaluate as play
@@ -24,12 +24,31 @@ from rmft.policies.baselines.catalogue import (
 )
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.baselines.tuning import tune
-from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.problems.suites import PART_ID, Suite, load_suite, suite_from
 from rmft.run_directory import RunDirectory, write_atomically
 from rmft.types import Policy, PolicyRef, Trainer
 
 if TYPE_CHECKING:
+    from rmft.iteration import Backend
     from rmft.policies.network import Network
+
+
+@dataclass
+class LocalBackend:
+    """An open-weight language model in this process, as the loop needs it; see `rmft.iteration.Backend`."""
+
+    config: RunConfig
+    policy: LocalConfig
+    trainer: Trainer
+
+    def start(self, target: Path, seed: int) -> PolicyRef:
+        from rmft.training.local import new_policy
+
+        return new_policy(self.policy, seed, target)
+
+    def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
+        temperature = self.config.rollout.temperature if exploring else 1.0
+        return load_local(policy, self.policy, temperature, sample_arms=exploring)
 
 
 @dataclass
@@ -37,53 +56,92 @@ class TransformerBackend:
     """The numeric Transformer, as the loop needs it; see `rmft.iteration.Backend`."""
 
     config: RunConfig
+    policy: TransformerConfig
     trainer: Trainer
 
     def start(self, target: Path, seed: int) -> PolicyRef:
         from rmft.training.transformer import new_policy
 
-        return new_policy(self.config.policy, seed, target)
+        return new_policy(self.policy, seed, target)
 
     def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
         temperature = self.config.rollout.temperature if exploring else 1.0
-        return load_policy(policy, temperature, sample_arms=exploring)
+        return load_transformer(policy, temperature, sample_arms=exploring)
 
 
-def backend(config: RunConfig) -> TransformerBackend:
-    """What trains and plays the config's kind of policy. Raises MissingExtraError."""
+def backend(config: RunConfig, suite: Suite) -> Backend:
+    """What trains and plays the config's kind of policy in the suite's problems.
+
+    Raises MissingExtraError, and ConfigError when the problems can't be played by such a policy.
+    """
     torch_threads(config.num_threads)
-    with torch_extra():
+    if isinstance(config.policy, LocalConfig):
+        with extra("llm"):
+            from rmft.policies.language import check
+            from rmft.training.local import LocalTrainer
+
+        settings = [setting for part in PART_ID for setting in suite.settings(part)]
+        check(config.policy, [setting.rules for setting in settings])
+        return LocalBackend(config, config.policy, LocalTrainer(config.training, config.policy))
+    with extra("torch"):
         from rmft.training.transformer import TransformerTrainer
 
-    return TransformerBackend(config, TransformerTrainer(config.training))
+    return TransformerBackend(config, config.policy, TransformerTrainer(config.training))
 
 
 def torch_threads(count: int) -> None:
     """Let torch use `count` threads. Raises MissingExtraError when torch is not installed."""
-    with torch_extra():
+    with extra("torch"):
         import torch
 
     torch.set_num_threads(count)
 
 
+EXTRAS = {
+    "torch": ("torch", "safetensors"),
+    "llm": ("torch", "safetensors", "transformers", "peft", "trl", "accelerate", "datasets"),
+}
+
+
 @contextmanager
-def torch_extra() -> Iterator[None]:
-    """Around imports of the extra `torch`: raises MissingExtraError when it is not installed."""
+def extra(name: str) -> Iterator[None]:
+    """Around imports of the extra `name`: raises MissingExtraError when it is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "safetensors"):
+        if error.name not in EXTRAS[name]:
             raise
-        raise MissingExtraError("torch", error.name) from None
+        raise MissingExtraError(name, error.name) from None
 
 
 def load_policy(policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:
     """The policy in a checkpoint's folder. Raises RunDirectoryError when it is damaged, MissingExtraError."""
-    with torch_extra():
+    if policy.kind == "local":
+        with extra("llm"):
+            from rmft.generators.checkpoint import read_policy
+
+        return load_local(policy, read_policy(policy.path), temperature, sample_arms=sample_arms)
+    return load_transformer(policy, temperature, sample_arms=sample_arms)
+
+
+def load_local(policy: PolicyRef, config: LocalConfig, temperature: float, *, sample_arms: bool) -> Policy:
+    """A language model with the adapter in the policy's folder; see `load_policy`."""
+    with extra("llm"):
+        from rmft.policies.language import load_language_policy
+
+    return load_language_policy(policy.path, config, temperature, sample_arms=sample_arms)
+
+
+def load_transformer(policy: PolicyRef, temperature: float, *, sample_arms: bool) -> Policy:
+    """The numeric Transformer in the policy's folder; see `load_policy`."""
+    with extra("torch"):
         from rmft.policies.transformer import TransformerPolicy, load_network
 
     network: Network = load_network(policy.path)[0]
     return TransformerPolicy(network, temperature, sample_arms=sample_arms)
+
+
+LOCAL_POLICY = "policy.json"  # in a local policy's folder
 
 
 def tuned(spec: str, suite: Suite, num_problems: int) -> str:
@@ -178,7 +236,8 @@ def evaluate_target(
             raise RunDirectoryError(f"'{target}' holds no policy yet. Go on with: rmft resume {target}")
         policies["best"] = _playing(run.policy(best_iteration(history)))
     elif os.path.isdir(target):
-        policies[Path(target).name] = _playing(PolicyRef("transformer", Path(target)))
+        kind = "local" if os.path.exists(Path(target) / LOCAL_POLICY) else "transformer"
+        policies[Path(target).name] = _playing(PolicyRef(kind, Path(target)))
     else:
         policies |= baselines([target], suite)
     opponents = list(against) if against else ["start", *suite.baselines]
@@ -196,6 +255,30 @@ def evaluate_target(
     name = "evaluation.json" if own else f"evaluation-{suite.name.replace('/', '-')}-{part}.json"
     write_atomically(run.path / name, result.to_json().encode())
     return result, run.path / name
+
+
+def export_run(path: Path, target: Path, *, merge: bool) -> Path:
+    """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
+    run = RunDirectory.open(path, lock=False)
+    history = run.metrics()
+    if not isinstance(run.config.policy, LocalConfig):
+        raise ConfigError(f"'{path}' trains a numeric Transformer; only language models can be exported.")
+    if not history:
+        raise RunDirectoryError(f"'{path}' holds no policy yet. Go on with: rmft resume {path}")
+    with extra("llm"):
+        from rmft.training.export import export_policy
+
+    best = best_iteration(history)
+    about = {
+        "run": run.config.name,
+        "suite": run.config.suite,
+        "settings": [str(setting["name"]) for setting in run.suite["train"]["settings"]],
+        "iteration": best,
+        "validation": {"before": history[0]["validation"], "after": history[best]["validation"]},
+        "evaluation": run.read_json("evaluation.json"),
+    }
+    export_policy(run.policy(best), target, merge, about)
+    return target
 
 
 def _playing(policy: PolicyRef) -> MakePolicy:

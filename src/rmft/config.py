@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from rmft.errors import ConfigError
 from rmft.reading import Config, parse_yaml, read
@@ -37,6 +37,69 @@ class TransformerConfig(Config):
         if self.width % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
         return self
+
+
+class Wording(Config):
+    """How a problem is told in words (`rmft.scenarios`). The switches are independent of each other."""
+
+    style: Literal["terse", "full"] = "terse"
+    """`terse`: a handful of tokens per round; `full`: whole sentences."""
+    hint: bool = False
+    """Whether the policy is told that trying options and settling on good ones have to be balanced."""
+    history: Literal["raw", "summary"] = "raw"
+    """`raw`: each round tells what just happened; `summary`: also each option's count and mean so far."""
+    answer: Literal["arm", "distribution"] = "arm"
+    """`distribution` (full information only): how much of one unit goes on each option."""
+    reasoning: Literal["off", "brief", "free"] = "off"
+    """Whether the policy writes its own reasoning before each decision, and how long it is asked to be."""
+    rewards: Literal["raw", "scaled"] = "raw"
+    """`raw`: in the context's unit; `scaled`: from 0 to 10, "7.3 of 10" where whole sentences are told."""
+
+
+class LoraConfig(Config):
+    """Low-rank adapters on the linear layers (Hu et al. 2022), trained in place of the model's weights."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    num_layers: Annotated[int, Field(ge=1)] | None = None
+    """How many of the model's upper layers get adapters; None: all."""
+    targets: tuple[str, ...] | None = None
+    """Names of the linear layers, such as q_proj; None: every linear layer of a block."""
+
+
+class LocalConfig(Config):
+    """An open-weight language model, played and trained in this process (`rmft.policies.language`)."""
+
+    kind: Literal["local"] = "local"
+    model: str = "smollm2-135m"
+    """A model that `rmft models` lists, a folder that transformers can load, or a name on a model hub."""
+    wording: Wording = Wording()
+    reasoning_budget: Annotated[int, Field(ge=1, le=100_000)] = 24
+    """Tokens of reasoning in a round, at most; used unless wording.reasoning is off."""
+    lora: LoraConfig | None = LoraConfig()
+    """None: every weight of the model is trained."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    """`auto`: a GPU where there is one."""
+    memory_gb: Annotated[float, Field(gt=0)] = 4.0
+    """Of the key-value cache while rolling out; it decides how many rollouts are played together."""
+
+
+def _kind(policy: Any) -> Any:
+    return policy.get("kind", "transformer") if isinstance(policy, dict) else getattr(policy, "kind", None)
+
+
+PolicyConfig = Annotated[
+    Annotated[TransformerConfig, Tag("transformer")] | Annotated[LocalConfig, Tag("local")],
+    Discriminator(
+        _kind,
+        custom_error_type="no_kind",
+        custom_error_message="settings whose kind, transformer or local, is a policy's",
+    ),
+]
+"""A policy, told apart by `kind`, which is `transformer` unless given."""
 
 
 class RolloutConfig(Config):
@@ -88,6 +151,10 @@ class TrainingConfig(Config):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the iterations in which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    tokens_at_once: Annotated[int, Field(ge=1)] = 4096
+    """Language models: tokens in one forward pass; gradients are accumulated over a batch's passes."""
+    gradient_checkpointing: bool = False
+    """Language models: compute activations again in the backward pass, which saves memory."""
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
 
 
@@ -110,7 +177,7 @@ class RunConfig(Config):
     suite: str = "smoke"
     """A named suite (`rmft suites`) or the path of a YAML file."""
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 40
-    policy: TransformerConfig = TransformerConfig()
+    policy: PolicyConfig = TransformerConfig()
     rollout: RolloutConfig = RolloutConfig()
     selection: SelectionConfig = SelectionConfig()
     training: TrainingConfig = TrainingConfig()

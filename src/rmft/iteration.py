@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,16 +52,22 @@ class Outcome:
 
 
 def iterate(
-    run: RunDirectory, suite: Suite, backend: Backend, on_iteration: Callable[[dict[str, Any]], None]
+    run: RunDirectory,
+    suite: Suite,
+    backend: Backend,
+    on_iteration: Callable[[dict[str, Any]], None],
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Do what is owed of a run, from wherever it stands, and write its result.
 
-    `on_iteration` is called with the metrics of every iteration when it is committed. Training that
-    diverges ends the run as collapsed, with the best iteration before it as the result.
+    `on_iteration` is called with the metrics of every iteration when it is committed, `on_step` with what
+    is done next, in words. Training that diverges ends the run as collapsed, with the best iteration
+    before it as the result.
     """
     run.discard_unfinished()
     history = run.metrics()
     if not history:
+        on_step("validating the start")
         policy = backend.start(run.staged_checkpoint(0), _seed(run, 0))
         with_validation = {"iteration": 0, "validation": validate(backend, policy, suite, run)}
         run.commit(with_validation, {}, {})
@@ -72,7 +79,7 @@ def iterate(
             status = "stopped"
             break
         try:
-            metrics = _one_iteration(run, suite, backend, iteration)
+            metrics = _one_iteration(run, suite, backend, iteration, on_step)
         except TrainingError as error:
             run.discard_unfinished()
             outcome = Outcome("collapsed", best_iteration(history), [f"In iteration {iteration}: {error}"])
@@ -86,9 +93,12 @@ def iterate(
     return outcome
 
 
-def _one_iteration(run: RunDirectory, suite: Suite, backend: Backend, iteration: int) -> dict[str, Any]:
+def _one_iteration(
+    run: RunDirectory, suite: Suite, backend: Backend, iteration: int, on_step: Callable[[str], None]
+) -> dict[str, Any]:
     config, clock = run.config, Clock()
     policy = run.policy(iteration - 1)
+    on_step("rolling out")
     with clock("rollout"):  # 1 draw problems, 2 roll out
         problems = suite.draw("train", config.rollout.num_problems, config.seed, iteration)
         played = roll_out(backend.load(policy, exploring=True), problems, run, iteration)
@@ -102,15 +112,17 @@ def _one_iteration(run: RunDirectory, suite: Suite, backend: Backend, iteration:
             luck = generator(config.seed, iteration, number)
             weights = select(trajectories, regret, config.rollout.num_rollouts, config.selection, luck)
             examples.append(Example(trajectories, weights.reshape(regret.shape)))
+    on_step("training")
     with clock("train"):  # 5 fine-tune on what was kept; 6 the result replaces the policy
         target = run.staged_checkpoint(iteration)
         progress = iteration / config.iterations
         policy, figures = backend.trainer.train(policy, examples, target, _seed(run, iteration), progress)
     metrics = {"iteration": iteration, **describe_training(problems, examples, regrets), "train": figures}
     if iteration % config.validation.every == 0 or iteration == config.iterations:
+        on_step("validating")
         with clock("evaluate"):
             metrics["validation"] = validate(backend, policy, suite, run)
-    run.commit(metrics, clock.seconds, recorded(problems, examples, regrets))
+    run.commit(metrics, clock.seconds, recorded(problems, examples, regrets), spoken(problems, examples, regrets))
     return metrics
 
 
@@ -122,8 +134,14 @@ def roll_out(
     played = []
     for batch in problems:
         paths = [(iteration, int(problem), turn) for problem in batch.indices for turn in range(times)]
-        environment = batch.setting.play(batch.table.repeat(times))
-        played.append(rollout(policy, environment, Streams.at(seed, paths)))
+        table, words = batch.table.repeat(times), np.repeat(batch.word_seeds, times)
+        at_once = policy.rows_at_once(batch.setting.rules)
+        parts = []
+        for start in range(0, len(paths), at_once):
+            rows = slice(start, start + at_once)
+            environment = batch.setting.play(table.rows(rows))
+            parts.append(rollout(policy, environment, Streams.at(seed, paths[rows]), words[rows]))
+        played.append(Trajectories.concatenate(parts))
     return played
 
 
@@ -133,9 +151,16 @@ def validate(backend: Backend, policy: PolicyRef, suite: Suite, run: RunDirector
     parts: dict[str, list[FloatArray]] = {name: [] for name in VALIDATED}
     for number, batch in enumerate(suite.draw("validation", run.config.validation.num_problems)):
         luck = Streams.at(VALIDATION_SEED, [(number, int(problem)) for problem in batch.indices])
-        measured = measure(rollout(player, batch.setting.play(batch.table), luck), batch.setting.regret_kind)
-        for name in VALIDATED:
-            parts[name].append(measured[name])
+        at_once = player.rows_at_once(batch.setting.rules)
+        for start in range(0, len(luck), at_once):
+            rows = slice(start, start + at_once)
+            environment = batch.setting.play(batch.table.rows(rows))
+            trajectories = rollout(
+                player, environment, Streams(luck.generators[rows]), batch.word_seeds[rows]
+            )
+            measured = measure(trajectories, batch.setting.regret_kind)
+            for name in VALIDATED:
+                parts[name].append(measured[name])
     return {name: interval(np.concatenate(values)).model_dump() for name, values in parts.items()}
 
 
@@ -154,6 +179,47 @@ def recorded(
         arrays[f"{name}/reward"] = histories.rewards[rows].astype(np.float32)
         arrays[f"{name}/weight"] = example.weights[rows].astype(np.float16)
     return arrays
+
+
+def spoken(
+    problems: list[ProblemBatch], examples: list[Example], regrets: list[FloatArray]
+) -> Iterator[dict[str, Any]]:
+    """What is stored of every rollout in words: the conversation with its tokens, and the hidden truth."""
+    for batch, example, regret in zip(problems, examples, regrets, strict=True):
+        histories, table = example.trajectories.histories, example.trajectories.table
+        if not histories.turns:
+            continue
+        times = histories.size // len(batch.indices)
+        probabilities = histories.played if histories.drawn_from is None else histories.drawn_from
+        for row in range(histories.size):
+            yield {
+                "setting": batch.setting.name,
+                "problem": int(batch.indices[row // times]),
+                "rollout": row % times,
+                "word_seed": int(histories.word_seeds[row]),
+                "regret": float(regret[row].sum()),
+                "rewards": table.rewards[row].tolist(),
+                "expected_rewards": table.expected_rewards[row].tolist(),
+                "rounds": [
+                    {
+                        "told": turns[row].told,
+                        "said": turns[row].said,
+                        "arm": int(histories.arms[row, index]),
+                        "probabilities": probabilities[row, index].tolist(),
+                        "seen": histories.rewards[row, index].tolist(),
+                        "regret": float(regret[row, index]),
+                        "weight": float(example.weights[row, index]),
+                        "ids": _listed(turns[row].ids),
+                        "log_probabilities": _listed(turns[row].log_probabilities),
+                    }
+                    for index, turns in enumerate(histories.turns)
+                ],
+            }
+
+
+def _listed(values: np.ndarray | None) -> list[float | None] | None:
+    """Numbers for JSON, None where there is none."""
+    return None if values is None else [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def _patience_is_out(history: list[dict[str, Any]], patience: int | None) -> bool:

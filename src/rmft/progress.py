@@ -26,6 +26,7 @@ class TrainingProgress:
         self.begun = self.last_line = time.perf_counter()
         self.first_iteration: int | None = None
         self.regret = "regret ?"
+        self.iteration, self.state = -1, ""
         self.bar = Progress(
             TextColumn("iteration"),
             MofNCompleteColumn(),
@@ -49,6 +50,14 @@ class TrainingProgress:
         """One line of its own."""
         self.console.print(text, markup=False, highlight=False)
 
+    def on_step(self, step: str) -> None:
+        """Show what is done next; in a pipe only where iterations are slow."""
+        if self.live:
+            self.bar.update(self.task, state=f"{self.state}, {step}" if self.state else step)
+        elif time.perf_counter() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = time.perf_counter()
+            print(f"iteration {self.iteration + 1}/{self.total}: {step}", file=sys.stderr, flush=True)
+
     def on_iteration(self, metrics: dict[str, Any]) -> None:
         """Show a finished iteration, from its metrics."""
         iteration, now = int(metrics["iteration"]), time.perf_counter()
@@ -59,6 +68,7 @@ class TrainingProgress:
         done = iteration - self.first_iteration
         speed = done * self.rounds / max(now - self.begun, 1e-9)
         state = f"{self.regret}, {speed:,.0f} rounds/s" if done else self.regret
+        self.iteration, self.state = iteration, state
         if self.live:
             self.bar.update(self.task, completed=iteration, state=state)
         elif iteration in (0, self.total) or now - self.last_line >= SECONDS_BETWEEN_LINES:

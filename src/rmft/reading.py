@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import yaml
@@ -45,16 +46,16 @@ def read(model: type[Model], data: object, where: str, folder: str = ".") -> Mod
     try:
         return TypeAdapter(model).validate_python(data, context={"folder": folder})
     except ValidationError as error:
-        raise ConfigError("\n".join(_mistakes(error, where))) from None
+        raise ConfigError("\n".join(_mistakes(error, where, data))) from None
     except UnknownNameError as error:
         error.args = (f"{where}: {error}",)
         raise
 
 
-def _mistakes(error: ValidationError, where: str) -> list[str]:
+def _mistakes(error: ValidationError, where: str, data: object) -> list[str]:
     lines = []
     for mistake in error.errors(include_url=False):
-        key = ".".join(str(part) for part in mistake["loc"])
+        key = ".".join(_keys(data, mistake["loc"], missing=mistake["type"] == "missing"))
         place = f"{where}: {key}" if key else where
         if mistake["type"] == "value_error":
             lines.append(f"{place}: {mistake['ctx']['error']}")
@@ -64,6 +65,16 @@ def _mistakes(error: ValidationError, where: str) -> list[str]:
             expected = mistake["msg"].removeprefix("Input should be ")
             lines.append(f"{place}: found {_short(mistake['input'])}; expected: {expected}.")
     return lines
+
+
+def _keys(data: object, place: tuple[int | str, ...], *, missing: bool) -> Iterator[str]:
+    """The parts of a place in `data`, without the tags that pydantic puts between them."""
+    for depth, part in enumerate(place):
+        if isinstance(data, Mapping) and part not in data and not (missing and depth == len(place) - 1):
+            continue
+        yield str(part)
+        within = isinstance(data, Mapping) and part in data or isinstance(data, list) and isinstance(part, int)
+        data = data[part] if within else None  # type: ignore[index]
 
 
 def _short(value: object) -> str:

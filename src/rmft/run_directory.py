@@ -7,6 +7,7 @@
     metrics.jsonl            one line per finished iteration, from 0: the commit log
     timings.jsonl            seconds spent, by iteration and step
     trajectories/000001.npz  one row per kept trajectory, and the regret of every rollout
+    trajectories/000001.jsonl.gz  of language policies: every rollout, one per line, in words and tokens
     checkpoints/000001/      the policy after that iteration (the first, the best and the newest two)
     result.json              how the run ended; absent while it is going on
     evaluation.json          held-out results, written by `rmft evaluate`
@@ -18,10 +19,11 @@ a killed run left beyond it is thrown away and computed again from the same seed
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,7 +38,7 @@ from rmft.errors import RunDirectoryError
 from rmft.types import PolicyRef
 
 FORMAT = 1
-PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors")
+PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors", "transformers", "peft", "trl")
 
 
 class RunDirectory:
@@ -166,7 +168,11 @@ class RunDirectory:
         return PolicyRef(self.config.policy.kind, path)
 
     def commit(
-        self, metrics: dict[str, Any], timings: dict[str, float], arrays: Mapping[str, np.ndarray]
+        self,
+        metrics: dict[str, Any],
+        timings: dict[str, float],
+        arrays: Mapping[str, np.ndarray],
+        spoken: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         """Make an iteration part of the run: trajectories, checkpoint, and last the metrics line."""
         iteration = int(metrics["iteration"])
@@ -177,6 +183,11 @@ class RunDirectory:
                 np.savez_compressed(file, allow_pickle=False, **arrays)
                 _sync(file.fileno())
             os.replace(staged, target)
+        lines = [json.dumps(each, allow_nan=False) for each in spoken]
+        if lines:
+            text = "".join(f"{line}\n" for line in lines).encode()
+            target = self.path / "trajectories" / f"{iteration:06d}.jsonl.gz"
+            write_atomically(target, gzip.compress(text, compresslevel=6, mtime=0))
         final = self.checkpoint(iteration)
         shutil.rmtree(final, ignore_errors=True)
         os.rename(self.path / "checkpoints" / f".{iteration:06d}", final)

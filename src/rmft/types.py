@@ -12,7 +12,7 @@ A batch holds problems of one shape (`Rules`), so that nothing is ever padded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -97,17 +97,39 @@ class RewardTable:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a policy is told before round 1. reward_range is (low, high), infinite when unbounded."""
+    """What a policy is told before round 1. reward_range is (low, high), infinite when unbounded.
+
+    contexts: where the words around the problem come from, for policies that are told it in words: a
+    group of contexts ("train", "held_out", "all") or the name of one.
+    """
 
     feedback: Feedback
     horizon: int
     num_arms: int
     reward_range: tuple[float, float] = (0.0, 1.0)
+    contexts: str = "train"
 
     def normalize(self, rewards: FloatArray) -> FloatArray:
         """Rewards on [0, 1] when the range is bounded; as they are when it is not."""
         low, high = self.reward_range
         return (rewards - low) / (high - low) if np.isfinite(high - low) else rewards
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """One round of one rollout in words.
+
+    told: the environment's words since the last decision. said: the policy's, reasoning and decision.
+    A policy with tokens also gives ids: (n,) all of the turn's tokens, told ones first;
+    log_probabilities: (n,) of those that it sampled, under what they were sampled from, NaN for the
+    others; legal: (K,) the tokens that the last was chosen among, by arm, where it named an arm.
+    """
+
+    told: str
+    said: str
+    ids: IntArray | None = None
+    log_probabilities: FloatArray | None = None
+    legal: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +138,12 @@ class Decisions:
 
     arms: (B,) the arm played, or None when the distribution itself is played (full information
     only). probabilities: (B, K) the distribution played or, with `arms`, the one they were drawn
-    from; may be None when `arms` is given and the policy states none.
+    from; may be None when `arms` is given and the policy states none. turns: B, if decided in words.
     """
 
     arms: IntArray | None = None
     probabilities: FloatArray | None = None
+    turns: tuple[Turn, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.arms is None and self.probabilities is None:
@@ -142,11 +165,19 @@ class Round:
 
 
 class Histories:
-    """What a batch of rollouts has seen so far. It grows by appending, and holds nothing hidden."""
+    """What a batch of rollouts has seen so far. It grows by appending, and holds nothing hidden.
 
-    def __init__(self, rules: Rules, size: int) -> None:
+    word_seeds: (B,) the seed of the words that each row is told, the same for all rollouts of a problem.
+    turns: B for every finished round, of a policy that decides in words.
+    """
+
+    def __init__(self, rules: Rules, size: int, word_seeds: IntArray | None = None) -> None:
         self.rules = rules
         self.size = size
+        self.word_seeds = np.arange(size) if word_seeds is None else word_seeds
+        if self.word_seeds.shape != (size,):
+            raise ShapeError(f"word_seeds has shape {self.word_seeds.shape}; expected {(size,)}.")
+        self.turns: list[tuple[Turn, ...]] = []
         self.num_rounds = 0
         horizon, num_arms = rules.horizon, rules.num_arms
         full = rules.feedback == "full"
@@ -212,6 +243,11 @@ class Histories:
                 self._played[np.arange(self.size), index, arms] = 1.0
             else:
                 self._played[:, index] = probabilities
+        if decisions.turns is not None:
+            if len(decisions.turns) != self.size or len(self.turns) != index:
+                found = f"{len(decisions.turns)} turns after {len(self.turns)} rounds with turns"
+                raise ShapeError(f"Found {found}; expected {self.size}, one for each row, in every round.")
+            self.turns.append(decisions.turns)
         self._rewards[:, index] = rewards
         self.num_rounds += 1
 
@@ -233,6 +269,10 @@ class Histories:
         self._folded[key] = (self.num_rounds, state)
         return state
 
+    def remember(self, key: Hashable, start: Callable[[], State]) -> State:
+        """What a policy keeps beside these histories under `key`, such as a cache; made on first use."""
+        return self.fold(key, start, lambda state, _: state)
+
     def prefix(self, num_rounds: int) -> Histories:
         """A fresh copy of the first `num_rounds` rounds, with nothing remembered."""
         return self._copy(slice(None), num_rounds)
@@ -241,10 +281,26 @@ class Histories:
         """A fresh copy of the histories at `rows`, with nothing remembered."""
         return self._copy(rows, self.num_rounds)
 
+    @staticmethod
+    def concatenate(parts: Sequence[Histories]) -> Histories:
+        """The rows of several, one after the other: of the same rules, as long as each other."""
+        first = parts[0]
+        size = sum(part.size for part in parts)
+        whole = Histories(first.rules, size, np.concatenate([part.word_seeds for part in parts]))
+        whole.num_rounds = first.num_rounds
+        for name in ("_arms", "_rewards", "_played", "_drawn_from"):
+            if getattr(first, name) is not None:
+                setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+        whole.turns = [sum(turns, ()) for turns in zip(*(part.turns for part in parts), strict=True)]
+        return whole
+
     def _copy(self, rows: slice | IntArray, num_rounds: int) -> Histories:
         arms = self._arms[rows]
-        copy = Histories(self.rules, len(arms))
+        copy = Histories(self.rules, len(arms), self.word_seeds[rows])
         copy.num_rounds = num_rounds
+        if self.turns:
+            chosen = np.arange(self.size)[rows]
+            copy.turns = [tuple(turns[row] for row in chosen) for turns in self.turns[:num_rounds]]
         copy._arms[:, :num_rounds] = arms[:, :num_rounds]
         copy._rewards[:, :num_rounds] = self._rewards[rows][:, :num_rounds]
         if self._played is not None and copy._played is not None:
@@ -268,6 +324,14 @@ class Trajectories:
     @property
     def rules(self) -> Rules:
         return self.histories.rules
+
+    @staticmethod
+    def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
+        """The rows of several, one after the other, played under the same rules."""
+        paid = np.concatenate([part.table.rewards for part in parts])
+        expected = np.concatenate([part.table.expected_rewards for part in parts])
+        histories = Histories.concatenate([part.histories for part in parts])
+        return Trajectories(histories, RewardTable(paid, expected))
 
     def rows(self, rows: slice | IntArray) -> Trajectories:
         return Trajectories(self.histories.rows(rows), self.table.rows(rows))
@@ -301,12 +365,16 @@ class Policy(Protocol):
     @property
     def name(self) -> str: ...
 
+    def rows_at_once(self, rules: Rules) -> int:
+        """How many rollouts of such problems it plays together within its memory."""
+        ...
+
     def decide(self, histories: Histories, streams: Streams) -> Decisions: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRef:
-    """Where a trained policy lies: its kind (`transformer`, ...) and the folder that holds it."""
+    """Where a trained policy lies: its kind (`transformer`, `local`) and the folder that holds it."""
 
     kind: str
     path: Path
@@ -324,9 +392,8 @@ class Example:
 class Trainer(Protocol):
     """Turns a policy and what was selected into the next policy, written to the folder `target`.
 
-    Returns the new policy and figures worth recording (loss, steps, ...). All that training carries
-    from one iteration to the next (optimizer state too) lies in the policies' folders. `progress` is
-    the share of the whole run that is done, from 0 to 1, for schedules.
+    Returns the new policy and figures worth recording (loss, ...). All that training carries from one
+    iteration to the next lies in the policies' folders. `progress`, 0 to 1: the run's share that is done.
     """
 
     def train(

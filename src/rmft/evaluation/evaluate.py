@@ -34,8 +34,6 @@ MakePolicy = Callable[[RewardTable], Policy]
 """Builds a policy for the tables (B, T, K) that it is about to play; all but the oracle ignore them."""
 
 PLAYING = 0xE7A1  # the path of the policies' random numbers, apart from those that tables are drawn from
-MAX_ROWS = 2_048  # rollouts played at once, fewer when they are long
-MAX_CELLS = 4_000_000  # rows x horizon x num_arms played at once: about 300 MB
 
 
 def evaluate(
@@ -119,14 +117,15 @@ def _play(
     measures = np.zeros((num_problems, len(MEASURES)))
     curves = np.zeros((num_problems, horizon))
     counts, edges = histogram(np.zeros(0), horizon)
-    at_once = int(np.clip(MAX_CELLS // (horizon * rules.num_arms), 1, MAX_ROWS))
+    at_once = make_policy(batch.table).rows_at_once(rules)
     for start in range(0, num_problems * num_rollouts, at_once):
         rows = np.arange(start, min(start + at_once, num_problems * num_rollouts))
         problems = rows // num_rollouts
         paths = zip(batch.indices[problems].tolist(), (rows % num_rollouts).tolist(), strict=True)
         streams = Streams.at(seed, [(PLAYING, setting_number, problem, turn) for problem, turn in paths])
         table = batch.table.rows(problems)
-        trajectories = rollout(make_policy(table), setting.play(table), streams)
+        words = batch.word_seeds[problems]
+        trajectories = rollout(make_policy(table), setting.play(table), streams, words)
         measured = measure(trajectories, setting.regret_kind)
         np.add.at(measures, problems, np.stack([measured[name] for name in MEASURES], axis=1))
         np.add.at(curves, problems, regret_curve(trajectories, setting.regret_kind))

@@ -14,6 +14,7 @@ from torch import Tensor
 from rmft.config import TransformerConfig
 from rmft.errors import RunDirectoryError
 from rmft.policies.network import Cache, Network
+from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Round, Rules
 
@@ -31,6 +32,10 @@ class TransformerPolicy:
 
     def __init__(self, network: Network, temperature: float = 1.0, *, sample_arms: bool = False) -> None:
         self.network, self.temperature, self.sample_arms = network, temperature, sample_arms
+
+    def rows_at_once(self, rules: Rules) -> int:
+        """See `Policy`."""
+        return rows_of_arrays(rules)
 
     @torch.inference_mode()
     def decide(self, histories: Histories, streams: Streams) -> Decisions:

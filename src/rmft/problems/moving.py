@@ -109,7 +109,9 @@ class AbruptSwitches(Moving):
 
     Give one of num_switches, at distinct rounds, and rate_per_horizon: in every round but the first
     a switch with probability rate_per_horizon / horizon, at most 1. mean_std: when given, means are
-    drawn from N((low + high)/2, mean_std^2) instead, which needs gaussian noise.
+    drawn from N((low + high)/2, mean_std^2) instead, which needs gaussian noise. gap: when given, the
+    best arm's mean is (low + high + gap)/2 and the others' (low + high - gap)/2, and every switch makes
+    another arm the best, at random.
     Source: Garivier and Moulines (2011), "On upper-confidence bound policies for switching bandits".
     """
 
@@ -117,9 +119,15 @@ class AbruptSwitches(Moving):
     num_switches: int | None = Field(default=None, ge=0)
     rate_per_horizon: float | None = Field(default=None, ge=0)
     mean_std: float | None = Field(default=None, gt=0)
+    gap: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> AbruptSwitches:
+        if self.gap is not None and (self.mean_std is not None or self.gap > self.width):
+            raise ConfigError(
+                f"found gap {self.gap} with mean_std {self.mean_std}; expected a gap of at most {self.width}, "
+                "(high - low), and no mean_std."
+            )
         if (self.num_switches is None) == (self.rate_per_horizon is None):
             raise ConfigError("expected exactly one of num_switches and rate_per_horizon.")
         if self.mean_std is not None and self.noise != "gaussian":
@@ -130,16 +138,26 @@ class AbruptSwitches(Moving):
         most = horizon - 1 if self.num_switches is None else self.num_switches
         if most == 0 or self.rate_per_horizon == 0:
             return 0.0
+        if self.gap is not None:
+            return most * self.gap
         return math.inf if self.mean_std is not None else most * self.width
 
     def means(self, generator: np.random.Generator, horizon: int, num_arms: int) -> FloatArray:
         switched = self._switched(generator, horizon)
         shape = int(switched.sum()) + 1, num_arms
-        if self.mean_std is None:
+        if self.gap is not None:
+            levels = self._gaps(generator, *shape, self.gap)
+        elif self.mean_std is None:
             levels = self.uniform(generator, *shape)
         else:
             levels = (self.low + self.high) / 2 + self.mean_std * generator.standard_normal(shape)
         return np.asarray(levels[np.cumsum(switched)])
+
+    def _gaps(self, generator: np.random.Generator, times: int, num_arms: int, gap: float) -> FloatArray:
+        best = generator.integers(num_arms) + np.cumsum(generator.integers(1, num_arms, size=times))
+        levels = np.full((times, num_arms), (self.low + self.high - gap) / 2)
+        levels[np.arange(times), best % num_arms] += gap
+        return levels
 
     def _switched(self, generator: np.random.Generator, horizon: int) -> NDArray[np.bool_]:
         """(horizon,) whether the means are drawn anew before the round; never before the first."""

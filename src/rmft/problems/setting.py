@@ -26,7 +26,9 @@ class Setting(Config):
     name: its own within a suite's part. regret: which regret counts; unless given, static under full
     information, pseudo for a bandit whose means rest and dynamic for one whose means move (see
     `regret_kind`). reward_range: (low, high) as told to policies, when it should be wider than the
-    process's own, such as to make the settings of a mixture look alike. environment: "module:Class"
+    process's own, such as to make the settings of a mixture look alike. contexts: where the words come
+    from that a language policy is told the problem in, a group of contexts or the name of one; unless
+    given, the group `held_out` in the held-out part and `train` elsewhere. environment: "module:Class"
     of a user's own, called as Class(rules, table) with a table (B, T, K) of the reward process; for an
     opponent that adapts to what is played. Checked by drawing one problem.
     """
@@ -41,6 +43,7 @@ class Setting(Config):
     environment: str | None = None
     regret: RegretKind | None = None
     reward_range: tuple[float, float] | None = None
+    contexts: str | None = None
 
     @model_validator(mode="after")
     def _drawable(self) -> Setting:
@@ -71,7 +74,7 @@ class Setting(Config):
     def rules(self) -> Rules:
         """What a policy is told before round 1."""
         told = self.reward_range or self.reward_process.reward_range
-        return Rules(self.feedback, self.horizon, self.num_arms, told)
+        return Rules(self.feedback, self.horizon, self.num_arms, told, self.contexts or "train")
 
     @property
     def regret_kind(self) -> RegretKind:

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.problems.setting import Setting
 from rmft.reading import Config, parse_yaml, read
-from rmft.streams import generator
+from rmft.streams import generator, seed_sequence
 from rmft.types import IntArray, RewardTable
 
 PartName = Literal["train", "validation", "held_out"]
@@ -29,6 +29,8 @@ PART_ID = {"train": 1_000_000_001, "validation": 1_000_000_002, "held_out": 1_00
 """Where each part's random streams branch off; so large that no other branch (an iteration, a
 setting's index) has the same number."""
 
+WORDS = 1
+"""Where the stream of a problem's words branches off that of its rewards."""
 
 Settings = tuple[Setting, ...]
 
@@ -63,11 +65,16 @@ class HeldOut(Config):
 
 @dataclass(frozen=True, slots=True)
 class ProblemBatch:
-    """Problems of one setting. indices: (B,) each one's number in its part. table: (B, T, K)."""
+    """Problems of one setting.
+
+    indices: (B,) each one's number in its part. table: (B, T, K). word_seeds: (B,) of the words around
+    each, apart from the luck of its rewards.
+    """
 
     setting: Setting
     indices: IntArray
     table: RewardTable
+    word_seeds: IntArray
 
 
 class Suite(Config):
@@ -89,7 +96,11 @@ class Suite(Config):
     def settings(self, part: PartName) -> tuple[Setting, ...]:
         """The settings of a part, which are the training part's where it names none."""
         own = {"validation": self.validation.settings, "held_out": self.held_out.settings}
-        return own.get(part) or self.train.settings
+        contexts = "held_out" if part == "held_out" else "train"
+        return tuple(
+            setting if setting.contexts else setting.model_copy(update={"contexts": contexts})
+            for setting in own.get(part) or self.train.settings
+        )
 
     def draw(
         self, part: PartName, num_problems: int, seed: int = 0, iteration: int = 0
@@ -109,8 +120,10 @@ class Suite(Config):
         batches = []
         for first, setting in enumerate(settings[:num_problems]):
             indices = np.arange(first, num_problems, len(settings), dtype=np.int64)
-            luck = [generator(seed, PART_ID[part], iteration, int(index)) for index in indices]
-            batches.append(ProblemBatch(setting, indices, setting.draw(luck)))
+            paths = [(PART_ID[part], iteration, int(index)) for index in indices]
+            words = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
+            table = setting.draw([generator(seed, *path) for path in paths])
+            batches.append(ProblemBatch(setting, indices, table, np.array(words, dtype=np.int64)))
         return batches
 
 

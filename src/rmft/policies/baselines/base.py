@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmft.errors import ConfigError
+from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, Feedback, FloatArray, Histories, IntArray, Rules
 
@@ -52,6 +53,10 @@ class Baseline(BaseModel):
         changed = self.model_dump(exclude_defaults=True)
         inside = ", ".join(f"{key}={value}" for key, value in changed.items())
         return f"{self.label}({inside})" if inside else self.label
+
+    def rows_at_once(self, rules: Rules) -> int:
+        """See `Policy`."""
+        return rows_of_arrays(rules)
 
     @classmethod
     def suits(cls, rules: Rules) -> bool:

@@ -9,8 +9,9 @@ import numpy as np
 from rmft.errors import ShapeError
 from rmft.policies.baselines.base import ProbabilityPolicy
 from rmft.regret import RegretKind
+from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
-from rmft.types import Decisions, Feedback, FloatArray, Histories, RewardTable
+from rmft.types import Decisions, Feedback, FloatArray, Histories, RewardTable, Rules
 
 
 class Uniform(ProbabilityPolicy):
@@ -38,6 +39,10 @@ class Oracle:
     def __init__(self, table: RewardTable, regret: RegretKind | None = None) -> None:
         self.table = table
         self.regret = regret
+
+    def rows_at_once(self, rules: Rules) -> int:
+        """See `Policy`."""
+        return rows_of_arrays(rules)
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:  # noqa: ARG002
         """Arms (B,). Raises ShapeError when the table is not that of the histories."""

@@ -1,0 +1,263 @@
+"""The policy that an open-weight language model plays: told in words, reasoning freely, answering legally.
+
+Each round it is told what happened, may write reasoning of its own, and then decides by tokens that are
+sampled among the legal answers only: so it never gives an answer that can't be read, and the
+probabilities of its decisions are exact. What was sampled is kept as tokens in the history's turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rmft.config import LocalConfig
+from rmft.errors import ConfigError
+from rmft.generators.chat import ChatFormat
+from rmft.generators.checkpoint import adapter_in, model_of
+from rmft.generators.local import Session, bytes_per_token, context_limit, load_model
+from rmft.models import find_model
+from rmft.scenarios.contexts import context_group
+from rmft.scenarios.scenario import Scenario, draw_scenario
+from rmft.streams import Streams
+from rmft.types import Decisions, FloatArray, Histories, IntArray, Rules, Turn
+
+TURN_START = "\n"  # what every chat template has before the model's first token
+PROBES = 3  # wordings of each context that are measured for the longest
+SPARE_TOKENS = 1  # a round, for wordings that were not
+
+
+@dataclass
+class Said:
+    """What one row wrote in one round: tokens, their log probabilities (NaN: not its choice)."""
+
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+
+    def add(self, ids: Sequence[int], log_probabilities: Sequence[float] | None = None) -> None:
+        self.ids += [int(token) for token in ids]
+        self.log_probabilities += log_probabilities or [float("nan")] * len(ids)
+
+
+@dataclass
+class Playing:
+    """What is kept beside the histories of a batch: its scenarios, and the session that has read them."""
+
+    scenarios: list[Scenario]
+    session: Session | None = None
+
+
+class LanguagePolicy:
+    """Decides with a language model; `name` is "local".
+
+    temperature: divides the logits, > 0. sample_arms: under full information, play the arm that was
+    said (so that rollouts differ, for training) instead of the distribution that it was drawn from.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: LocalConfig,
+        temperature: float = 1.0,
+        *,
+        sample_arms: bool = False,
+    ) -> None:
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.temperature, self.sample_arms = temperature, sample_arms
+        self.chat = ChatFormat.from_tokenizer(tokenizer, thinking=config.wording.reasoning == "free")
+        self.budget = 0 if config.wording.reasoning == "off" else config.reasoning_budget
+        self._choice_ids: dict[tuple[str, str], int] = {}
+        self._longest: dict[Rules, int] = {}
+
+    def rows_at_once(self, rules: Rules) -> int:
+        """See `Policy`; as many as `memory_gb` holds of the longest history. Raises ConfigError."""
+        longest = self.longest(rules)
+        rows = int(self.config.memory_gb * 1e9 / (longest * bytes_per_token(self.model)))
+        if rows < 1:
+            raise ConfigError(
+                f"One rollout of {longest} tokens needs {longest * bytes_per_token(self.model) / 1e9:.1f} GB of "
+                f"key-value cache; policy.memory_gb is {self.config.memory_gb:g}. Raise it or shorten the horizon."
+            )
+        return rows
+
+    def longest(self, rules: Rules) -> int:
+        """Tokens that the longest history takes. Raises ConfigError when the context does not hold it."""
+        if rules not in self._longest:
+            opening, per_round = self._lengths(rules)
+            longest = opening + (rules.horizon - 1) * per_round
+            context = context_limit(self.model)
+            if longest > context:
+                fits = max(1 + (context - opening) // per_round, 0)
+                raise ConfigError(
+                    f"{rules.horizon} rounds of {rules.num_arms} arms take up to {longest} tokens ({opening} to "
+                    f"begin, {per_round} a round); {self.config.model} reads {context}. The longest horizon that "
+                    f"fits is {fits}; policy.wording.style terse, history raw and a smaller reasoning_budget "
+                    "need less."
+                )
+            self._longest[rules] = longest
+        return self._longest[rules]
+
+    def _lengths(self, rules: Rules) -> tuple[int, int]:
+        """The most tokens of an opening, and of a round (told and said), over the contexts."""
+        opening = per_round = 0
+        low, high = rules.reward_range
+        bounded = bool(np.isfinite(rules.reward_range).all())
+        rewards = (low, high, low + 0.7774 * (high - low)) if bounded else (-777.4, -0.0000123)
+        rounds = np.arange(rules.horizon - 1)
+        for context in context_group(rules.contexts):
+            for seed in range(PROBES):
+                scenario = draw_scenario(replace(rules, contexts=context.name), seed, self.config.wording)
+                said = self.budget + len(self._encode(scenario.before_answer))
+                said += sum(len(self._encode(p)) if isinstance(p, str) else 1 for p in scenario.answer())
+                first = self.chat.opening(scenario.opening(), scenario.told(*_past(rules, rounds[:0], 0.0)))
+                opening = max(opening, len(first) + said)
+                for reward in rewards if len(rounds) else ():
+                    turn = self.chat.turn(scenario.told(*_past(rules, rounds, reward)))
+                    per_round = max(per_round, len(turn) + said)
+        return opening, per_round + SPARE_TOKENS
+
+    def decide(self, histories: Histories, streams: Streams) -> Decisions:
+        """One decision per history; what was read before is not read again. See `Policy`."""
+        playing: Playing = histories.remember(self, lambda: self._begin(histories))
+        told_words = [self._told(scenario, histories, row) for row, scenario in enumerate(playing.scenarios)]
+        if histories.num_rounds:
+            told = [self.chat.turn(words) for words in told_words]
+        else:
+            openings = [scenario.opening() for scenario in playing.scenarios]
+            told = [self.chat.opening(*both) for both in zip(openings, told_words, strict=True)]
+        session = self._session(playing, histories, told)
+        steps = playing.scenarios[0].answer()
+        draws = streams.uniform(self.budget + sum(not isinstance(piece, str) for piece in steps))
+        said = [Said() for _ in told]
+        if self.budget:
+            thoughts = session.write(
+                self.budget, self.chat.stop_ids, draws[:, : self.budget], self.temperature
+            )
+            for each, (ids, log_probabilities) in zip(said, thoughts, strict=True):
+                each.add(ids.tolist(), log_probabilities.tolist())
+        arms, probabilities, legal = self._answer(session, playing.scenarios, said, draws[:, self.budget :])
+        openings_told = [s.opening() + "\n\n" for s in playing.scenarios] if not histories.num_rounds else []
+        turns = tuple(
+            Turn(
+                (openings_told[row] if openings_told else "") + told_words[row],
+                self.tokenizer.decode(said[row].ids),
+                np.array(told[row] + said[row].ids, dtype=np.int64),
+                np.array([np.nan] * len(told[row]) + said[row].log_probabilities),
+                None if legal is None else legal[row],
+            )
+            for row in range(histories.size)
+        )
+        if arms is None or (histories.rules.feedback == "full" and not self.sample_arms):
+            return Decisions(probabilities=probabilities, turns=turns)
+        return Decisions(arms, probabilities, turns)
+
+    def _begin(self, histories: Histories) -> Playing:
+        drawn: dict[int, Scenario] = {}
+        for seed in histories.word_seeds.tolist():
+            if seed not in drawn:
+                drawn[seed] = draw_scenario(histories.rules, seed, self.config.wording)
+        return Playing([drawn[seed] for seed in histories.word_seeds.tolist()])
+
+    def _told(self, scenario: Scenario, histories: Histories, row: int) -> str:
+        return scenario.told(histories.arms[row], histories.rewards[row], histories.played[row])
+
+    def _session(self, playing: Playing, histories: Histories, told: list[list[int]]) -> Session:
+        """The session that has read the histories, and now what is told; a fresh one if it has read others."""
+        before: list[list[int]] = [[] for _ in told]
+        for turns in histories.turns:
+            for row, turn in enumerate(turns):
+                before[row] += [] if turn.ids is None else turn.ids.tolist()
+        if playing.session is None or playing.session.ids != before:
+            playing.session = Session(self.model, len(told), self.longest(histories.rules))
+            told = [old + new for old, new in zip(before, told, strict=True)]
+        playing.session.read(told)
+        return playing.session
+
+    def _answer(
+        self, session: Session, scenarios: list[Scenario], said: list[Said], draws: FloatArray
+    ) -> tuple[IntArray | None, FloatArray, list[IntArray] | None]:
+        """The arms, their probabilities (B, K), and the tokens that stood for the arms."""
+        grammars = [scenario.answer() for scenario in scenarios]
+        before = [scenario.before_answer for scenario in scenarios]
+        self._force(session, said, [text.rstrip(" ") for text in before])
+        choices: list[list[str]] = [[] for _ in scenarios]
+        ids = np.zeros(0, dtype=np.int64)
+        probabilities = np.zeros((len(scenarios), 0))
+        legal: list[IntArray] = []
+        for step in range(len(grammars[0])):
+            pieces = [grammar[step] for grammar in grammars]
+            texts = [piece for piece in pieces if isinstance(piece, str)]
+            if texts:
+                self._force(session, said, [text.rstrip(" ") for text in texts])
+                before = texts
+                continue
+            options = [piece for piece in pieces if not isinstance(piece, str)]
+            legal = [self._ids(text, piece) for text, piece in zip(before, options, strict=True)]
+            ids, log_probabilities, probabilities = session.choose(
+                np.stack(legal), draws[:, len(choices[0])], self.temperature
+            )
+            for row, piece in enumerate(options):
+                said[row].add([int(ids[row])], [float(log_probabilities[row])])
+                choices[row].append(piece[int(np.flatnonzero(legal[row] == ids[row])[0])])
+        decisions = [s.decision(made) for s, made in zip(scenarios, choices, strict=True)]
+        arms = [arm for arm, _ in decisions if arm is not None]
+        if arms:
+            return np.array(arms, dtype=np.int64), probabilities, legal
+        return None, np.stack([weights for _, weights in decisions if weights is not None]), None
+
+    def _force(self, session: Session, said: list[Said], texts: list[str]) -> None:
+        if any(texts):
+            forced = [self._encode(text) for text in texts]
+            session.read(forced)
+            for each, ids in zip(said, forced, strict=True):
+                each.add(ids)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False) if text else []
+        return ids
+
+    def _ids(self, before: str, choices: Sequence[str]) -> IntArray:
+        return np.array([self._id(before, choice) for choice in choices], dtype=np.int64)
+
+    def _id(self, before: str, choice: str) -> int:
+        """The one token that `choice` is after the words `before`. Raises ConfigError when there is none."""
+        if (before, choice) not in self._choice_ids:
+            text = before or TURN_START
+            shown = text.rstrip(" ")  # a space belongs to the token after it
+            alone, both = self._encode(shown), self._encode(text + choice)
+            if both[:-1] != alone:
+                raise ConfigError(
+                    f"The tokenizer of {self.config.model} has no single token for the answer '{choice}' after "
+                    f"{text!r}; answers need one for every capital letter and digit."
+                )
+            self._choice_ids[before, choice] = both[-1]
+        return self._choice_ids[before, choice]
+
+
+def _past(rules: Rules, rounds: IntArray, reward: float) -> tuple[IntArray, FloatArray, FloatArray]:
+    """What `Scenario.told` takes after these rounds, the arms in turn, all paying `reward`."""
+    arms = rounds % rules.num_arms
+    seen = np.full((len(rounds), rules.num_arms) if rules.feedback == "full" else len(rounds), reward)
+    return arms, seen, np.eye(rules.num_arms)[arms]
+
+
+def load_language_policy(
+    folder: Path, config: LocalConfig, temperature: float = 1.0, *, sample_arms: bool = False
+) -> LanguagePolicy:
+    """The policy in a checkpoint's folder. Raises ConfigError for its model, RunDirectoryError for the rest."""
+    model = load_model(model_of(folder, config), config.precision, config.device, adapter_in(folder))
+    return LanguagePolicy(*model, config, temperature, sample_arms=sample_arms)
+
+
+def check(config: LocalConfig, rules: Iterable[Rules]) -> None:
+    """Raises ConfigError when the model is missing, or problems of these rules don't fit it."""
+    model, tokenizer = load_model(find_model(config.model), config.precision, config.device)
+    policy = LanguagePolicy(model, tokenizer, config)
+    for each in rules:
+        policy.rows_at_once(each)

@@ -1,0 +1,201 @@
+"""A scenario: the words around one problem, from what is told before round 1 to reading the answers.
+
+It knows the rules and what a policy has seen, and so can tell nothing that is hidden. Options are named
+by capital letters, so that an answer is one token; letters, their order in the list and what they stand
+for are drawn anew for every problem, so that none of them is worth learning.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rmft.config import Wording
+from rmft.errors import ConfigError, ShapeError
+from rmft.scenarios.contexts import Context, context_group
+from rmft.scenarios.facts import Facts, News, Tally
+from rmft.scenarios.full import Full
+from rmft.scenarios.parsing import MARK, ParseError, final_answer, parse_label, parse_weights
+from rmft.scenarios.terse import Terse
+from rmft.streams import generator
+from rmft.types import FloatArray, IntArray, Rules
+
+Piece = str | tuple[str, ...]
+"""Of an answer: text that is given, or single characters of which exactly one is chosen."""
+
+Decided = tuple[int, None] | tuple[None, FloatArray]
+"""One row's decision: an arm, or the probabilities (K,) of a distribution."""
+
+LETTERS = string.ascii_uppercase
+DIGITS = tuple(string.digits)
+CONTEXT, LABELS, ORDER, NAMES = range(4)  # where the streams of a scenario's parts branch off
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The words around one problem of K arms.
+
+    labels: (K,) distinct capital letters, labels[a] is that of arm a. order: (K,) the arms in the order in
+    which they are listed. names: (K,) what each arm is called.
+    """
+
+    context: Context
+    wording: Wording
+    rules: Rules
+    labels: tuple[str, ...]
+    order: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def opening(self) -> str:
+        """The system message: what it is about, the options, the rules, and how to answer."""
+        return self._style.opening()
+
+    def told(self, arms: IntArray, rewards: FloatArray, played: FloatArray) -> str:
+        """The user's message before the next decision, of one row's past of t rounds, 0 <= t < T.
+
+        arms: (t,), -1 where a distribution was played. rewards: (t,), or (t, K) under full information.
+        played: (t, K). Tells of the last round, and in a summary also of each option so far. Raises
+        ShapeError.
+        """
+        num_rounds, num_arms = len(arms), self.rules.num_arms
+        is_full = self.rules.feedback == "full"
+        expected = ((num_rounds, num_arms) if is_full else (num_rounds,), (num_rounds, num_arms))
+        if (rewards.shape, played.shape) != expected or num_rounds >= self.rules.horizon:
+            raise ShapeError(
+                f"Found rewards {rewards.shape} and played {played.shape} of {num_rounds} rounds; expected "
+                f"{expected[0]} and {expected[1]} of fewer than {self.rules.horizon} rounds."
+            )
+        if num_rounds == 0:
+            return self._style.first()
+        arm = int(arms[-1])
+        news = News(
+            num_rounds=num_rounds,
+            chosen=self.labels[arm] if arm >= 0 else None,
+            earned=float(played[-1] @ rewards[-1]) if is_full else float(rewards[-1]),
+            rewards=tuple((self.labels[a], float(rewards[-1, a])) for a in self.order) if is_full else (),
+            summary=self._summary(arms, rewards) if self.wording.history == "summary" else (),
+        )
+        return self._style.told(news)
+
+    def answer(self) -> tuple[Piece, ...]:
+        """The grammar of a decision: one choice among the labels in the order of the arms, or a digit
+        for every label in the order in which they are listed."""
+        if self.wording.answer == "arm":
+            return (self.labels,)
+        pieces: list[Piece] = []
+        for label in self._facts.labels:
+            pieces += [f"{' ' if pieces else ''}{label}=", DIGITS]
+        return tuple(pieces)
+
+    @property
+    def before_answer(self) -> str:
+        """What is put between the policy's reasoning and its decision; "" when it writes none."""
+        return "" if self.wording.reasoning == "off" else f"\n{MARK} "
+
+    def decision(self, choices: Sequence[str]) -> Decided:
+        """What was decided by the choices made in the grammar, one for each of its choosing pieces.
+
+        Weights are divided by their sum; where all are 0 every option has the same, as the opening says.
+        Raises ParseError when a choice is not one of the grammar's.
+        """
+        legal = [piece for piece in self.answer() if not isinstance(piece, str)]
+        if len(choices) != len(legal) or any(c not in piece for c, piece in zip(choices, legal, strict=True)):
+            raise ParseError(f"Found the choices {list(choices)}; expected one of each of {legal}.")
+        if self.wording.answer == "arm":
+            return self.labels.index(choices[0]), None
+        return None, self._probabilities(int(choice) for choice in choices)
+
+    def parse(self, said: str) -> Decided:
+        """The decision in free text, which must hold exactly one (`rmft.scenarios.parsing`).
+
+        Raises ParseError for any other text.
+        """
+        answer = final_answer(said, marked=self.wording.reasoning != "off")
+        if self.wording.answer == "arm":
+            return self.labels.index(parse_label(answer, self.labels)), None
+        return None, self._probabilities(parse_weights(answer, self._facts.labels))
+
+    def write(self, decision: Decided) -> str:
+        """A decision as it is to be said; `parse` reads it again.
+
+        Of a distribution the smallest digits that give it, or else those that are nearest. Raises
+        ShapeError when the decision is not of the kind that the wording asks for.
+        """
+        arm, probabilities = decision
+        if self.wording.answer == "arm" and arm is not None:
+            said = self.labels[arm]
+        elif self.wording.answer == "distribution" and probabilities is not None:
+            weights = dict(zip(self.labels, _digits(probabilities), strict=True))
+            said = " ".join(f"{label}={weights[label]}" for label in self._facts.labels)
+        else:
+            raise ShapeError(
+                f"Found the decision {decision}; expected one that names a {self.wording.answer}."
+            )
+        return f"{self.before_answer.lstrip()}{said}"
+
+    @property
+    def _facts(self) -> Facts:
+        options = tuple((self.labels[arm], self.names[arm]) for arm in self.order)
+        return Facts(self.context, self.rules, self.wording, options)
+
+    @property
+    def _style(self) -> Terse | Full:
+        return Terse(self._facts) if self.wording.style == "terse" else Full(self._facts)
+
+    def _summary(self, arms: IntArray, rewards: FloatArray) -> tuple[Tally, ...]:
+        tallies = []
+        for arm in self.order:
+            seen = rewards[:, arm] if rewards.ndim == 2 else rewards[arms == arm]
+            tallies.append(Tally(self.labels[arm], len(seen), float(seen.mean()) if len(seen) else 0.0))
+        return tuple(tallies)
+
+    def _probabilities(self, weights: Iterable[int]) -> FloatArray:
+        """(K,) in the order of the arms, from weights in the order in which the arms are listed."""
+        shares = np.zeros(self.rules.num_arms)
+        shares[list(self.order)] = list(weights)
+        return shares / shares.sum() if shares.any() else np.full_like(shares, 1 / len(shares))
+
+
+def draw_scenario(rules: Rules, word_seed: int, wording: Wording) -> Scenario:
+    """The scenario of a problem, the same whenever the three arguments are.
+
+    Raises ConfigError when there are more arms than letters, or when a distribution is asked for under
+    bandit feedback, and UnknownNameError when `rules.contexts` is neither a group nor a context.
+    """
+    num_arms = rules.num_arms
+    if num_arms > len(LETTERS):
+        raise ConfigError(
+            f"Found num_arms {num_arms}; expected at most {len(LETTERS)} for a policy that decides in words, "
+            "since every arm is named by one letter."
+        )
+    if wording.answer == "distribution" and rules.feedback == "bandit":
+        raise ConfigError(
+            "Found wording.answer distribution with feedback bandit, where one arm has to be played to be "
+            "seen. Set wording.answer to arm, or play settings with feedback full."
+        )
+    group = context_group(rules.contexts)
+    context = group[generator(word_seed, CONTEXT).integers(len(group))]
+    letters = generator(word_seed, LABELS).permutation(list(LETTERS))[:num_arms]
+    order = generator(word_seed, ORDER).permutation(num_arms)
+    names = [*context.names, *(f"option {n}" for n in range(len(context.names) + 1, num_arms + 1))]
+    named = generator(word_seed, NAMES).permutation(len(names))[:num_arms]
+    return Scenario(
+        context=context,
+        wording=wording,
+        rules=rules,
+        labels=tuple(str(letter) for letter in letters),
+        order=tuple(int(arm) for arm in order),
+        names=tuple(names[n] for n in named),
+    )
+
+
+def _digits(probabilities: FloatArray) -> list[int]:
+    """The smallest weights of which these probabilities are the shares, or the nearest with a 9 in them."""
+    for top in range(1, 10):
+        weights = probabilities / probabilities.max() * top
+        if np.abs(weights - weights.round()).max() < 1e-9:
+            break
+    return [int(weight) for weight in weights.round()]
