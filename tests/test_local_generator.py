@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
@@ -33,7 +34,7 @@ from transformers import (
 
 from rmft.errors import ConfigError, RunDirectoryError, ShapeError
 from rmft.generators.cache import ATTENTION
-from rmft.generators.local import Session, bytes_per_token, context_limit, load_model
+from rmft.generators.local import Session, _sample, bytes_per_token, context_limit, load_model
 from rmft.types import IntArray
 
 VOCABULARY, CONTEXT, ROWS, STOP = 60, 256, 6, 2
@@ -236,11 +237,11 @@ def test_choices_have_the_model_s_probabilities(temperature: float) -> None:
     np.testing.assert_allclose(found, logits.softmax(dim=-1).numpy(), atol=1 / size + 1e-6)
 
 
-def test_a_uniform_of_nearly_one_takes_the_last_and_of_zero_the_first_likely() -> None:
-    session = Session(new_model(), 2, 8)
-    session.read([[5], [5]])
-    tokens, *_ = session.choose(np.array([9, 10, 11]), np.array([0.0, np.nextafter(1.0, 0.0)]))
-    assert tokens.tolist() == [9, 11]
+def test_a_uniform_of_zero_takes_the_first_token_that_can_be_and_of_nearly_one_the_last() -> None:
+    logits = torch.tensor([[-1e4, 0.0, 0.0, -1e4]]).repeat(2, 1)
+    picks, _, probabilities = _sample(logits, np.array([0.0, np.nextafter(1.0, 0.0)]), 1.0)
+    assert picks.tolist() == [1, 2]
+    assert probabilities.tolist() == [[0.0, 0.5, 0.5, 0.0]] * 2
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -334,6 +335,10 @@ def test_a_model_that_is_missing_or_damaged_says_so(folder: Path) -> None:
     new_model().save_pretrained(folder, state_dict=state)
     with pytest.raises(ConfigError, match=r"damaged: it lacks the weights model\.norm\.weight"):
         load_model(str(folder), "float32", "cpu")
+    weights.write_bytes(whole)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match="can't be loaded"):
+        load_model(str(folder), "float32", "cpu")
     weights.unlink()
     with pytest.raises(ConfigError, match=r"can't be loaded.*Expected a folder with config\.json"):
         load_model(str(folder), "float32", "cpu")
@@ -345,6 +350,9 @@ def test_an_adapter_that_is_missing_or_does_not_fit_says_so(
     with pytest.raises(RunDirectoryError, match="does not fit the model, or is damaged"):
         load_model(str(folder), "float32", "cpu", tmp_path)
     weights = adapter / "adapter_model.safetensors"
+    save_file(dict(list(load_file(weights).items())[1:]), weights)
+    with pytest.raises(RunDirectoryError, match="damaged: Found missing adapter keys"):
+        load_model(str(folder), "float32", "cpu", adapter)
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(RunDirectoryError, match="does not fit the model, or is damaged"):
         load_model(str(folder), "float32", "cpu", adapter)
@@ -379,10 +387,9 @@ import sys, resource, numpy as np
 from rmft.generators.local import Session, load_model
 model, _ = load_model(sys.argv[1], "float32", "cpu")
 session = Session(model, 64, 1000)
-session.read([list(range(100, 1060))] * 64)
-for _ in range(2):
-    session.choose(np.array([45, 46, 47, 48]), np.linspace(0, 1, 64, endpoint=False))
-    session.read([list(range(100 + row, 119 + row)) for row in range(64)])
+session.read([list(range(100, 1080))] * 64)
+session.choose(np.array([45, 46, 47, 48]), np.linspace(0, 1, 64, endpoint=False))
+session.read([list(range(100 + row, 119 + row)) for row in range(64)])
 assert all(len(ids) == 1000 for ids in session.ids)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """

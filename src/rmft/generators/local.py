@@ -154,12 +154,12 @@ def _sample(logits: Tensor, uniforms: FloatArray, temperature: float) -> tuple[I
     """Inverse CDF: indices (B,), their log probabilities (B,), and all probabilities (B, C)."""
     if logits.device.type == "mps":  # which has no float64
         logits = logits.cpu()
-    logs = (logits.double() / temperature).log_softmax(dim=-1)
-    probabilities = logs.exp()
+    probabilities = logits.double().div_(temperature).softmax(dim=-1)
     edges = probabilities.cumsum(dim=-1)
     draws = torch.tensor(uniforms, device=edges.device)[:, None] * edges[:, -1:]
     picks = torch.searchsorted(edges, draws, right=True).clamp_(max=edges.shape[1] - 1)
-    return picks[:, 0].numpy(force=True), logs.gather(1, picks)[:, 0].numpy(force=True), probabilities
+    logs = probabilities.gather(1, picks).log()
+    return picks[:, 0].numpy(force=True), logs[:, 0].numpy(force=True), probabilities
 
 
 @contextmanager
@@ -241,7 +241,7 @@ def load_model(
         model, found = loaded
         tokenizer = AutoTokenizer.from_pretrained(folder_or_id, local_files_only=local)
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         raise ConfigError(
             f"The model '{folder_or_id}' can't be loaded: {reason} Expected a folder with config.json, "
             "*.safetensors and a tokenizer, or a name on a model hub."
@@ -260,13 +260,18 @@ def load_model(
     return model, tokenizer
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
+            warnings.filterwarnings("error", "Found missing adapter keys")
             merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
+        reason = _first_line(error)
         raise RunDirectoryError(
             f"The adapter in '{adapter}' does not fit the model, or is damaged: {reason}"
         ) from None

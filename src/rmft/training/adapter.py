@@ -7,89 +7,97 @@ from pathlib import Path
 from typing import Any
 
 import peft
-import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from safetensors.torch import save
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors.torch import load_file, save
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from rmft.config import LocalConfig, LoraConfig
 from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
+from rmft.generators.checkpoint import ADAPTER, ADAPTER_CONFIG, model_of
+from rmft.generators.local import head_of, load_model
 
-POLICY = "policy.json"
-ADAPTER = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-WHOLE = "config.json"
+Trained = PreTrainedModel | PeftModel
 
 
-def load_trainable(
-    folder: Path, config: LocalConfig
-) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+def load_trainable(folder: Path, config: LocalConfig) -> tuple[Trained, PreTrainedTokenizerBase]:
     """The policy in `folder`, ready to be trained; a first adapter is drawn from torch's generator.
 
-    Raises RunDirectoryError when it is damaged, UnknownNameError and ConfigError when `config.lora` does
-    not suit the model.
+    A model that is trained as a whole is in float32, whatever the precision: its steps are small. Raises
+    RunDirectoryError when the folder is damaged, UnknownNameError and ConfigError when `config.lora` or
+    the model does not suit.
     """
-    source = str(folder) if (folder / WHOLE).exists() else config.model
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    precision = "float32" if config.lora is None else config.precision
+    model, tokenizer = load_model(model_of(folder, config), precision, "cpu")
     if config.lora is None:
-        return model, tokenizer
-    model.requires_grad_(False)
+        return model.requires_grad_(True), tokenizer
+    adapted = peft.get_peft_model(model, _settings(config.lora, model))
+    assert isinstance(adapted, PeftModel)
     if (folder / ADAPTER_CONFIG).exists():
-        try:
-            return PeftModel.from_pretrained(model, folder, is_trainable=True), tokenizer
-        except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunDirectoryError(f"The adapter in '{folder}' is damaged: {reason}") from None
-    return peft.get_peft_model(model, _adapter(config.lora, model, config.model)), tokenizer
+        _load(adapted, folder / ADAPTER)
+    return adapted, tokenizer
 
 
-def _adapter(lora: LoraConfig, model: PreTrainedModel, name: str) -> peft.LoraConfig:
-    head = model.get_output_embeddings()
+def _load(model: PeftModel, path: Path) -> None:
+    try:
+        state = load_file(path)
+        expected = {name: each.shape for name, each in peft.get_peft_model_state_dict(model).items()}
+        if {name: each.shape for name, each in state.items()} != expected:
+            raise ValueError(f"it holds {len(state)} weights, not the {len(expected)} of policy.lora")
+        peft.set_peft_model_state_dict(model, state)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RunDirectoryError(f"The adapter '{path}' is missing or damaged: {error}.") from None
+
+
+def _settings(lora: LoraConfig, model: PreTrainedModel) -> peft.LoraConfig:
+    head, config = head_of(model), model.config
     linear = {
         path.rpartition(".")[2]
         for path, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if isinstance(module, nn.Linear) and module is not head
     }
     for target in lora.targets or ():
         if target not in linear:
-            raise UnknownNameError("linear layer of the model", target, linear)
-    layers = model.config.get_text_config().num_hidden_layers
-    if lora.num_layers is not None and lora.num_layers > layers:
+            raise UnknownNameError("linear layer in policy.lora.targets", target, linear)
+    layers, trained = config.num_hidden_layers, lora.num_layers
+    if trained is not None and trained > layers:
         raise ConfigError(
-            f"policy.lora.num_layers is {lora.num_layers}, but the model '{name}' has {layers} layers; "
-            f"expected at most {layers}."
+            f"policy.lora.num_layers is {trained}; expected at most {layers}, the layers of the model."
         )
     return peft.LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # any number will do
         lora_dropout=lora.dropout,
         target_modules=sorted(lora.targets or linear),
-        layers_to_transform=None
-        if lora.num_layers is None
-        else list(range(layers - lora.num_layers, layers)),
+        layers_to_transform=None if trained is None else list(range(layers - trained, layers)),
         task_type="CAUSAL_LM",
-        base_model_name_or_path=name,
     )
 
 
-def save_trained(
-    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, start: Path, target: Path
-) -> None:
-    """Write the policy to `target`: the same bytes for the same weights."""
-    (target / POLICY).write_bytes((start / POLICY).read_bytes())
+def save_trained(model: Trained, tokenizer: PreTrainedTokenizerBase, name: str, target: Path) -> None:
+    """Write the adapter of the model `name`, or the whole model: the same bytes for the same weights."""
     if not isinstance(model, PeftModel):
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        save_whole(model, tokenizer, target)
         return
-    config = model.peft_config["default"]
     settings: dict[str, Any] = {
-        key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()
-    }
-    settings["inference_mode"] = True
-    (target / ADAPTER_CONFIG).write_text(
-        json.dumps(settings, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+        key: sorted(value) if isinstance(value, set) else value
+        for key, value in model.peft_config["default"].to_dict().items()
+    } | {"inference_mode": True, "base_model_name_or_path": name}
+    text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
+    (target / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
     state = {name: each.cpu().contiguous() for name, each in peft.get_peft_model_state_dict(model).items()}
     (target / ADAPTER).write_bytes(save(state, {"format": "pt"}))
+
+
+def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    """Write a model to `target` as transformers does: weights, configs, tokenizer, chat template."""
+    bars = is_progress_bar_enabled()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model.save_pretrained(target)
+    finally:
+        if bars:
+            enable_progress_bar()  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(target)

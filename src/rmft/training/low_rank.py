@@ -1,8 +1,8 @@
 """Linear layers with low-rank adapters by one large matrix product each way, where PEFT takes several passes.
 
 y = x (W + s B A)': the sum of weights is made on the fly, at the cost of a few rows of x, forward and again
-backward, and nothing but x is kept. The adapter's gradients are s B' dy' x and s dy' x A'. Only in float32 and
-on a processor: in fewer bits a small adapter would be lost beside W, and graphics cards wait for no memory.
+backward, and nothing but x is kept. The adapter's gradients are s B' dy' x and s dy' x A'. Only in float32
+on a processor: in fewer bits a small adapter would be lost beside W.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def _forward(module: LoraLinear) -> Any:
     scale = float(module.scaling["default"])
 
     def forward(x: Tensor) -> Tensor:
-        y: Tensor = _LowRank.apply(x, base.weight, base.bias, down.weight, up.weight, scale)
+        y: Tensor = _LowRank.apply(  # type: ignore[no-untyped-call]
+            x, base.weight, base.bias, down.weight, up.weight, scale
+        )
         return y
 
     return forward

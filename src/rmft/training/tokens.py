@@ -10,7 +10,7 @@ over targets j: the sampled tokens of each round by the round's weight, and the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,9 +23,9 @@ from rmft.types import Example, FloatArray, Histories, IntArray, Turn
 class Written:
     """One trajectory as tokens, cut after the last one that a target looks at.
 
-    ids: (n,). opening: how many of them came before the first sampled one. positions: (m,), the index of
-    the token after which each target is predicted. targets: (m,) ids. coefficients: (m,). count: how many
-    sampled tokens have a weight.
+    ids: (n,). opening: with how many of them, at least 1, all trajectories of its group begin. positions:
+    (m,), the index of the token after which each target is predicted. targets: (m,) ids. coefficients:
+    (m,). count: how many sampled tokens have a weight.
     """
 
     ids: IntArray
@@ -37,70 +37,73 @@ class Written:
 
 
 def written(example: Example, anchor: float) -> list[list[Written]]:
-    """The trajectories of which anything is learned, those of the same opening (a problem's) together.
+    """The trajectories of which anything is learned, those that are told the same words together.
 
-    anchor: as in `TrainingConfig`. Raises TrainingError when a trajectory was not sampled as tokens.
+    A sampled token counts by its round's weight. anchor: times the cross-entropy to what was sampled from:
+    to all of the decision's probabilities where it was one token of an arm each (`Turn.legal`), else to
+    the sampled token, which is the same on average. Raises TrainingError when there are no tokens.
     """
     histories = example.trajectories.histories
-    groups: dict[bytes, list[Written]] = {}
+    groups: dict[tuple[int, int], list[Written]] = {}
     for row in kept(example.weights):
         one = _trajectory(histories, int(row), example.weights[row], anchor)
         if len(one.targets):
-            groups.setdefault(one.ids[: one.opening].tobytes(), []).append(one)
-    return list(groups.values())
+            groups.setdefault((int(histories.word_seeds[row]), int(one.ids[0])), []).append(one)
+    return [_with_opening(group) for group in groups.values()]
+
+
+def _with_opening(group: list[Written]) -> list[Written]:
+    shortest = min(len(one.ids) for one in group)
+    same = np.all([one.ids[:shortest] == group[0].ids[:shortest] for one in group], axis=0)
+    opening = int(np.append(same, False).argmin())
+    return [replace(one, opening=opening) for one in group]
 
 
 def _trajectory(histories: Histories, row: int, weights: FloatArray, anchor: float) -> Written:
-    ids, positions, targets, coefficients = [], [], [], []
-    length = opening = count = 0
-    for index, turns in enumerate(histories.turns):
-        turn, weight = turns[row], float(weights[index])
-        told, sampled = _sampled(turn)
-        if index == 0:
-            opening = int(sampled[0]) if len(sampled) else len(told)
-        if len(sampled) and length + sampled[0] == 0:
-            raise TrainingError(
-                "The first token of a trajectory was sampled, after nothing; expected a prompt."
-            )
-        legal = turn.legal if anchor and len(sampled) else None
-        if weight or anchor:
-            share = np.full(len(sampled), weight + anchor)
-            if legal is not None:
-                share[-1] = weight
-            positions.append(length + sampled - 1)
-            targets.append(told[sampled])
-            coefficients.append(share)
-        if legal is not None:
-            if histories.drawn_from is None:
-                raise TrainingError("training.anchor needs the probabilities that decisions were drawn from.")
-            positions.append(np.full(len(legal), length + sampled[-1] - 1))
-            targets.append(legal)
-            coefficients.append(anchor * histories.drawn_from[row, index])
-        count += len(sampled) if weight else 0
-        length += len(told)
-        ids.append(told)
-    flat, share = np.concatenate(positions), np.concatenate(coefficients)
-    asked = share != 0
-    end = int(flat[asked].max()) + 1 if asked.any() else opening
-    return Written(
-        np.concatenate(ids)[:end], opening, flat[asked], np.concatenate(targets)[asked], share[asked], count
-    )
+    ids: list[IntArray] = []
+    asked: list[tuple[IntArray, IntArray, FloatArray]] = []
+    length = count = 0
+    for index, (turns, weight) in enumerate(zip(histories.turns, weights.tolist(), strict=True)):
+        own, sampled = _sampled(turns[row])
+        if not length and 0 in sampled:
+            raise TrainingError("A trajectory's first token was sampled after nothing; expected a prompt.")
+        if len(sampled) and (weight or anchor):
+            shares = np.full(len(sampled), weight + anchor)
+            legal = turns[row].legal
+            if anchor and legal is not None:
+                shares[-1] = weight
+                last = np.full(len(legal), length + sampled[-1] - 1)
+                asked.append((last, legal, anchor * _drawn_from(histories)[row, index]))
+            asked.append((length + sampled - 1, own[sampled], shares))
+            count += len(sampled) if weight else 0
+        length += len(own)
+        ids.append(own)
+    positions, targets, coefficients = (np.concatenate(each) for each in zip(*asked, strict=True))
+    some = coefficients != 0
+    end = int(positions[some].max(initial=0)) + 1
+    return Written(np.concatenate(ids)[:end], 1, positions[some], targets[some], coefficients[some], count)
 
 
 def _sampled(turn: Turn) -> tuple[IntArray, IntArray]:
     """A turn's ids, and where among them the sampled ones are."""
     if turn.ids is None or turn.log_probabilities is None:
         raise TrainingError(
-            "A trajectory has no token ids with log probabilities: it was not played by a local model, so none "
-            "can be trained on it."
+            "A turn has no token ids with log probabilities: it was not played by a model in this process, "
+            "and nothing can be trained on it."
         )
     return turn.ids, np.flatnonzero(np.isfinite(turn.log_probabilities))
+
+
+def _drawn_from(histories: Histories) -> FloatArray:
+    if histories.drawn_from is None:
+        raise TrainingError("training.anchor needs the probabilities that decisions were drawn from.")
+    return histories.drawn_from
 
 
 def batches(
     groups: list[list[Written]], batch_size: int, epochs: int, shuffle: np.random.Generator
 ) -> Iterator[list[Written]]:
-    """Batches of `batch_size` trajectories; each epoch the groups, and the rows of each, in a new order."""
+    """Batches of `batch_size` trajectories: each epoch the groups, and the rows of each, in a new order."""
     for _ in range(epochs):
         order = [groups[index] for index in shuffle.permutation(len(groups))]
         rows = [group[index] for group in order for index in shuffle.permutation(len(group))]
@@ -108,28 +111,25 @@ def batches(
             yield rows[start : start + batch_size]
 
 
-def passes(batch: list[Written], tokens_at_once: int, *, shared: bool) -> list[list[list[Written]]]:
-    """A batch in forward passes of at most `tokens_at_once` tokens, as groups that have their opening in common.
+def passes(batch: list[Written], tokens_at_once: int) -> list[list[list[Written]]]:
+    """A batch in forward passes of at most `tokens_at_once` tokens each, as groups of the same opening.
 
-    shared: an opening is read once per group; otherwise every row is a group of its own. A trajectory that
-    is longer is a pass of its own.
+    An opening is read once per group. A trajectory longer than `tokens_at_once` is a pass of its own.
     """
     by_opening: dict[bytes, list[Written]] = {}
-    for number, one in enumerate(batch):
-        key = one.ids[: one.opening].tobytes() if shared else number.to_bytes(8, "big")
-        by_opening.setdefault(key, []).append(one)
+    for one in batch:
+        by_opening.setdefault(one.ids[: one.opening].tobytes(), []).append(one)
     found: list[list[list[Written]]] = []
     room = 0
     for group in by_opening.values():
-        new = True
+        going_on = False
         for one in sorted(group, key=lambda each: len(each.ids)):
-            cost = len(one.ids) if new else len(one.ids) - one.opening
-            if cost > room:
+            if (len(one.ids) - one.opening * going_on) > room:
                 found.append([])
-                room, new = tokens_at_once, True
-            room -= len(one.ids) if new else cost
-            found[-1] += [[one]] if new else []
-            if not new:
-                found[-1][-1].append(one)
-            new = False
+                room, going_on = tokens_at_once, False
+            if not going_on:
+                found[-1].append([])
+            found[-1][-1].append(one)
+            room -= len(one.ids) - one.opening * going_on
+            going_on = True
     return found

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from rmft.config import TrainingConfig, TransformerConfig
-from rmft.errors import RunDirectoryError, TrainingError
+from rmft.errors import TrainingError
 from rmft.policies.transformer import (
     TransformerPolicy,
     load_network,
@@ -20,16 +18,17 @@ from rmft.policies.transformer import (
     save_network,
 )
 from rmft.selection import kept
+from rmft.training.optimizer import load_optimizer, save_optimizer
+from rmft.training.schedule import learning_rate
 from rmft.types import Example, FloatArray, PolicyRef, Trajectories
 
-OPTIMIZER = "optimizer.safetensors"
 ROWS_AT_ONCE = 64  # gradients are accumulated over pieces this large, which stay in the processor's cache
 
 
 def new_policy(config: TransformerConfig, seed: int, target: Path) -> PolicyRef:
     """Write a policy with random weights, and an optimizer without state, to the folder `target`."""
     save_network(target, new_network(config, seed), config)
-    (target / OPTIMIZER).write_bytes(save({}))
+    save_optimizer(target)
     return PolicyRef("transformer", target)
 
 
@@ -49,7 +48,7 @@ class TransformerTrainer:
         optimizer = torch.optim.AdamW(
             parameters.values(), lr=rate, betas=(0.9, 0.98), weight_decay=self.config.weight_decay
         )
-        _load_optimizer(optimizer, parameters, policy.path / OPTIMIZER)
+        load_optimizer(policy.path, optimizer, parameters)
         player = TransformerPolicy(network)
         losses, norms = [], []
         for batch in _batches(examples, self.config, np.random.default_rng(seed)):
@@ -67,7 +66,7 @@ class TransformerTrainer:
             losses.append(loss)
             norms.append(norm)
         save_network(target, network, network_config)
-        _save_optimizer(optimizer, parameters, target / OPTIMIZER)
+        save_optimizer(target, optimizer, parameters)
         figures = {
             "loss": float(np.mean(losses)) if losses else 0.0,
             "gradient_norm": float(np.mean(norms)) if norms else 0.0,
@@ -75,12 +74,6 @@ class TransformerTrainer:
             "steps": float(len(losses)),
         }
         return PolicyRef("transformer", target), figures
-
-
-def learning_rate(config: TrainingConfig, progress: float) -> float:
-    """A linear rise over the first `warmup` of the run, then a cosine down to 5% of the peak."""
-    rise = min(1.0, progress / config.warmup) if config.warmup else 1.0
-    return config.learning_rate * rise * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _batches(
@@ -118,25 +111,3 @@ def _loss(
             raise TrainingError("training.anchor needs the probabilities that decisions were drawn from.")
         loss = loss - anchor * (torch.from_numpy(histories.drawn_from).float() * log_probabilities).sum()
     return loss
-
-
-def _save_optimizer(
-    optimizer: torch.optim.Optimizer, parameters: dict[str, torch.nn.Parameter], path: Path
-) -> None:
-    state = {
-        f"{name}/{key}": value
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state[parameter].items()
-    }
-    path.write_bytes(save(state))
-
-
-def _load_optimizer(
-    optimizer: torch.optim.Optimizer, parameters: dict[str, torch.nn.Parameter], path: Path
-) -> None:
-    try:
-        for name, value in load_file(path).items():
-            parameter, _, key = name.rpartition("/")
-            optimizer.state[parameters[parameter]][key] = value
-    except (OSError, SafetensorError, KeyError) as error:
-        raise RunDirectoryError(f"'{path}' is missing or damaged: {error}") from None

@@ -1,0 +1,266 @@
+"""The policy that a language model plays, and Iterative RMFT on it, with a tiny random model and a real one."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rmft.cli import main
+from rmft.config import LocalConfig, Wording
+from rmft.errors import ConfigError
+from rmft.generators.local import load_model
+from rmft.policies.language import LanguagePolicy, check
+from rmft.problems.environment import TableEnvironment
+from rmft.rollout import rollout
+from rmft.streams import Streams
+from rmft.types import Histories, RewardTable, Rules, Trajectories
+
+SWITCHES = [
+    Wording(style=style, hint=hint, history=history, answer=answer, reasoning=reasoning, rewards=rewards)
+    for style, (hint, rewards), history, answer, reasoning in itertools.product(
+        ("terse", "full"),
+        ((False, "raw"), (True, "scaled")),
+        ("raw", "summary"),
+        ("arm", "distribution"),
+        ("off", "brief", "free"),
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random two-layer Llama with SmolLM2's tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    shutil.copytree(smollm2, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = LlamaConfig(vocab_size=49152, max_position_embeddings=2048, initializer_range=0.2, **shape)
+        config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 2, 2
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def policy(folder: Path, *, sample_arms: bool = False, **settings: object) -> LanguagePolicy:
+    config = LocalConfig.model_validate({"model": str(folder), "reasoning_budget": 5, **settings})
+    return LanguagePolicy(*load_model(str(folder), "float32", "cpu"), config, sample_arms=sample_arms)
+
+
+def play(player: LanguagePolicy, rules: Rules, size: int = 4) -> Trajectories:
+    generator = np.random.default_rng(0)
+    rewards = generator.random((size, rules.horizon, rules.num_arms)).round(2)
+    environment = TableEnvironment(rules, RewardTable(rewards, rewards))
+    streams = Streams.at(0, [(row,) for row in range(size)])
+    return rollout(player, environment, streams, np.arange(size) // 2)
+
+
+@torch.inference_mode()
+def rescored(player: LanguagePolicy, histories: Histories, row: int) -> float:
+    """How far the stored log probabilities of one row are from those of one plain pass over its tokens."""
+    turns = [turns[row] for turns in histories.turns]
+    ids = np.concatenate([turn.ids for turn in turns])
+    stored = np.concatenate([turn.log_probabilities for turn in turns])
+    logits = player.model(torch.from_numpy(ids)[None]).logits[0].double()
+    ends = set(np.cumsum([len(turn.ids) for turn in turns]) - 1)
+    worst, legal = 0.0, {end: turn.legal for end, turn in zip(sorted(ends), turns, strict=True)}
+    for position in np.flatnonzero(np.isfinite(stored)):
+        among = legal.get(position)
+        if among is None and player.config.wording.answer == "distribution" and ids[position] in digits(player):
+            among = np.array(sorted(digits(player)))
+        scores = logits[position - 1] if among is None else logits[position - 1, among]
+        at = int(ids[position]) if among is None else int(np.flatnonzero(among == ids[position])[0])
+        worst = max(worst, abs(float(scores.log_softmax(-1)[at]) - stored[position]))
+    return worst
+
+
+def digits(player: LanguagePolicy) -> set[int]:
+    return {player.tokenizer.encode(f"={digit}", add_special_tokens=False)[-1] for digit in range(10)}
+
+
+@pytest.mark.parametrize("wording", SWITCHES, ids=lambda w: "-".join(str(v) for v in w.model_dump().values()))
+def test_every_wording_plays_within_its_length_and_keeps_what_it_sampled(tiny: Path, wording: Wording) -> None:
+    player = policy(tiny, wording=wording)
+    rules = Rules("full" if wording.answer == "distribution" else "bandit", 3, 3)
+    histories = play(player, rules).histories
+    lengths = np.sum([[len(turn.ids) for turn in turns] for turns in histories.turns], axis=0)
+    assert lengths.max() <= player.longest(rules)
+    if wording.answer == "arm":
+        assert histories.arms.min() >= 0
+    if wording.reasoning == "off":
+        assert max(rescored(player, histories, row) for row in range(4)) < 1e-4
+
+
+def test_reasoning_is_sampled_freely_and_rescores(tiny: Path) -> None:
+    player = policy(tiny, wording={"reasoning": "brief"})
+    histories = play(player, Rules("bandit", 4, 3)).histories
+    assert max(rescored(player, histories, row) for row in range(4)) < 1e-4
+    sampled = [np.isfinite(turn.log_probabilities).sum() for turns in histories.turns for turn in turns]
+    assert min(sampled) >= 1
+    assert max(sampled) == 6, "five tokens of reasoning and one letter"
+
+
+@pytest.mark.parametrize("reasoning", ["off", "brief"])
+def test_decisions_depend_on_the_histories_and_streams_alone(tiny: Path, reasoning: str) -> None:
+    player = policy(tiny, wording={"reasoning": reasoning})
+    whole = play(player, Rules("bandit", 5, 3)).histories
+    for num_rounds in range(5):
+        begun, streams = whole.prefix(num_rounds), Streams.at(0, [(row,) for row in range(4)])
+        first = player.decide(begun, streams)
+        again = player.decide(begun, Streams.at(0, [(row,) for row in range(4)]))
+        assert first.arms.tolist() == again.arms.tolist()
+        np.testing.assert_allclose(first.probabilities, again.probabilities, atol=1e-6)
+        if reasoning == "off":
+            np.testing.assert_allclose(first.probabilities, whole.drawn_from[:, num_rounds], atol=1e-6)
+
+
+def test_a_row_is_the_same_whatever_it_shares_a_batch_with(tiny: Path) -> None:
+    player, rules = policy(tiny), Rules("bandit", 4, 3)
+    together = play(player, rules, 6).histories
+    alone = play(player, rules, 2).histories
+    assert together.arms[:2].tolist() == alone.arms.tolist()
+    np.testing.assert_allclose(together.drawn_from[:2], alone.drawn_from, atol=1e-6)
+
+
+def test_the_rollouts_of_a_problem_are_told_the_same_and_problems_are_not(tiny: Path) -> None:
+    told = [turn.told for turn in play(policy(tiny), Rules("bandit", 2, 3)).histories.turns[0]]
+    assert told[0] == told[1]
+    assert told[2] == told[3]
+    assert told[0] != told[2]
+
+
+def test_under_full_information_it_is_judged_by_the_distribution_and_trained_on_arms(tiny: Path) -> None:
+    rules = Rules("full", 3, 2)
+    judged, trained = play(policy(tiny), rules), play(policy(tiny, sample_arms=True), rules)
+    assert (judged.histories.arms == -1).all()
+    assert ((judged.histories.played > 0) & (judged.histories.played < 1)).any()
+    assert (trained.histories.arms >= 0).all()
+
+
+def test_a_run_that_does_not_fit_says_so_before_it_starts(tiny: Path) -> None:
+    config = LocalConfig(model=str(tiny))
+    with pytest.raises(ConfigError, match=r"longest horizon that fits is (\d+)") as raised:
+        check(config, [Rules("bandit", 500, 2)])
+    fits = int(str(raised.value).split("that fits is ")[1].split(";")[0])
+    check(config, [Rules("bandit", fits, 2)])
+    with pytest.raises(ConfigError):
+        check(config, [Rules("bandit", fits + 1, 2)])
+    with pytest.raises(ConfigError, match="memory_gb"):
+        check(config.model_copy(update={"memory_gb": 1e-6}), [Rules("bandit", 5, 2)])
+
+
+def test_unknown_names_have_a_nearest_one(tiny: Path) -> None:
+    with pytest.raises(LookupError, match="Did you mean 'smollm2-135m'"):
+        check(LocalConfig(model="smollm2-135"), [])
+    with pytest.raises(LookupError, match="Did you mean 'adverts'"):
+        check(LocalConfig(model=str(tiny)), [Rules("bandit", 5, 2, contexts="advert")])
+
+
+CONFIG = {
+    "name": "tiny",
+    "suite": "words/bandits",
+    "iterations": 2,
+    "rollout": {"num_problems": 4, "num_rollouts": 4},
+    "selection": {"kind": "lowest_regret", "num_selected": 2},
+    "training": {"batch_size": 4, "learning_rate": 0.01},
+    "validation": {"every": 1, "num_problems": 4},
+    "num_threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def config(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "policy": {"kind": "local", "model": str(tiny)}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("runs") / "undisturbed"
+    main_(["train", config, "--run-dir", where])
+    return where
+
+
+def main_(arguments: list[object]) -> None:
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        assert not ended.code, ended
+
+
+def content(run: Path) -> dict[str, bytes]:
+    """Every file of a run that must not depend on kills, but for start times and seconds spent."""
+    skipped = {"run.json", "timings.jsonl", ".lock"}
+    paths = [path for path in run.rglob("*") if path.is_file() and path.name not in skipped]
+    return {str(path.relative_to(run)): path.read_bytes() for path in paths}
+
+
+def test_a_run_keeps_every_rollout_in_words_and_tokens(run: Path) -> None:
+    lines = gzip.decompress((run / "trajectories/000001.jsonl.gz").read_bytes()).splitlines()
+    rollouts = [json.loads(line) for line in lines]
+    assert len(rollouts) == 16
+    metrics = json.loads((run / "metrics.jsonl").read_text().splitlines()[1])
+    assert np.mean([each["regret"] for each in rollouts]) == pytest.approx(metrics["rollout"]["regret"])
+    for each in rollouts:
+        assert len(each["rounds"]) == 8
+        for index, played in enumerate(each["rounds"]):
+            assert played["seen"] == each["rewards"][index][played["arm"]]
+            assert len(played["ids"]) == len(played["log_probabilities"])
+            named = [value for value in played["log_probabilities"] if value is not None]
+            assert np.exp(named[-1]) == pytest.approx(played["probabilities"][played["arm"]])
+    kept = [each for each in rollouts if any(played["weight"] for played in each["rounds"])]
+    assert len(kept) == 8
+
+
+def test_evaluate_report_and_export_take_such_a_run(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    main_(["evaluate", copy, "--num-problems", 8, "--against", "start", "--against", "thompson"])
+    assert {"best", "start", "thompson"} <= json.loads((copy / "evaluation.json").read_text())["overall"].keys()
+    main_(["report", copy])
+    assert (copy / "report.html").stat().st_size > 1000
+    main_(["export", copy, "-o", tmp_path / "exported", "--merge"])
+    assert (tmp_path / "exported" / "README.md").exists()
+    LlamaForCausalLM.from_pretrained(tmp_path / "exported")
+
+
+@pytest.mark.parametrize("step", ["rolling out", "training"])
+def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(
+    config: Path, run: Path, tmp_path: Path, step: str
+) -> None:
+    """SIGKILL of a process of its own, when it has said that it is at that step of iteration 1 or 2."""
+    killed = tmp_path / "killed"
+    code = (
+        "import os, signal, sys\nfrom rmft import progress\n"
+        f"progress.TrainingProgress.on_step = lambda self, step: step == {step!r} and self.iteration == 1 "
+        "and __import__('threading').Timer(0.2, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+        f"from rmft.cli import main\nmain(['train', {str(config)!r}, '--run-dir', {str(killed)!r}])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert len((killed / "metrics.jsonl").read_bytes().splitlines()) >= 2
+    assert not (killed / "result.json").exists()
+    main_(["resume", killed])
+    assert content(killed) == content(run)
+
+
+def test_a_damaged_adapter_is_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    for adapter in copy.glob("checkpoints/*/adapter_model.safetensors"):
+        adapter.write_bytes(b"damaged")
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", str(copy), "--num-problems", "4", "--against", "start"])
+    said = capsys.readouterr().err
+    best = json.loads((copy / "result.json").read_text())["best_iteration"]
+    assert (ended.value.code == 2 and "adapter" in said and "damaged" in said) or best == 0

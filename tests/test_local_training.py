@@ -1,0 +1,551 @@
+"""The trainer of language models: its loss by hand, its layout against plain passes, what it writes."""
+
+import json
+import math
+import random
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    TokenizersBackend,
+)
+
+from rmft.config import LocalConfig, TrainingConfig
+from rmft.errors import ConfigError, RunDirectoryError, TrainingError, UnknownNameError
+from rmft.generators.checkpoint import adapter_in, model_of
+from rmft.generators.local import load_model
+from rmft.training.export import export_policy
+from rmft.training.local import LocalTrainer, new_policy
+from rmft.training.low_rank import fuse
+from rmft.training.packing import ATTENTION, pack
+from rmft.training.tokens import Written, batches, passes, written
+from rmft.types import (
+    Decisions,
+    Example,
+    FloatArray,
+    Histories,
+    PolicyRef,
+    RewardTable,
+    Rules,
+    Trajectories,
+    Turn,
+)
+
+VOCABULARY, LEGAL = 40, np.array([30, 31, 32])
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.2,  # far from uniform
+}
+KINDS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=16)),
+    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**SHAPE)),
+    "gemma2": lambda: Gemma2ForCausalLM(
+        Gemma2Config(
+            **SHAPE, head_dim=16, attn_logit_softcapping=2.0, final_logit_softcapping=5.0, sliding_window=9
+        )
+    ),
+}
+
+
+def make(kind: str) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return KINDS[kind]()
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Llama with random weights."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make("llama").save_pretrained(folder)
+    core = Tokenizer(WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0"))
+    TokenizersBackend(tokenizer_object=core, pad_token="w0", eos_token="w2").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def config(base: Path) -> LocalConfig:
+    return LocalConfig.model_validate({"model": str(base), "lora": {"rank": 4, "alpha": 8}, "device": "cpu"})
+
+
+@pytest.fixture
+def start(config: LocalConfig, tmp_path: Path) -> PolicyRef:
+    return begin(config, tmp_path / "start")
+
+
+def begin(config: LocalConfig, folder: Path) -> PolicyRef:
+    folder.mkdir()
+    return new_policy(config, 0, folder)
+
+
+def play(
+    problems: int = 2, rollouts: int = 3, horizon: int = 3, reasoning: int = 2, words: int = 4, seed: int = 0
+) -> Trajectories:
+    """Made up: each round some words, up to `reasoning` sampled tokens, one forced, and one of LEGAL."""
+    generator = np.random.default_rng(seed)
+    size = problems * rollouts
+    histories = Histories(Rules("bandit", horizon, 3), size, np.repeat(np.arange(problems), rollouts))
+    openings = [generator.integers(3, 30, 8 + problem) for problem in range(problems)]
+    for index in range(horizon):
+        arms = generator.integers(3, size=size)
+        drawn_from = generator.dirichlet(np.ones(3), size=size)
+        turns = []
+        for row in range(size):
+            told = generator.integers(3, 30, words) if index else openings[row // rollouts]
+            thought = generator.integers(3, 30, generator.integers(reasoning + 1))
+            turns.append(turn(told, thought, [29] * bool(reasoning), LEGAL[arms[row]]))
+        histories.append(Decisions(arms, drawn_from, tuple(turns)), generator.random(size))
+    table = RewardTable(np.zeros((size, horizon, 3)), np.zeros((size, horizon, 3)))
+    return Trajectories(histories, table)
+
+
+def turn(told: object, thought: object, forced: list[int], decision: int) -> Turn:
+    told, thought = np.asarray(told, dtype=np.int64), np.asarray(thought, dtype=np.int64)
+    ids = np.concatenate([told, thought, np.array(forced, dtype=np.int64), [decision]])
+    logs = np.full(len(ids), np.nan)
+    logs[len(told) : len(told) + len(thought)] = -1.0
+    logs[-1] = -1.0
+    return Turn("", "", ids, logs, LEGAL)
+
+
+def train(
+    policy: PolicyRef, examples: list[Example], target: Path, config: LocalConfig, **settings: float
+) -> tuple[PolicyRef, dict[str, float]]:
+    target.mkdir()
+    training = {"warmup": 0, "learning_rate": 0.01, "batch_size": 16, **settings}
+    trainer = LocalTrainer(TrainingConfig.model_validate(training), config)
+    return trainer.train(policy, examples, target, seed=3, progress=0.0)
+
+
+def loaded(policy: PolicyRef, config: LocalConfig) -> PreTrainedModel:
+    model, _ = load_model(model_of(policy.path, config), "float32", "cpu", adapter=adapter_in(policy.path))
+    return model
+
+
+def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int) -> list[list[float]]:
+    """Of every sampled token over the whole vocabulary, by round, from one plain pass."""
+    turns = [each[row] for each in trajectories.histories.turns]
+    ids = np.concatenate([each.ids for each in turns])
+    logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1).detach().numpy()
+    found, place = [], 0
+    for each in turns:
+        sampled = place + np.flatnonzero(np.isfinite(each.log_probabilities))
+        found.append(logs[sampled - 1, ids[sampled]].tolist())
+        place += len(each.ids)
+    return found
+
+
+def decisions(policy: PolicyRef, config: LocalConfig, trajectories: Trajectories) -> FloatArray:
+    """(B, T): the log-likelihood of each decision."""
+    model = loaded(policy, config)
+    rows = [log_likelihood(model, trajectories, row) for row in range(len(trajectories))]
+    return np.array([[of_round[-1] for of_round in row] for row in rows])
+
+
+def global_generators() -> list[object]:
+    numpy = np.random.get_state()[1]  # noqa: NPY002
+    return [random.getstate(), numpy.tolist(), torch.get_rng_state().tolist()]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_loss_is_the_weighted_mean_over_sampled_tokens(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """Four rounds of one trajectory weigh 2, 0, -1 and 1; reasoning counts as much as the decision."""
+    trajectories = play(1, 1, horizon=4)
+    weights = np.array([[2.0, 0.0, -1.0, 1.0]])
+    logs = log_likelihood(loaded(start, config), trajectories, 0)
+    asked = [
+        (weight, one) for weight, of_round in zip(weights[0], logs, strict=True) for one in of_round if weight
+    ]
+    expected = -sum(weight * one for weight, one in asked) / len(asked)
+    figures = train(start, [Example(trajectories, weights)], tmp_path / "next", config)[1]
+    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+    assert figures["steps"] == 1
+
+
+def test_the_anchor_is_cross_entropy_to_what_was_drawn_from(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """In every round of a kept trajectory, those without weight included; the count is of weights only."""
+    trajectories = play(1, 1, horizon=2, reasoning=0)
+    first, second = (each[0] for each in trajectories.histories.turns)
+    ids = torch.from_numpy(np.concatenate([first.ids, second.ids]))[None]
+    logs = loaded(start, config)(ids).logits[0].double().log_softmax(-1).detach().numpy()
+    at = [len(first.ids) - 2, len(first.ids) + len(second.ids) - 2]
+    drawn_from = trajectories.histories.drawn_from
+    assert drawn_from is not None
+    anchor = sum(drawn_from[0, index] @ logs[at[index], LEGAL] for index in range(2))
+    expected = -(3.0 * logs[at[1], second.ids[-1]] + 0.5 * anchor) / 1
+    example = Example(trajectories, np.array([[0.0, 3.0]]))
+    figures = train(start, [example], tmp_path / "next", config, anchor=0.5)[1]
+    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_anchor_alone_moves_nothing_where_the_policy_is(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """A decision among all tokens, drawn from the model's own probabilities; against another's it moves."""
+    opening = np.arange(3, 12)
+    model = loaded(start, config)
+    own = model(torch.from_numpy(opening)[None]).logits[0, -1].double().softmax(-1).detach().numpy()
+    norms = []
+    for drawn_from in (own, np.roll(own, 1)):
+        histories = Histories(Rules("bandit", 1, VOCABULARY), 1)
+        ids, logs = np.append(opening, 5), np.append(np.full(len(opening), np.nan), -1.0)
+        spoken = Turn("", "", ids, logs, np.arange(VOCABULARY))
+        histories.append(Decisions(np.array([5]), drawn_from[None], (spoken,)), np.zeros(1))
+        zeros = np.zeros((1, 1, VOCABULARY))
+        example = Example(Trajectories(histories, RewardTable(zeros, zeros)), np.full((1, 1), 1e-9))
+        figures = train(start, [example], tmp_path / str(len(norms)), config, anchor=1)[1]
+        norms.append(figures["gradient_norm"])
+    assert norms[0] < 1e-5
+    assert norms[1] > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packed_pass_has_the_loss_and_gradients_of_plain_ones(kind: str) -> None:
+    """Rollouts of a problem share their opening, and here also what follows while it is the same."""
+    trajectories = play(3, 4, horizon=3, words=1)
+    weights = np.random.default_rng(1).normal(size=(12, 3))
+    groups = written(Example(trajectories, weights), anchor=0.7)
+    model = make(kind)
+    plain = 0.0
+    for one in (one for group in groups for one in group):
+        logs = model(torch.from_numpy(one.ids)[None]).logits[0].log_softmax(-1)
+        asked = logs[torch.from_numpy(one.positions), torch.from_numpy(one.targets)]
+        piece = -(torch.from_numpy(one.coefficients).float() * asked).sum()
+        torch.autograd.backward(piece)
+        plain += piece.item()
+    expected = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+    model.zero_grad()
+    model.set_attn_implementation(ATTENTION)
+    packed = pack(groups, torch.device("cpu"))
+    assert packed.ids.numel() < sum(len(one.ids) for group in groups for one in group) - 9 * 8
+    logits = model(
+        input_ids=packed.ids,
+        position_ids=packed.position_ids,
+        packed=packed.groups,
+        logits_to_keep=packed.asked,
+        use_cache=False,
+    ).logits
+    loss = -(packed.coefficients * logits.log_softmax(-1)[packed.at, packed.targets]).sum()
+    torch.autograd.backward(loss)
+    assert loss.item() == pytest.approx(plain, rel=1e-5)
+    scale = max(float(each.abs().max()) for each in expected.values())
+    for name, each in model.named_parameters():
+        torch.testing.assert_close(each.grad, expected[name], rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_low_rank_layers_compute_what_peft_does() -> None:
+    model = make("llama").requires_grad_(False)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = peft.get_peft_model(
+            model, peft.LoraConfig(r=4, lora_alpha=12, target_modules="all-linear", init_lora_weights=False)
+        )
+    ids = torch.arange(3, 33).view(2, 15)
+
+    def gradients() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        adapted.zero_grad()
+        logits = adapted(ids).logits
+        torch.autograd.backward(logits.square().sum())
+        return logits, {n: p.grad.clone() for n, p in adapted.named_parameters() if p.requires_grad}
+
+    logits, expected = gradients()
+    assert fuse(adapted) == 3 * 7
+    found, of_fused = gradients()
+    torch.testing.assert_close(found, logits, rtol=1e-5, atol=1e-5)
+    for name, each in expected.items():
+        torch.testing.assert_close(of_fused[name], each, rtol=1e-4, atol=1e-5 * float(each.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"tokens_at_once": 1}, {"tokens_at_once": 60}, {"gradient_checkpointing": True}]
+)
+def test_passes_and_checkpointing_change_nothing_but_rounding(
+    settings: dict[str, float], start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    example = Example(play(3, 4), np.random.default_rng(1).normal(size=(12, 3)))
+    whole, one = train(start, [example], tmp_path / "one", config, anchor=1, batch_size=6)
+    split, other = train(start, [example], tmp_path / "other", config, anchor=1, batch_size=6, **settings)
+    assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
+    assert one["steps"] == other["steps"] == 2
+    moved = np.abs(decisions(whole, config, play()) - decisions(split, config, play())).max()
+    assert moved < 1e-3
+
+
+def test_what_is_kept_becomes_likelier_and_what_is_unlearned_less(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    trajectories = play(2, 4)
+    before = decisions(start, config, trajectories)
+    weights = np.zeros((8, 3))
+    weights[0], weights[5] = 1.0, -1.0
+    trained, _ = train(start, [Example(trajectories, weights)], tmp_path / "next", config, epochs=4)
+    moved = decisions(trained, config, trajectories) - before
+    assert moved[0].mean() > 0.1
+    assert moved[5].mean() < -0.1
+
+
+def test_a_trajectory_without_weight_changes_nothing(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    trajectories = play(2, 4)
+    weights = np.zeros((8, 3))
+    weights[2:4] = 1.0
+    with_rest, _ = train(start, [Example(trajectories, weights)], tmp_path / "a", config, anchor=1)
+    alone = Example(trajectories.rows(slice(2, 4)), weights[2:4])
+    assert content(train(start, [alone], tmp_path / "b", config, anchor=1)[0].path) == content(with_rest.path)
+
+
+@pytest.mark.parametrize(
+    "lora", [{"rank": 2, "dropout": 0.2, "num_layers": 1, "targets": ["q_proj", "v_proj"]}, None]
+)
+def test_training_goes_on_where_it_stopped_and_repeats_itself(
+    lora: dict[str, object] | None, base: Path, tmp_path: Path
+) -> None:
+    """Weights and optimizer state travel with the policy; no global generator is touched."""
+    config = LocalConfig.model_validate({"model": str(base), "lora": lora, "device": "cpu"})
+    example = Example(play(), np.ones((6, 3)))
+    generators = global_generators()
+    first, _ = train(begin(config, tmp_path / "start"), [example], tmp_path / "first", config)
+    second, _ = train(first, [example], tmp_path / "second", config)
+    assert generators == global_generators()
+    again, _ = train(first, [example], tmp_path / "again", config)
+    assert content(second.path) == content(again.path)
+    likelihoods = [decisions(each, config, example.trajectories).mean() for each in (first, second)]
+    assert likelihoods[1] > likelihoods[0]
+    shutil.copyfile(tmp_path / "start" / "optimizer.safetensors", first.path / "optimizer.safetensors")
+    forgetful, _ = train(first, [example], tmp_path / "forgetful", config)
+    assert content(second.path) != content(forgetful.path)
+    (first.path / "optimizer.safetensors").unlink()
+    with pytest.raises(RunDirectoryError, match=r"optimizer\.safetensors"):
+        train(first, [example], tmp_path / "without", config)
+
+
+def test_adapters_are_where_they_are_asked_for(base: Path, tmp_path: Path) -> None:
+    config = LocalConfig.model_validate({"model": str(base), "lora": {"rank": 2, "num_layers": 2}})
+    trained, _ = train(
+        begin(config, tmp_path / "start"), [Example(play(), np.ones((6, 3)))], tmp_path / "a", config
+    )
+    settings = json.loads((trained.path / "adapter_config.json").read_text())
+    assert settings["layers_to_transform"] == [1, 2]
+    assert settings["target_modules"] == [
+        "down_proj",
+        "gate_proj",
+        "k_proj",
+        "o_proj",
+        "q_proj",
+        "up_proj",
+        "v_proj",
+    ]
+    wrong = [
+        ({"targets": ["q_porj"]}, UnknownNameError, "q_proj"),
+        ({"num_layers": 4}, ConfigError, "at most 3"),
+    ]
+    for number, (lora, error, words) in enumerate(wrong):
+        other = LocalConfig.model_validate({"model": str(base), "lora": lora})
+        with pytest.raises(error, match=words):
+            train(begin(other, tmp_path / f"{number}"), [], tmp_path / f"next{number}", other)
+
+
+def test_nothing_kept_is_no_step(start: PolicyRef, config: LocalConfig, tmp_path: Path) -> None:
+    trained, figures = train(start, [Example(play(), np.zeros((6, 3)))], tmp_path / "next", config)
+    assert (figures["steps"], figures["loss"], figures["tokens"]) == (0.0, 0.0, 0.0)
+    assert np.array_equal(decisions(trained, config, play()), decisions(start, config, play()))
+
+
+@pytest.mark.parametrize("weight", [np.inf, np.nan])
+def test_a_loss_that_is_not_finite_stops_training(
+    weight: float, start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="diverged"):
+        train(start, [Example(play(), np.full((6, 3), weight))], tmp_path / "next", config)
+
+
+def test_what_was_not_sampled_here_cannot_be_trained_on(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    trajectories = play()
+    trajectories.histories.turns[1] = tuple(Turn("told", "said") for _ in range(6))
+    with pytest.raises(TrainingError, match="no token ids"):
+        train(start, [Example(trajectories, np.ones((6, 3)))], tmp_path / "next", config)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "other"])
+def test_a_damaged_adapter_is_said_so(
+    damage: str, start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    example = Example(play(), np.ones((6, 3)))
+    first, _ = train(start, [example], tmp_path / "first", config)
+    path = first.path / "adapter_model.safetensors"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "gone":
+        path.unlink()
+    else:
+        config = LocalConfig.model_validate({**config.model_dump(), "lora": {"rank": 3}})
+    with pytest.raises(RunDirectoryError, match=r"adapter_model\.safetensors"):
+        train(first, [example], tmp_path / "next", config)
+
+
+@pytest.mark.parametrize("lora", [{"rank": 2}, None])
+def test_half_precision_trains_too(lora: dict[str, int] | None, base: Path, tmp_path: Path) -> None:
+    config = LocalConfig.model_validate({"model": str(base), "lora": lora, "precision": "bfloat16"})
+    example = Example(play(), np.ones((6, 3)))
+    start = begin(config, tmp_path / "start")
+    trained, figures = train(start, [example], tmp_path / "next", config, epochs=3)
+    assert math.isfinite(figures["loss"])
+    likelihoods = [decisions(each, config, example.trajectories).mean() for each in (start, trained)]
+    assert likelihoods[1] > likelihoods[0] + 0.1
+
+
+def one(ids: list[int], opening: int) -> Written:
+    return Written(np.array(ids), opening, np.array([0]), np.array([0]), np.array([1.0]), 1)
+
+
+def test_passes_hold_at_most_what_they_may() -> None:
+    """Openings of 4 and 3 tokens, read once each: 4 + 2 + 3 = 9 fit in 9, and the 3 + 5 after them do not."""
+    a, b, c = one([1, 2, 3, 4, 5, 6], 4), one([1, 2, 3, 4, 7, 8, 9], 4), one([1, 2, 3, 9, 9, 9, 9, 9], 3)
+    assert passes([a, c, b], 9) == [[[a, b]], [[c]]]
+    assert passes([a, c, b], 17) == [[[a, b], [c]]]
+    assert passes([a, c, b], 8) == [[[a]], [[b]], [[c]]]
+    assert passes([a, c, b], 1) == [[[a]], [[b]], [[c]]]
+    assert passes([], 9) == []
+
+
+def test_every_epoch_has_each_trajectory_once() -> None:
+    groups = [[one([number, row, 3], 1) for row in range(5)] for number in range(3)]
+    found = list(batches(groups, 4, 2, np.random.default_rng(0)))
+    assert [len(batch) for batch in found] == [4, 4, 4, 3] * 2
+    epochs = found[:4], found[4:]
+    names = [[tuple(each.ids[:2].tolist()) for batch in epoch for each in batch] for epoch in epochs]
+    assert sorted(names[0]) == sorted(names[1]) == [(number, row) for number in range(3) for row in range(5)]
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_export_is_loaded_by_transformers_and_peft_as_it_is(
+    merge: bool, start: PolicyRef, config: LocalConfig, base: Path, tmp_path: Path
+) -> None:
+    trained, _ = train(start, [Example(play(), np.ones((6, 3)))], tmp_path / "next", config)
+    interval = {"mean": 1.234, "low": 1.0, "high": 1.5}
+    about = {
+        "run": "small",
+        "suite": "smoke",
+        "iteration": 3,
+        "validation": {"before": {"regret": interval}, "after": {"regret": interval}},
+        "evaluation": None,
+    }
+    target = tmp_path / "exported" / "model"
+    export_policy(trained, target, merge, about)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        if merge:
+            model = AutoModelForCausalLM.from_pretrained(target)
+            assert AutoTokenizer.from_pretrained(target)("w7")["input_ids"] == [7]
+        else:
+            model = peft.AutoPeftModelForCausalLM.from_pretrained(target)
+            assert model.peft_config["default"].base_model_name_or_path == str(base)
+    ids = torch.arange(3, 30)[None]
+    torch.testing.assert_close(
+        model.eval()(ids).logits, loaded(trained, config)(ids).logits, rtol=1e-4, atol=1e-4
+    )
+    card = (target / "README.md").read_text()
+    assert "the suite smoke" in card
+    assert "| validation | 1.23 [1.00, 1.50] |" in card
+    assert "held-out" not in card
+    with pytest.raises(RunDirectoryError, match="exists"):
+        export_policy(trained, target, merge, about)
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
+
+
+def test_exporting_what_was_never_trained_is_a_mistake(start: PolicyRef, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--merge"):
+        export_policy(start, tmp_path / "exported", False, {})
+    export_policy(start, tmp_path / "exported", True, {})
+    assert (tmp_path / "exported" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(start: PolicyRef, config: LocalConfig, tmp_path: Path) -> None:
+    """Steps of 5 and of 1 trajectories: in the second step one process has nothing of its own."""
+    script = tmp_path / "train_it.py"
+    script.write_text(
+        f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_local_training as test
+config = test.LocalConfig.model_validate_json({config.model_dump_json()!r})
+trainer = test.LocalTrainer(test.TrainingConfig(warmup=0, learning_rate=0.01, batch_size=5), config)
+example = test.Example(test.play(), test.np.ones((6, 3)))
+start, target = Path({str(start.path)!r}), Path({str(tmp_path / "two")!r})
+trainer.train(test.PolicyRef("local", start), [example], target, 3, 0.0)
+"""
+    )
+    (tmp_path / "two").mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    example = Example(play(), np.ones((6, 3)))
+    alone, _ = train(start, [example], tmp_path / "one", config, batch_size=5)
+    together = PolicyRef("local", tmp_path / "two")
+    moved = decisions(together, config, play()) - decisions(alone, config, play())
+    assert np.abs(moved).max() < 1e-3
+
+
+@pytest.mark.slow
+def test_smollm2_learns_what_is_kept(smollm2: Path, tmp_path: Path) -> None:
+    config = LocalConfig(model=str(smollm2), device="cpu")
+    trajectories = play(1, 4)
+    weights = np.zeros((4, 3))
+    weights[1] = 1.0
+    start = begin(config, tmp_path / "start")
+    trained, _ = train(start, [Example(trajectories, weights)], tmp_path / "next", config, learning_rate=1e-3)
+    after, before = (decisions(each, config, trajectories)[1] for each in (trained, start))
+    assert after.mean() > before.mean() + 0.1
