@@ -2,10 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SMOKE := configs/smoke.yaml
-DEMO_RUN = runs/demo-$(shell date +%Y%m%d-%H%M%S)
+DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
+MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo smoke test test-all check benchmarks clean
+.PHONY: help setup demo demo-llm smoke test test-all check benchmarks clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +23,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## Train the demo, compare with baselines, write a report (minutes)
 	@run=$(DEMO_RUN); set -e; \
 		$(BIN)/rmft train configs/demo.yaml --run-dir $$run; \
+		$(BIN)/rmft evaluate $$run; \
+		printf 'The report: '; $(BIN)/rmft report $$run
+
+demo-llm: $(INSTALLED) ## The same for a language model on bandits told in words (minutes more)
+	$(BIN)/rmft models add $(MODEL)
+	@run=$(DEMO_RUN); set -e; \
+		$(BIN)/rmft train configs/demo-llm.yaml --run-dir $$run; \
 		$(BIN)/rmft evaluate $$run; \
 		printf 'The report: '; $(BIN)/rmft report $$run
 

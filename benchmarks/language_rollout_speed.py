@@ -28,7 +28,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rmft.generators.local import Session, bytes_per_token, head_of, load_model
-from rmft.models import find_model
+from rmft.models.catalogue import find_model
 
 ROLLOUTS, NUM_ARMS = 8, 5
 LEGAL = np.arange(45, 45 + NUM_ARMS)

@@ -32,7 +32,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from rmft.config import LocalConfig, LoraConfig, TrainingConfig
 from rmft.generators.local import head_of, load_model
-from rmft.models import find_model
+from rmft.models.catalogue import find_model
 from rmft.policies.language import LanguagePolicy
 from rmft.problems.suites import load_suite
 from rmft.rollout import rollout
@@ -149,7 +149,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     model = load_model(find_model(options.model), "float32", "cpu")[0]
     examples = played(options.model, options.problems)
-    groups = [group for example in examples for group in written(example, 0.0)]
+    groups = [group for example in examples for group in written(example, 0.0, 1.0)]
     tokens = sum(len(one.ids) for group in groups for one in group)
     print(
         f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, {options.model}, ",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rmft.models import add_model
+from rmft.models.catalogue import add_model
 
 
 @pytest.fixture(scope="session")

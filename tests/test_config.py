@@ -188,7 +188,10 @@ def test_defaults_are_the_plain_method() -> None:
         ({"rollout": []}, "rollout: found []; expected: a valid dictionary"),
         ({"rollout": {"num_rollouts": 2}}, "num_selected is 4 but rollout.num_rollouts is only 2"),
         ({"policy": {"width": 30, "num_heads": 4}}, "policy: num_heads 4 must divide width 30"),
-        ({"policy": {"kind": "transfomer"}}, "policy: found {'kind': 'transfomer'}; expected: settings whose kind, transformer or local"),
+        (
+            {"policy": {"kind": "transfomer"}},
+            "policy: found {'kind': 'transfomer'}; expected: settings whose kind",
+        ),
         ({"selection": {"kind": "lowest"}}, "selection.kind: found 'lowest'; expected: 'lowest_regret', "),
         ({"selection": {"kind": "excess_regret_to_go"}}, "set training.anchor"),
         ({"name": "a/b"}, "name: found 'a/b'; expected: "),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rmft.errors import ConfigError, UnknownNameError
 from rmft import rollout as rollout_module
+from rmft.errors import ConfigError, UnknownNameError
 from rmft.evaluation import statistics
 from rmft.evaluation.evaluate import evaluate
 from rmft.evaluation.measures import MEASURES

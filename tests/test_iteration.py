@@ -194,7 +194,8 @@ def test_patience_stops_a_run_that_gets_no_better(tmp_path: Path) -> None:
     assert ran.result["status"] == "stopped"
     with closing(RunDirectory.open(ran.path)) as opened:
         suite = suite_from(opened.suite, "suite")
-        again = iterate(opened, suite, backend(opened.config, suite), lambda _: pytest.fail("nothing is owed"))
+        machinery = backend(opened.config, suite)
+        again = iterate(opened, suite, machinery, lambda _: pytest.fail("nothing is owed"))
     assert again == ran.outcome
 
 

@@ -242,7 +242,7 @@ def test_a_packed_pass_has_the_loss_and_gradients_of_plain_ones(kind: str) -> No
     """Rollouts of a problem share their opening, and here also what follows while it is the same."""
     trajectories = play(3, 4, horizon=3, words=1)
     weights = np.random.default_rng(1).normal(size=(12, 3))
-    groups = written(Example(trajectories, weights), anchor=0.7)
+    groups = written(Example(trajectories, weights), anchor=0.7, form=0.2)
     model = make(kind)
     plain = 0.0
     for one in (one for group in groups for one in group):

@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from full_disk import full_disk
 from rmft import models
 from rmft.errors import ConfigError, MissingExtraError, UnknownNameError
-from rmft.generators.gguf import convert
-from rmft.models import KnownModel, ModelError, add_model, cache_folder, find_model, model_names
+from rmft.models.catalogue import KnownModel, ModelError, add_model, cache_folder, find_model, model_names
+from rmft.models.gguf import convert
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CONFIG = LlamaConfig(
@@ -280,7 +280,7 @@ def test_a_place_that_can_not_be_written_is_reported(package: Path, monkeypatch:
 
 @pytest.mark.usefixtures("package")
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "rmft.generators.gguf")
+    monkeypatch.delitem(sys.modules, "rmft.models.gguf")
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MissingExtraError, match=r"'gguf'.*rmft\[llm\]"):
         add_model("tiny", print)
@@ -327,7 +327,8 @@ def test_what_is_known_says_its_licence_and_loads_no_torch() -> None:
     assert list(model_names()) == ["smollm2-135m"]
     assert models.MODELS["smollm2-135m"].licence == "Apache-2.0"
     code = (
-        "import sys, rmft.models; print([m for m in ('torch', 'transformers', 'gguf') if m in sys.modules])"
+        "import sys, rmft.models.catalogue; "
+        "print([m for m in ('torch', 'transformers', 'gguf') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

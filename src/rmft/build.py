@@ -24,12 +24,11 @@ from rmft.policies.baselines.catalogue import (
 )
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.baselines.tuning import tune
-from rmft.problems.suites import PART_ID, Suite, load_suite, suite_from
+from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
 from rmft.run_directory import RunDirectory, write_atomically
 from rmft.types import Policy, PolicyRef, Trainer
 
 if TYPE_CHECKING:
-    from rmft.iteration import Backend
     from rmft.policies.network import Network
 
 
@@ -69,7 +68,7 @@ class TransformerBackend:
         return load_transformer(policy, temperature, sample_arms=exploring)
 
 
-def backend(config: RunConfig, suite: Suite) -> Backend:
+def backend(config: RunConfig, suite: Suite) -> TransformerBackend | LocalBackend:
     """What trains and plays the config's kind of policy in the suite's problems.
 
     Raises MissingExtraError, and ConfigError when the problems can't be played by such a policy.
@@ -80,7 +79,7 @@ def backend(config: RunConfig, suite: Suite) -> Backend:
             from rmft.policies.language import check
             from rmft.training.local import LocalTrainer
 
-        settings = [setting for part in PART_ID for setting in suite.settings(part)]
+        settings = [setting for part in PARTS for setting in suite.settings(part)]
         check(config.policy, [setting.rules for setting in settings])
         return LocalBackend(config, config.policy, LocalTrainer(config.training, config.policy))
     with extra("torch"):
@@ -90,7 +89,12 @@ def backend(config: RunConfig, suite: Suite) -> Backend:
 
 
 def torch_threads(count: int) -> None:
-    """Let torch use `count` threads. Raises MissingExtraError when torch is not installed."""
+    """Let torch use `count` threads. Raises MissingExtraError when torch is not installed.
+
+    Waiting threads sleep unless the user says otherwise: when they spin, as by default, any other work on
+    the machine makes small steps slower by a factor of ten and more.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with extra("torch"):
         import torch
 

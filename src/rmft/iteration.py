@@ -122,7 +122,8 @@ def _one_iteration(
         on_step("validating")
         with clock("evaluate"):
             metrics["validation"] = validate(backend, policy, suite, run)
-    run.commit(metrics, clock.seconds, recorded(problems, examples, regrets), spoken(problems, examples, regrets))
+    everything = problems, examples, regrets
+    run.commit(metrics, clock.seconds, recorded(*everything), spoken(*everything))
     return metrics
 
 

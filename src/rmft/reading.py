@@ -73,8 +73,10 @@ def _keys(data: object, place: tuple[int | str, ...], *, missing: bool) -> Itera
         if isinstance(data, Mapping) and part not in data and not (missing and depth == len(place) - 1):
             continue
         yield str(part)
-        within = isinstance(data, Mapping) and part in data or isinstance(data, list) and isinstance(part, int)
-        data = data[part] if within else None  # type: ignore[index]
+        inside = (
+            part in data if isinstance(data, Mapping) else isinstance(data, list) and part in range(len(data))
+        )
+        data = data[part] if inside else None  # type: ignore[index]
 
 
 def _short(value: object) -> str:

@@ -1,10 +1,10 @@
 """What lies in the folder of a local policy.
 
-    policy.json                 its settings: the model that it starts from, the wording, ...
-    adapter_config.json, adapter_model.safetensors      low-rank adapters, as PEFT writes them; or
-    config.json, model.safetensors, tokenizer files     the whole model, as transformers writes it; or
-                                neither: the model as it is
-    optimizer.safetensors       what its trainer goes on with
+policy.json                 its settings: the model that it starts from, the wording, ...
+adapter_config.json, adapter_model.safetensors      low-rank adapters, as PEFT writes them; or
+config.json, model.safetensors, tokenizer files     the whole model, as transformers writes it; or
+                            neither: the model as it is
+optimizer.safetensors       what its trainer goes on with
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from rmft.config import LocalConfig
 from rmft.errors import RunDirectoryError
-from rmft.models import find_model
+from rmft.models.catalogue import find_model
 
 POLICY = "policy.json"
 ADAPTER = "adapter_model.safetensors"

@@ -19,7 +19,7 @@ from rmft.errors import ConfigError
 from rmft.generators.chat import ChatFormat
 from rmft.generators.checkpoint import adapter_in, model_of
 from rmft.generators.local import Session, bytes_per_token, context_limit, load_model
-from rmft.models import find_model
+from rmft.models.catalogue import find_model
 from rmft.scenarios.contexts import context_group
 from rmft.scenarios.scenario import Scenario, draw_scenario
 from rmft.streams import Streams
@@ -80,9 +80,10 @@ class LanguagePolicy:
         longest = self.longest(rules)
         rows = int(self.config.memory_gb * 1e9 / (longest * bytes_per_token(self.model)))
         if rows < 1:
+            needed = longest * bytes_per_token(self.model) / 1e9
             raise ConfigError(
-                f"One rollout of {longest} tokens needs {longest * bytes_per_token(self.model) / 1e9:.1f} GB of "
-                f"key-value cache; policy.memory_gb is {self.config.memory_gb:g}. Raise it or shorten the horizon."
+                f"One rollout of {longest} tokens needs {needed:.1g} GB of key-value cache; "
+                f"policy.memory_gb is {self.config.memory_gb:g}. Raise it or shorten the horizon."
             )
         return rows
 
@@ -95,10 +96,10 @@ class LanguagePolicy:
             if longest > context:
                 fits = max(1 + (context - opening) // per_round, 0)
                 raise ConfigError(
-                    f"{rules.horizon} rounds of {rules.num_arms} arms take up to {longest} tokens ({opening} to "
-                    f"begin, {per_round} a round); {self.config.model} reads {context}. The longest horizon that "
-                    f"fits is {fits}; policy.wording.style terse, history raw and a smaller reasoning_budget "
-                    "need less."
+                    f"{rules.horizon} rounds of {rules.num_arms} arms take up to {longest} tokens "
+                    f"({opening} to begin, {per_round} a round); {self.config.model} reads {context}. The "
+                    f"longest horizon that fits is {fits}; policy.wording.style terse, history raw and a "
+                    "smaller reasoning_budget need less."
                 )
             self._longest[rules] = longest
         return self._longest[rules]
@@ -142,16 +143,16 @@ class LanguagePolicy:
             for each, (ids, log_probabilities) in zip(said, thoughts, strict=True):
                 each.add(ids.tolist(), log_probabilities.tolist())
         arms, probabilities, legal = self._answer(session, playing.scenarios, said, draws[:, self.budget :])
-        openings_told = [s.opening() + "\n\n" for s in playing.scenarios] if not histories.num_rounds else []
+        first = not histories.num_rounds
         turns = tuple(
             Turn(
-                (openings_told[row] if openings_told else "") + told_words[row],
-                self.tokenizer.decode(said[row].ids),
+                f"{scenario.opening()}\n\n{told_words[row]}" if first else told_words[row],
+                self._decode(said[row].ids),
                 np.array(told[row] + said[row].ids, dtype=np.int64),
                 np.array([np.nan] * len(told[row]) + said[row].log_probabilities),
                 None if legal is None else legal[row],
             )
-            for row in range(histories.size)
+            for row, scenario in enumerate(playing.scenarios)
         )
         if arms is None or (histories.rules.feedback == "full" and not self.sample_arms):
             return Decisions(probabilities=probabilities, turns=turns)
@@ -168,7 +169,7 @@ class LanguagePolicy:
         return scenario.told(histories.arms[row], histories.rewards[row], histories.played[row])
 
     def _session(self, playing: Playing, histories: Histories, told: list[list[int]]) -> Session:
-        """The session that has read the histories, and now what is told; a fresh one if it has read others."""
+        """The session that has read the histories, and now what is told; a fresh one if it has not."""
         before: list[list[int]] = [[] for _ in told]
         for turns in histories.turns:
             for row, turn in enumerate(turns):
@@ -218,6 +219,11 @@ class LanguagePolicy:
             for each, ids in zip(said, forced, strict=True):
                 each.add(ids)
 
+    def _decode(self, ids: list[int]) -> str:
+        text = self.tokenizer.decode(ids)
+        assert isinstance(text, str)
+        return text
+
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False) if text else []
         return ids
@@ -233,8 +239,8 @@ class LanguagePolicy:
             alone, both = self._encode(shown), self._encode(text + choice)
             if both[:-1] != alone:
                 raise ConfigError(
-                    f"The tokenizer of {self.config.model} has no single token for the answer '{choice}' after "
-                    f"{text!r}; answers need one for every capital letter and digit."
+                    f"The tokenizer of {self.config.model} has no single token for the answer '{choice}' "
+                    f"after {text!r}; answers need one for every capital letter and digit."
                 )
             self._choice_ids[before, choice] = both[-1]
         return self._choice_ids[before, choice]
@@ -250,7 +256,7 @@ def _past(rules: Rules, rounds: IntArray, reward: float) -> tuple[IntArray, Floa
 def load_language_policy(
     folder: Path, config: LocalConfig, temperature: float = 1.0, *, sample_arms: bool = False
 ) -> LanguagePolicy:
-    """The policy in a checkpoint's folder. Raises ConfigError for its model, RunDirectoryError for the rest."""
+    """The policy in a checkpoint's folder. Raises ConfigError, and RunDirectoryError for its adapter."""
     model = load_model(model_of(folder, config), config.precision, config.device, adapter_in(folder))
     return LanguagePolicy(*model, config, temperature, sample_arms=sample_arms)
 

@@ -125,8 +125,8 @@ class AbruptSwitches(Moving):
     def _consistent(self) -> AbruptSwitches:
         if self.gap is not None and (self.mean_std is not None or self.gap > self.width):
             raise ConfigError(
-                f"found gap {self.gap} with mean_std {self.mean_std}; expected a gap of at most {self.width}, "
-                "(high - low), and no mean_std."
+                f"found gap {self.gap} with mean_std {self.mean_std}; expected a gap of at most "
+                f"{self.width}, (high - low), and no mean_std."
             )
         if (self.num_switches is None) == (self.rate_per_horizon is None):
             raise ConfigError("expected exactly one of num_switches and rate_per_horizon.")

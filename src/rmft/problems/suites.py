@@ -29,6 +29,8 @@ PART_ID = {"train": 1_000_000_001, "validation": 1_000_000_002, "held_out": 1_00
 """Where each part's random streams branch off; so large that no other branch (an iteration, a
 setting's index) has the same number."""
 
+PARTS: tuple[PartName, ...] = ("train", "validation", "held_out")
+
 WORDS = 1
 """Where the stream of a problem's words branches off that of its rewards."""
 

@@ -16,7 +16,7 @@ from rmft.config import LocalConfig
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.generators.checkpoint import ADAPTER, ADAPTER_CONFIG, WHOLE, adapter_in, model_of, read_policy
 from rmft.generators.local import load_model
-from rmft.models import MODELS, find_model
+from rmft.models.catalogue import MODELS, find_model
 from rmft.training.adapter import save_whole
 from rmft.types import PolicyRef
 

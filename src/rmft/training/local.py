@@ -67,7 +67,8 @@ class LocalTrainer:
 
         Raises TrainingError when the loss is not finite, RunDirectoryError when the policy is damaged.
         """
-        groups = [group for example in examples for group in written(example, self.training.anchor)]
+        terms = self.training.anchor, self.training.format
+        groups = [group for example in examples for group in written(example, *terms)]
         shuffle = np.random.default_rng(seed)
         steps = list(batches(groups, self.training.batch_size, self.training.epochs, shuffle))
         rate = learning_rate(self.training, progress)
@@ -219,7 +220,12 @@ class _Trainer(SFTTrainer):
             use_cache=False,
         ).logits
         logs = logits.float().log_softmax(dim=-1)
-        return -(packed.coefficients * logs[packed.at, packed.targets]).sum()
+        loss = -(packed.coefficients * logs[packed.at, packed.targets]).sum()
+        if len(packed.legal):
+            among = logs[packed.decisions[:, None], packed.legal.clamp(min=0)]
+            among = among.masked_fill(packed.legal < 0, float("-inf"))
+            loss = loss + (packed.masses * among.logsumexp(dim=1)).sum()
+        return loss
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002
         """Not counted: it would be by a key that these inputs do not have."""

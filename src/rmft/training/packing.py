@@ -38,7 +38,8 @@ class Packed:
     """One forward pass: N tokens in a row, and the loss asked of them.
 
     ids, position_ids: (1, N). asked: (1, N) bool, the S tokens after which anything is predicted.
-    at: (m,), of 0..S-1, with targets (m,) and coefficients (m,); see `rmft.training.tokens`.
+    at: (m,), of 0..S-1, with targets (m,) and coefficients (m,); decisions: (d,), of 0..S-1, with legal
+    (d, K), -1 where there is none, and masses (d,); see `rmft.training.tokens`.
     """
 
     ids: Tensor
@@ -48,13 +49,18 @@ class Packed:
     at: Tensor
     targets: Tensor
     coefficients: Tensor
+    decisions: Tensor
+    legal: Tensor
+    masses: Tensor
 
 
 def pack(groups: list[list[Written]], device: torch.device) -> Packed:
     """Lay out one forward pass. All of a group's trajectories have the same opening."""
     ids: list[int] = []
     places: list[int] = []
-    laid, at = [], []
+    pad = torch.nn.utils.rnn.pad_sequence
+    laid, at, deciding = [], [], []
+    legal: list[Tensor] = []
     for group in groups:
         start, opening = len(ids), group[0].opening
         ids += group[0].ids[:opening].tolist()
@@ -70,9 +76,10 @@ def pack(groups: list[list[Written]], device: torch.device) -> Packed:
                     places.append(place)
             whole = torch.tensor([*range(start, path[0]), *path])
             at.append(whole[torch.from_numpy(one.positions)])
+            deciding.append(whole[torch.from_numpy(one.decisions)])
+            legal += [torch.from_numpy(ids_of_arms) for ids_of_arms in one.legal]
             paths.append(whole[opening:])
             owned.append(whole[opening:] >= first)
-        pad = torch.nn.utils.rnn.pad_sequence
         rest, own = pad(paths, batch_first=True, padding_value=start), pad(owned, batch_first=True)
         laid.append(Group(slice(start, start + opening), rest.to(device), own.to(device)))
     found, index = torch.unique(torch.cat(at), return_inverse=True)
@@ -87,6 +94,9 @@ def pack(groups: list[list[Written]], device: torch.device) -> Packed:
         index.to(device),
         torch.cat([torch.from_numpy(one.targets) for one in rows]).to(device),
         torch.cat([torch.from_numpy(one.coefficients) for one in rows]).float().to(device),
+        torch.searchsorted(found, torch.cat(deciding)).to(device),
+        (pad(legal, batch_first=True, padding_value=-1) if legal else torch.zeros(0, 0).long()).to(device),
+        torch.cat([torch.from_numpy(one.masses) for one in rows]).float().to(device),
     )
 
 

@@ -2,9 +2,11 @@
 
 Nothing is rendered again: the ids are those of the rollout. The loss of a trajectory is
 
-    - sum_j coefficient_j x log p(target_j | the tokens up to position_j),
+    - sum_j coefficient_j x log p(target_j | the tokens up to position_j)
+    + sum_d mass_d x log sum_{i in legal_d} p(i | the tokens up to decision d),
 
-over targets j: the sampled tokens of each round by the round's weight, and the anchor's.
+over targets j, the sampled tokens of each round by the round's weight, and the anchor's; and over decisions
+d that were one token among legal ones, so that those are compared among each other, as when sampled.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ class Written:
 
     ids: (n,). opening: with how many of them, at least 1, all trajectories of its group begin. positions:
     (m,), the index of the token after which each target is predicted. targets: (m,) ids. coefficients:
-    (m,). count: how many sampled tokens have a weight.
+    (m,). decisions: (d,), the index of the token after which each decision is made. legal: (d, K) ids.
+    masses: (d,). count: how many sampled tokens have a weight.
     """
 
     ids: IntArray
@@ -33,20 +36,24 @@ class Written:
     positions: IntArray
     targets: IntArray
     coefficients: FloatArray
+    decisions: IntArray
+    legal: IntArray
+    masses: FloatArray
     count: int
 
 
-def written(example: Example, anchor: float) -> list[list[Written]]:
+def written(example: Example, anchor: float, form: float) -> list[list[Written]]:
     """The trajectories of which anything is learned, those that are told the same words together.
 
     A sampled token counts by its round's weight. anchor: times the cross-entropy to what was sampled from:
     to all of the decision's probabilities where it was one token of an arm each (`Turn.legal`), else to
-    the sampled token, which is the same on average. Raises TrainingError when there are no tokens.
+    the sampled token, which is the same on average. form: times minus the log of the probability that a
+    decision is a legal one at all. Raises TrainingError when there are no tokens.
     """
     histories = example.trajectories.histories
     groups: dict[tuple[int, int], list[Written]] = {}
     for row in kept(example.weights):
-        one = _trajectory(histories, int(row), example.weights[row], anchor)
+        one = _trajectory(histories, int(row), example.weights[row], anchor, form)
         if len(one.targets):
             groups.setdefault((int(histories.word_seeds[row]), int(one.ids[0])), []).append(one)
     return [_with_opening(group) for group in groups.values()]
@@ -59,9 +66,10 @@ def _with_opening(group: list[Written]) -> list[Written]:
     return [replace(one, opening=opening) for one in group]
 
 
-def _trajectory(histories: Histories, row: int, weights: FloatArray, anchor: float) -> Written:
+def _trajectory(histories: Histories, row: int, weights: FloatArray, anchor: float, form: float) -> Written:
     ids: list[IntArray] = []
     asked: list[tuple[IntArray, IntArray, FloatArray]] = []
+    decided: list[tuple[int, IntArray, float]] = []
     length = count = 0
     for index, (turns, weight) in enumerate(zip(histories.turns, weights.tolist(), strict=True)):
         own, sampled = _sampled(turns[row])
@@ -70,6 +78,8 @@ def _trajectory(histories: Histories, row: int, weights: FloatArray, anchor: flo
         if len(sampled) and (weight or anchor):
             shares = np.full(len(sampled), weight + anchor)
             legal = turns[row].legal
+            if legal is not None:
+                decided.append((length + int(sampled[-1]) - 1, legal, weight + anchor - form))
             if anchor and legal is not None:
                 shares[-1] = weight
                 last = np.full(len(legal), length + sampled[-1] - 1)
@@ -81,7 +91,17 @@ def _trajectory(histories: Histories, row: int, weights: FloatArray, anchor: flo
     positions, targets, coefficients = (np.concatenate(each) for each in zip(*asked, strict=True))
     some = coefficients != 0
     end = int(positions[some].max(initial=0)) + 1
-    return Written(np.concatenate(ids)[:end], 1, positions[some], targets[some], coefficients[some], count)
+    return Written(
+        np.concatenate(ids)[:end],
+        1,
+        positions[some],
+        targets[some],
+        coefficients[some],
+        np.array([place for place, _, _ in decided], dtype=np.int64),
+        np.stack([legal for _, legal, _ in decided]) if decided else np.zeros((0, 0), dtype=np.int64),
+        np.array([mass for _, _, mass in decided]),
+        count,
+    )
 
 
 def _sampled(turn: Turn) -> tuple[IntArray, IntArray]:

@@ -150,7 +150,7 @@ def add_model(name: str, say: Callable[[str], None]) -> Path:
 def _stage(model: KnownModel, staged: Path, say: Callable[[str], None]) -> None:
     """The finished model in `staged`/model."""
     try:
-        from rmft.generators.gguf import convert
+        from rmft.models.gguf import convert
     except ModuleNotFoundError as error:
         raise MissingExtraError("llm", str(error.name)) from None
     staged.mkdir()
