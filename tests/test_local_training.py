@@ -166,6 +166,15 @@ def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int)
     return found
 
 
+def log_mass(model: PreTrainedModel, trajectories: Trajectories, row: int) -> list[float]:
+    """Log of the probability of all legal answers together at each round's decision."""
+    turns = [each[row] for each in trajectories.histories.turns]
+    ids = np.concatenate([each.ids for each in turns])
+    logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
+    ends = np.cumsum([len(each.ids) for each in turns]) - 2
+    return [float(logs[end, LEGAL].logsumexp(-1)) for end in ends]
+
+
 def decisions(policy: PolicyRef, config: LocalConfig, trajectories: Trajectories) -> FloatArray:
     """(B, T): the log-likelihood of each decision."""
     model = loaded(policy, config)
@@ -185,15 +194,18 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_the_loss_is_the_weighted_mean_over_sampled_tokens(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
-    """Four rounds of one trajectory weigh 2, 0, -1 and 1; reasoning counts as much as the decision."""
+    """Four rounds of one trajectory weigh 2, 0, -1 and 1; reasoning counts as much as the decision, and a
+    decision is compared with the legal answers, but for the share `format` of it."""
     trajectories = play(1, 1, horizon=4)
     weights = np.array([[2.0, 0.0, -1.0, 1.0]])
     logs = log_likelihood(loaded(start, config), trajectories, 0)
     asked = [
         (weight, one) for weight, of_round in zip(weights[0], logs, strict=True) for one in of_round if weight
     ]
-    expected = -sum(weight * one for weight, one in asked) / len(asked)
-    figures = train(start, [Example(trajectories, weights)], tmp_path / "next", config)[1]
+    masses = log_mass(loaded(start, config), trajectories, 0)
+    form = sum((weight - 0.3) * mass for weight, mass in zip(weights[0], masses, strict=True) if weight)
+    expected = (form - sum(weight * one for weight, one in asked)) / len(asked)
+    figures = train(start, [Example(trajectories, weights)], tmp_path / "next", config, format=0.3)[1]
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
     assert figures["steps"] == 1
 
@@ -210,9 +222,10 @@ def test_the_anchor_is_cross_entropy_to_what_was_drawn_from(
     drawn_from = trajectories.histories.drawn_from
     assert drawn_from is not None
     anchor = sum(drawn_from[0, index] @ logs[at[index], LEGAL] for index in range(2))
-    expected = -(3.0 * logs[at[1], second.ids[-1]] + 0.5 * anchor) / 1
+    masses = log_mass(loaded(start, config), trajectories, 0)
+    expected = -(3.0 * logs[at[1], second.ids[-1]] + 0.5 * anchor) + 0.5 * masses[0] + 3.5 * masses[1]
     example = Example(trajectories, np.array([[0.0, 3.0]]))
-    figures = train(start, [example], tmp_path / "next", config, anchor=0.5)[1]
+    figures = train(start, [example], tmp_path / "next", config, anchor=0.5, format=0)[1]
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -437,7 +450,9 @@ def test_half_precision_trains_too(lora: dict[str, int] | None, base: Path, tmp_
 
 
 def one(ids: list[int], opening: int) -> Written:
-    return Written(np.array(ids), opening, np.array([0]), np.array([0]), np.array([1.0]), 1)
+    none = np.zeros(0, dtype=np.int64)
+    at, weight = np.array([0]), np.array([1.0])
+    return Written(np.array(ids), opening, at, at, weight, none, none.reshape(0, 0), np.zeros(0), 1)
 
 
 def test_passes_hold_at_most_what_they_may() -> None:

@@ -22,8 +22,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from full_disk import full_disk
-from rmft import models
 from rmft.errors import ConfigError, MissingExtraError, UnknownNameError
+from rmft.models import catalogue as models
 from rmft.models.catalogue import KnownModel, ModelError, add_model, cache_folder, find_model, model_names
 from rmft.models.gguf import convert
 
@@ -209,7 +209,7 @@ def test_two_processes_may_add_the_same_model() -> None:
 def test_a_kill_leaves_no_half_model() -> None:
     tiny = models.MODELS["tiny"]
     code = (
-        "import os, signal, sys; from rmft import models\n"
+        "import os, signal, sys; from rmft.models import catalogue as models\n"
         f"tiny = models.KnownModel(*{[getattr(tiny, name) for name in KnownModel.__slots__]!r})\n"
         "models.MODELS = {'tiny': tiny}\n"
         "models.add_model('tiny', lambda said: said[0] == 'C' and os.kill(os.getpid(), signal.SIGKILL))"

@@ -235,13 +235,9 @@ def evaluate_target(
     policies: dict[str, MakePolicy] = {}
     if run is not None:
         torch_threads(run.config.num_threads)
-        history = run.metrics()
-        if not history:
-            raise RunDirectoryError(f"'{target}' holds no policy yet. Go on with: rmft resume {target}")
-        policies["best"] = _playing(run.policy(best_iteration(history)))
+        policies["best"] = _playing(policy_in(Path(target)))
     elif os.path.isdir(target):
-        kind = "local" if os.path.exists(Path(target) / LOCAL_POLICY) else "transformer"
-        policies[Path(target).name] = _playing(PolicyRef(kind, Path(target)))
+        policies[Path(target).name] = _playing(policy_in(Path(target)))
     else:
         policies |= baselines([target], suite)
     opponents = list(against) if against else ["start", *suite.baselines]
@@ -249,7 +245,10 @@ def evaluate_target(
         policies["start"] = _playing(run.policy(0))
     elif "start" in opponents and against:
         raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
-    policies |= baselines([spec for spec in opponents if spec != "start"], suite)
+    for spec in opponents:
+        if os.path.isdir(spec):
+            policies[spec] = _playing(policy_in(Path(spec)))
+    policies |= baselines([spec for spec in opponents if spec != "start" and spec not in policies], suite)
     count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
     problems = suite.draw("held_out" if part == "held_out" else "validation", count)
     result = play(policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part)
@@ -261,27 +260,36 @@ def evaluate_target(
     return result, run.path / name
 
 
+def policy_in(path: Path) -> PolicyRef:
+    """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
+    if not os.path.exists(path / "run.json"):
+        return PolicyRef("local" if os.path.exists(path / LOCAL_POLICY) else "transformer", path)
+    run = RunDirectory.open(path, lock=False)
+    history = run.metrics()
+    if not history:
+        raise RunDirectoryError(f"'{path}' holds no policy yet. Go on with: rmft resume {path}")
+    return run.policy(best_iteration(history))
+
+
 def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
     run = RunDirectory.open(path, lock=False)
-    history = run.metrics()
     if not isinstance(run.config.policy, LocalConfig):
         raise ConfigError(f"'{path}' trains a numeric Transformer; only language models can be exported.")
-    if not history:
-        raise RunDirectoryError(f"'{path}' holds no policy yet. Go on with: rmft resume {path}")
+    best, history = policy_in(path), run.metrics()
     with extra("llm"):
         from rmft.training.export import export_policy
 
-    best = best_iteration(history)
+    iteration = best_iteration(history)
     about = {
         "run": run.config.name,
         "suite": run.config.suite,
         "settings": [str(setting["name"]) for setting in run.suite["train"]["settings"]],
-        "iteration": best,
-        "validation": {"before": history[0]["validation"], "after": history[best]["validation"]},
+        "iteration": iteration,
+        "validation": {"before": history[0]["validation"], "after": history[iteration]["validation"]},
         "evaluation": run.read_json("evaluation.json"),
     }
-    export_policy(run.policy(best), target, merge, about)
+    export_policy(best, target, merge, about)
     return target
 
 

@@ -103,8 +103,9 @@ def evaluate(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="start|BASELINE",
-            help="Opponents, one per option: 'start' (the run before training), a baseline such as "
+            metavar="start|BASELINE|RUN",
+            help="Opponents, one per option: 'start' (the run before training), another run or checkpoint's "
+            "folder, a baseline such as "
             "'ucb(coefficient=0.4)', or 'tuned:NAME' (default: start and the suite's baselines).",
         ),
     ] = None,

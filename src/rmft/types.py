@@ -365,9 +365,7 @@ class Policy(Protocol):
     @property
     def name(self) -> str: ...
 
-    def rows_at_once(self, rules: Rules) -> int:
-        """How many rollouts of such problems it plays together within its memory."""
-        ...
+    def rows_at_once(self, rules: Rules) -> int: ...  # rollouts it plays together within its memory
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions: ...
 
