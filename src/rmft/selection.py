@@ -25,6 +25,7 @@ from rmft.errors import ConfigError
 from rmft.types import FloatArray, IntArray, Trajectories
 
 FADING = 0.85  # per round, of the second memory where means move
+ROWS_PER_FEATURE = 2  # of rollouts, below which rounds are fitted together
 MAX_WEIGHT = 5.0  # of a single decision, so that no rare outcome decides a step alone
 
 
@@ -85,8 +86,9 @@ def excess_regret_to_go(
 ) -> FloatArray:
     """(M, L, T): regret-to-go beyond what was to be expected before the decision; mean about 0.
 
-    Expected is the mean of the problem's other rollouts, corrected per round by a least-squares fit
-    on how the state (`state_features`) differs from theirs. Both are fixed before the decision is
+    Expected is the mean of the problem's other rollouts, corrected by a least-squares fit on how the
+    state (`state_features`) differs from theirs, per round or, where rollouts are few, for all rounds at
+    once with the share of rounds left as a factor. Both are fixed before the decision is
     drawn, so on average the excess depends on the decision alone. With trace 1 it is the regret that
     followed less what was expected; below 1 what followed is replaced, more the later it came, by what
     was then expected, which is less noisy (generalized advantage estimation, Schulman et al. 2016).
@@ -98,15 +100,23 @@ def excess_regret_to_go(
     num_problems, num_rollouts, horizon = to_go.shape
     features = state_features(trajectories).reshape(num_problems, num_rollouts, horizon, -1)
     features = np.concatenate([_beyond_others(features), features], axis=-1)
-    for t in range(horizon):
-        x = features[:, :, t].reshape(num_problems * num_rollouts, -1)
-        y = excess[:, :, t].reshape(-1)
-        ridge = 1e-4 * len(x) * np.eye(x.shape[1])
-        excess[:, :, t] -= (x @ np.linalg.solve(x.T @ x + ridge, x.T @ y)).reshape(num_problems, -1)
+    if num_problems * num_rollouts >= ROWS_PER_FEATURE * features.shape[-1]:
+        for t in range(horizon):
+            excess[:, :, t] -= _fitted(features[:, :, t], excess[:, :, t])
+    else:
+        left = np.linspace(1, 0, horizon, endpoint=False)[:, None]
+        excess -= _fitted(np.concatenate([features, left * features], axis=-1), excess)
     expected = to_go - excess
     surprise = by_round - expected
     surprise[..., :-1] += discount * expected[..., 1:]
     return regret_to_go(surprise, discount * trace)
+
+
+def _fitted(features: FloatArray, values: FloatArray) -> FloatArray:
+    """The least-squares fit of values (...) on features (..., F), with a little ridge."""
+    x, y = features.reshape(-1, features.shape[-1]), values.reshape(-1)
+    ridge = 1e-4 * len(x) * np.eye(x.shape[1])
+    return np.asarray(x @ np.linalg.solve(x.T @ x + ridge, x.T @ y)).reshape(values.shape)
 
 
 def state_features(trajectories: Trajectories) -> FloatArray:
