@@ -488,6 +488,16 @@ def test_a_run_in_use_is_not_resumed_but_evaluated(rmft_: Rmft, refused: Refused
     assert rmft_("resume", run).code == 0
 
 
+def test_a_run_can_be_compared_with_another_and_with_a_checkpoint(rmft_: Rmft, run: Path) -> None:
+    start = run / "checkpoints" / "000000"
+    against = ("--against", "start", "--against", start, "--against", run)
+    ended = rmft_("evaluate", run, "--num-problems", 10, *against, "--json")
+    assert ended.code == 0
+    overall = json.loads(ended.out)["overall"]
+    assert overall["start"]["measures"] == overall[str(start)]["measures"]
+    assert overall["best"]["measures"] == overall[str(run)]["measures"]
+
+
 def test_a_refused_command_leaves_no_lock_behind(rmft_: Rmft, refused: Refused, run: Path) -> None:
     suite = (run / "suite.yaml").read_bytes()
     (run / "suite.yaml").write_text("name: 1")

@@ -18,14 +18,15 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rmft.cli import main
-from rmft.config import LocalConfig, Wording
+from rmft.config import LocalConfig, LoraConfig, TrainingConfig, Wording
 from rmft.errors import ConfigError
 from rmft.generators.local import load_model
-from rmft.policies.language import LanguagePolicy, check
+from rmft.policies.language import LanguagePolicy, check, load_language_policy
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
 from rmft.streams import Streams
-from rmft.types import Histories, RewardTable, Rules, Trajectories
+from rmft.training.local import LocalTrainer, new_policy
+from rmft.types import Example, Histories, RewardTable, Rules, Trajectories
 
 SWITCHES = [
     Wording(style=style, hint=hint, history=history, answer=answer, reasoning=reasoning, rewards=rewards)
@@ -265,3 +266,26 @@ def test_a_damaged_adapter_is_named(run: Path, tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().err
     best = json.loads((copy / "result.json").read_text())["best_iteration"]
     assert (ended.value.code == 2 and "adapter" in said and "damaged" in said) or best == 0
+
+
+def test_smollm2_itself_plays_rescores_and_learns(smollm2: Path, tmp_path: Path) -> None:
+    """What it chose becomes likelier by one step on it."""
+    config = LocalConfig(model=str(smollm2), lora=LoraConfig(rank=4, num_layers=4), device="cpu")
+    start, target = tmp_path / "start", tmp_path / "next"
+    start.mkdir()
+    target.mkdir()
+    policy_ref = new_policy(config, 0, start)
+    player = load_language_policy(start, config)
+    trajectories = play(player, Rules("bandit", 3, 2))
+    assert max(rescored(player, trajectories.histories, row) for row in range(4)) < 1e-4
+    training = TrainingConfig(learning_rate=1e-3, warmup=0, batch_size=4)
+    trainer = LocalTrainer(training, config)
+    trained, figures = trainer.train(policy_ref, [Example(trajectories, np.ones((4, 3)))], target, 0, 0.0)
+    assert figures["steps"] == 1
+    histories, after = trajectories.histories, load_language_policy(trained.path, config)
+    gained = 0.0
+    for index in range(3):
+        again = after.decide(histories.prefix(index), Streams.at(0, [(row,) for row in range(4)]))
+        before = histories.drawn_from[np.arange(4), index, histories.arms[:, index]]
+        gained += np.log(again.probabilities[np.arange(4), histories.arms[:, index]] / before).sum()
+    assert gained > 0

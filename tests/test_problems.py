@@ -243,6 +243,17 @@ def test_switches_happen_as_often_as_asked() -> None:
     assert count.mean() == pytest.approx(11 / 6, abs=0.25)
 
 
+def test_with_a_gap_every_switch_makes_another_arm_the_best() -> None:
+    """Of 4 arms one has mean 0.9 and three have 0.1, and the one is never the one before."""
+    process = resolve_process({"kind": "abrupt_switches", "gap": 0.8, "num_switches": 3})
+    means = draw_many(process, 200).expected_rewards
+    expected = np.broadcast_to([0.1] * (means.shape[2] - 1) + [0.9], means.shape)
+    np.testing.assert_allclose(np.sort(means, axis=2), expected, atol=1e-12)
+    best = means.argmax(axis=2)
+    assert (np.diff(best, axis=1) != 0).sum(axis=1).tolist() == [3] * 200
+    assert len(set(best[:, 0].tolist())) == means.shape[2]
+
+
 def test_drift_spends_its_budget_when_nothing_reflects() -> None:
     """From 0.5 or so a total of 1e-3 never meets a wall in most problems: V_T is the budget itself."""
     tables = draw_many(resolve_process({"kind": "drift", "budget": 1e-3}), 20)
@@ -262,6 +273,7 @@ def test_drift_spends_its_budget_when_nothing_reflects() -> None:
         ({"kind": "uniform", "low": 2, "high": 1}, "expected low < high"),
         ({"kind": "uniform", "high": math.inf}, "high: found inf"),
         ({"kind": "abrupt_switches"}, "exactly one of num_switches and rate_per_horizon"),
+        ({"kind": "abrupt_switches", "num_switches": 1, "gap": 1.5}, "expected a gap of at most 1.0"),
         ({"kind": "abrupt_switches", "num_switches": 1, "mean_std": 1}, "expected noise: gaussian"),
         ({"kind": "drift"}, "budget: this key is missing"),
         ({"kind": "drift", "budget": "much"}, "budget: found 'much'"),

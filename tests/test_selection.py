@@ -55,6 +55,17 @@ def weights_of(
 BY_ROUND = np.array([[0.8, 0.2], [0.0, 0.5], [0.9, 0.0]])
 
 
+def test_with_few_rollouts_the_excess_still_tells_good_decisions_from_bad() -> None:
+    """12 rollouts of 3 problems are fewer than the state has features: a fit for each round alone would
+    explain all of them and leave nothing. Fitted together, what cost more than it had to weighs less."""
+    trajectories = played(3, 4, 20)
+    table, arms = trajectories.table, trajectories.histories.arms
+    paid = np.take_along_axis(table.expected_rewards, arms[..., None], axis=2)[..., 0]
+    by_round = table.expected_rewards.max(axis=2) - paid
+    excess = excess_regret_to_go(trajectories, by_round.reshape(3, 4, 20), discount=0.5)
+    assert np.corrcoef(excess.ravel(), by_round.ravel())[0, 1] > 0.5
+
+
 def test_lowest_regret_keeps_whole_trajectories() -> None:
     # totals 1.0, 0.5, 0.9: the second and the third
     weights = weights_of(played(1, 3, 2), BY_ROUND, 3, kind="lowest_regret", num_selected=2)
