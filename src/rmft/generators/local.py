@@ -199,6 +199,12 @@ def context_limit(model: PreTrainedModel) -> int:
     return int(min(limits))
 
 
+def end_tokens(model: PreTrainedModel) -> list[int]:
+    """The tokens that end a text, as the model's generation config lists them."""
+    named = model.generation_config.eos_token_id if model.generation_config else None
+    return [] if named is None else [named] if isinstance(named, int) else list(named)
+
+
 def bytes_per_token(model: PreTrainedModel) -> int:
     """Of the keys and values of one token in one row, over all layers."""
     config = model.config

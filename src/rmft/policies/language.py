@@ -18,7 +18,7 @@ from rmft.config import LocalConfig
 from rmft.errors import ConfigError
 from rmft.generators.chat import ChatFormat
 from rmft.generators.checkpoint import adapter_in, model_of
-from rmft.generators.local import Session, bytes_per_token, context_limit, load_model
+from rmft.generators.local import Session, bytes_per_token, context_limit, end_tokens, load_model
 from rmft.models.catalogue import find_model
 from rmft.scenarios.contexts import context_group
 from rmft.scenarios.scenario import Scenario, draw_scenario
@@ -70,7 +70,8 @@ class LanguagePolicy:
     ) -> None:
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.temperature, self.sample_arms = temperature, sample_arms
-        self.chat = ChatFormat.from_tokenizer(tokenizer, thinking=config.wording.reasoning == "free")
+        thinking, stop_ids = config.wording.reasoning == "free", end_tokens(model)
+        self.chat = ChatFormat.from_tokenizer(tokenizer, thinking=thinking, stop_ids=stop_ids)
         self.budget = 0 if config.wording.reasoning == "off" else config.reasoning_budget
         self._choice_ids: dict[tuple[str, str], int] = {}
         self._longest: dict[Rules, int] = {}

@@ -129,9 +129,9 @@ def _arguments(policy: LocalConfig, scratch: str, seed: int) -> SFTConfig:
 
 def _share(step: list[Written], process: int, processes: int) -> list[Written]:
     """A process's part of a step. Where there is none it goes through the motions: all have to take part."""
-    return step[process::processes] or [
-        replace(step[0], coefficients=np.zeros_like(step[0].coefficients), count=0)
-    ]
+    first = step[0]
+    idle = replace(first, coefficients=0 * first.coefficients, masses=0 * first.masses, count=0)
+    return step[process::processes] or [idle]
 
 
 def _trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
