@@ -130,7 +130,8 @@ def _arguments(policy: LocalConfig, scratch: str, seed: int) -> SFTConfig:
 def _share(step: list[Written], process: int, processes: int) -> list[Written]:
     """A process's part of a step. Where there is none it goes through the motions: all have to take part."""
     first = step[0]
-    idle = replace(first, coefficients=0 * first.coefficients, masses=0 * first.masses, count=0)
+    nothing = np.zeros_like(first.coefficients), np.zeros_like(first.masses)
+    idle = replace(first, coefficients=nothing[0], masses=nothing[1], count=0)
     return step[process::processes] or [idle]
 
 
