@@ -20,18 +20,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## Train the demo, compare with baselines, write a report (minutes)
+define RUN_DEMO
 	@run=$(DEMO_RUN); set -e; \
-		$(BIN)/rmft train configs/demo.yaml --run-dir $$run; \
+		$(BIN)/rmft train configs/$@.yaml --run-dir $$run; \
 		$(BIN)/rmft evaluate $$run; \
 		printf 'The report: '; $(BIN)/rmft report $$run
+endef
+
+demo: $(INSTALLED) ## Train the demo, compare with baselines, write a report (minutes)
+	$(RUN_DEMO)
 
 demo-llm: $(INSTALLED) ## The same for a language model on bandits told in words (minutes more)
 	$(BIN)/rmft models add $(MODEL)
-	@run=$(DEMO_RUN); set -e; \
-		$(BIN)/rmft train configs/demo-llm.yaml --run-dir $$run; \
-		$(BIN)/rmft evaluate $$run; \
-		printf 'The report: '; $(BIN)/rmft report $$run
+	$(RUN_DEMO)
 
 smoke: $(INSTALLED) ## Train, evaluate and report once on easy problems, in a temporary place (seconds)
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; set -e; \

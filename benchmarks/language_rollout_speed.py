@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matmul import matmul_rate
 from transformers import PreTrainedModel
 
 from rmft.generators.local import Session, bytes_per_token, head_of, load_model
@@ -32,17 +33,6 @@ from rmft.models.catalogue import find_model
 
 ROLLOUTS, NUM_ARMS = 8, 5
 LEGAL = np.arange(45, 45 + NUM_ARMS)
-
-
-def matmul_rate() -> float:
-    """FLOP/s of a 2048^3 fp32 matrix product: the best of 5."""
-    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    seconds = []
-    for _ in range(6):
-        begun = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - begun)
-    return 2 * 2048**3 / min(seconds[1:])
 
 
 @dataclass

@@ -26,6 +26,7 @@ import numpy as np
 import peft
 import torch
 from datasets import Dataset
+from matmul import matmul_rate
 from transformers import PreTrainedModel
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -44,17 +45,6 @@ from rmft.types import Example
 
 ROLLOUTS, TOKENS_AT_ONCE = 8, 4096
 LORAS = (LoraConfig(), LoraConfig(num_layers=10), LoraConfig(targets=("q_proj", "v_proj")))
-
-
-def matmul_rate() -> float:
-    """FLOP/s of a 2048^3 fp32 matrix product: the best of 5."""
-    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    seconds = []
-    for _ in range(6):
-        begun = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - begun)
-    return 2 * 2048**3 / min(seconds[1:])
 
 
 def played(model: str, problems: int) -> list[Example]:

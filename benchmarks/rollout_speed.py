@@ -18,6 +18,7 @@ import time
 
 import numpy as np
 import torch
+from matmul import matmul_rate
 
 from rmft.config import TransformerConfig
 from rmft.policies.transformer import TransformerPolicy, new_network
@@ -27,17 +28,6 @@ from rmft.streams import Streams
 from rmft.types import RewardTable, Rules
 
 BATCH, NUM_ARMS = 2048, 5
-
-
-def matmul_rate() -> float:
-    """FLOP/s of a 2048^3 fp32 matrix product: the best of 5."""
-    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    seconds = []
-    for _ in range(6):
-        begun = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - begun)
-    return 2 * 2048**3 / min(seconds[1:])
 
 
 def flops_per_round(config: TransformerConfig, horizon: int) -> float:

@@ -275,14 +275,14 @@ def test_smollm2_itself_plays_rescores_and_learns(smollm2: Path, tmp_path: Path)
     start.mkdir()
     target.mkdir()
     policy_ref = new_policy(config, 0, start)
-    player = load_language_policy(start, config)
+    player = load_language_policy(start)
     trajectories = play(player, Rules("bandit", 3, 2))
     assert max(rescored(player, trajectories.histories, row) for row in range(4)) < 1e-4
     training = TrainingConfig(learning_rate=1e-3, warmup=0, batch_size=4)
     trainer = LocalTrainer(training, config)
     trained, figures = trainer.train(policy_ref, [Example(trajectories, np.ones((4, 3)))], target, 0, 0.0)
     assert figures["steps"] == 1
-    histories, after = trajectories.histories, load_language_policy(trained.path, config)
+    histories, after = trajectories.histories, load_language_policy(trained.path)
     gained = 0.0
     for index in range(3):
         again = after.decide(histories.prefix(index), Streams.at(0, [(row,) for row in range(4)]))

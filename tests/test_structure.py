@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rmft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NEEDS_TORCH = {
-    *("rmft.generators.cache", "rmft.generators.checkpoint", "rmft.generators.chat", "rmft.generators.local"),
+    *("rmft.generators.cache", "rmft.generators.chat", "rmft.generators.local"),
     "rmft.models.gguf",
     *("rmft.policies.language", "rmft.policies.network", "rmft.policies.transformer"),
     *(f"rmft.training.{name}" for name in ("adapter", "export", "local", "low_rank", "optimizer", "packing")),

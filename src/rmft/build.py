@@ -6,15 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rmft.config import LocalConfig, RunConfig, TransformerConfig
+from rmft.config import LocalConfig, RunConfig
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
-from rmft.evaluation.evaluate import MakePolicy
 from rmft.evaluation.evaluate import evaluate as play
 from rmft.evaluation.findings import best_iteration
 from rmft.evaluation.results import Evaluation
+from rmft.generators.checkpoint import POLICY
 from rmft.policies.baselines.catalogue import (
     TUNED,
     baselines_for,
@@ -25,6 +26,7 @@ from rmft.policies.baselines.catalogue import (
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.baselines.tuning import tune
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
+from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory, write_atomically
 from rmft.types import Policy, PolicyRef, Trainer
 
@@ -33,59 +35,40 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class LocalBackend:
-    """An open-weight language model in this process, as the loop needs it; see `rmft.iteration.Backend`."""
+class FolderBackend:
+    """A kind of policy that is kept in folders, as the loop needs it; see `rmft.iteration.Backend`."""
 
     config: RunConfig
-    policy: LocalConfig
     trainer: Trainer
+    new_policy: Callable[[int, Path], PolicyRef]
 
     def start(self, target: Path, seed: int) -> PolicyRef:
-        from rmft.training.local import new_policy
-
-        return new_policy(self.policy, seed, target)
+        return self.new_policy(seed, target)
 
     def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
         temperature = self.config.rollout.temperature if exploring else 1.0
-        return load_local(policy, self.policy, temperature, sample_arms=exploring)
+        return load_policy(policy, temperature, sample_arms=exploring)
 
 
-@dataclass
-class TransformerBackend:
-    """The numeric Transformer, as the loop needs it; see `rmft.iteration.Backend`."""
-
-    config: RunConfig
-    policy: TransformerConfig
-    trainer: Trainer
-
-    def start(self, target: Path, seed: int) -> PolicyRef:
-        from rmft.training.transformer import new_policy
-
-        return new_policy(self.policy, seed, target)
-
-    def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
-        temperature = self.config.rollout.temperature if exploring else 1.0
-        return load_transformer(policy, temperature, sample_arms=exploring)
-
-
-def backend(config: RunConfig, suite: Suite) -> TransformerBackend | LocalBackend:
+def backend(config: RunConfig, suite: Suite) -> FolderBackend:
     """What trains and plays the config's kind of policy in the suite's problems.
 
     Raises MissingExtraError, and ConfigError when the problems can't be played by such a policy.
     """
     torch_threads(config.num_threads)
-    if isinstance(config.policy, LocalConfig):
+    policy, training = config.policy, config.training
+    if isinstance(policy, LocalConfig):
         with extra("llm"):
             from rmft.policies.language import check
-            from rmft.training.local import LocalTrainer
+            from rmft.training import local
 
-        settings = [setting for part in PARTS for setting in suite.settings(part)]
-        check(config.policy, [setting.rules for setting in settings])
-        return LocalBackend(config, config.policy, LocalTrainer(config.training, config.policy))
+        check(policy, [setting.rules for part in PARTS for setting in suite.settings(part)])
+        return FolderBackend(config, local.LocalTrainer(training, policy), partial(local.new_policy, policy))
     with extra("torch"):
-        from rmft.training.transformer import TransformerTrainer
+        from rmft.training import transformer
 
-    return TransformerBackend(config, config.policy, TransformerTrainer(config.training))
+    trainer = transformer.TransformerTrainer(training)
+    return FolderBackend(config, trainer, partial(transformer.new_policy, policy))
 
 
 def torch_threads(count: int) -> None:
@@ -122,30 +105,14 @@ def load_policy(policy: PolicyRef, temperature: float = 1.0, *, sample_arms: boo
     """The policy in a checkpoint's folder. Raises RunDirectoryError when it is damaged, MissingExtraError."""
     if policy.kind == "local":
         with extra("llm"):
-            from rmft.generators.checkpoint import read_policy
+            from rmft.policies.language import load_language_policy
 
-        return load_local(policy, read_policy(policy.path), temperature, sample_arms=sample_arms)
-    return load_transformer(policy, temperature, sample_arms=sample_arms)
-
-
-def load_local(policy: PolicyRef, config: LocalConfig, temperature: float, *, sample_arms: bool) -> Policy:
-    """A language model with the adapter in the policy's folder; see `load_policy`."""
-    with extra("llm"):
-        from rmft.policies.language import load_language_policy
-
-    return load_language_policy(policy.path, config, temperature, sample_arms=sample_arms)
-
-
-def load_transformer(policy: PolicyRef, temperature: float, *, sample_arms: bool) -> Policy:
-    """The numeric Transformer in the policy's folder; see `load_policy`."""
+        return load_language_policy(policy.path, temperature, sample_arms=sample_arms)
     with extra("torch"):
         from rmft.policies.transformer import TransformerPolicy, load_network
 
     network: Network = load_network(policy.path)[0]
     return TransformerPolicy(network, temperature, sample_arms=sample_arms)
-
-
-LOCAL_POLICY = "policy.json"  # in a local policy's folder
 
 
 def tuned(spec: str, suite: Suite, num_problems: int) -> str:
@@ -235,7 +202,7 @@ def evaluate_target(
     policies: dict[str, MakePolicy] = {}
     if run is not None:
         torch_threads(run.config.num_threads)
-        policies["best"] = _playing(policy_in(Path(target)))
+        policies["best"] = _playing(run.policy(_best(run)[0]))
     elif os.path.isdir(target):
         policies[Path(target).name] = _playing(policy_in(Path(target)))
     else:
@@ -263,12 +230,17 @@ def evaluate_target(
 def policy_in(path: Path) -> PolicyRef:
     """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
     if not os.path.exists(path / "run.json"):
-        return PolicyRef("local" if os.path.exists(path / LOCAL_POLICY) else "transformer", path)
+        return PolicyRef("local" if os.path.exists(path / POLICY) else "transformer", path)
     run = RunDirectory.open(path, lock=False)
+    return run.policy(_best(run)[0])
+
+
+def _best(run: RunDirectory) -> tuple[int, list[dict[str, Any]]]:
+    """The run's best iteration, and the metrics of all. Raises RunDirectoryError when there are none."""
     history = run.metrics()
     if not history:
-        raise RunDirectoryError(f"'{path}' holds no policy yet. Go on with: rmft resume {path}")
-    return run.policy(best_iteration(history))
+        raise RunDirectoryError(f"'{run.path}' holds no policy yet. Go on with: rmft resume {run.path}")
+    return best_iteration(history), history
 
 
 def export_run(path: Path, target: Path, *, merge: bool) -> Path:
@@ -276,11 +248,10 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     run = RunDirectory.open(path, lock=False)
     if not isinstance(run.config.policy, LocalConfig):
         raise ConfigError(f"'{path}' trains a numeric Transformer; only language models can be exported.")
-    best, history = policy_in(path), run.metrics()
+    iteration, history = _best(run)
     with extra("llm"):
         from rmft.training.export import export_policy
 
-    iteration = best_iteration(history)
     about = {
         "run": run.config.name,
         "suite": run.config.suite,
@@ -289,7 +260,7 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
         "validation": {"before": history[0]["validation"], "after": history[iteration]["validation"]},
         "evaluation": run.read_json("evaluation.json"),
     }
-    export_policy(best, target, merge, about)
+    export_policy(run.policy(iteration), target, merge, about)
     return target
 
 

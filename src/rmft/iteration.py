@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,10 @@ from rmft.evaluation.measures import measure
 from rmft.evaluation.statistics import interval
 from rmft.problems.suites import ProblemBatch, Suite
 from rmft.regret import round_regret
-from rmft.rollout import rollout
+from rmft.rollout import rollout_in_pieces
 from rmft.run_directory import RunDirectory
 from rmft.selection import kept, select
-from rmft.streams import Streams, generator, seed_sequence
+from rmft.streams import generator, seed_sequence
 from rmft.types import Example, FloatArray, Policy, PolicyRef, Trainer, Trajectories
 
 VALIDATED = ("regret", "suff_fail_freq", "k_min_frac", "entropy")
@@ -135,14 +135,7 @@ def roll_out(
     played = []
     for batch in problems:
         paths = [(iteration, int(problem), turn) for problem in batch.indices for turn in range(times)]
-        table, words = batch.table.repeat(times), np.repeat(batch.word_seeds, times)
-        at_once = policy.rows_at_once(batch.setting.rules)
-        parts = []
-        for start in range(0, len(paths), at_once):
-            rows = slice(start, start + at_once)
-            environment = batch.setting.play(table.rows(rows))
-            parts.append(rollout(policy, environment, Streams.at(seed, paths[rows]), words[rows]))
-        played.append(Trajectories.concatenate(parts))
+        played.append(Trajectories.concatenate(list(_pieces(policy, batch, times, seed, paths))))
     return played
 
 
@@ -151,18 +144,22 @@ def validate(backend: Backend, policy: PolicyRef, suite: Suite, run: RunDirector
     player = backend.load(policy, exploring=False)
     parts: dict[str, list[FloatArray]] = {name: [] for name in VALIDATED}
     for number, batch in enumerate(suite.draw("validation", run.config.validation.num_problems)):
-        luck = Streams.at(VALIDATION_SEED, [(number, int(problem)) for problem in batch.indices])
-        at_once = player.rows_at_once(batch.setting.rules)
-        for start in range(0, len(luck), at_once):
-            rows = slice(start, start + at_once)
-            environment = batch.setting.play(batch.table.rows(rows))
-            trajectories = rollout(
-                player, environment, Streams(luck.generators[rows]), batch.word_seeds[rows]
-            )
+        paths = [(number, int(problem)) for problem in batch.indices]
+        for trajectories in _pieces(player, batch, 1, VALIDATION_SEED, paths):
             measured = measure(trajectories, batch.setting.regret_kind)
             for name in VALIDATED:
                 parts[name].append(measured[name])
     return {name: interval(np.concatenate(values)).model_dump() for name, values in parts.items()}
+
+
+def _pieces(
+    policy: Policy, batch: ProblemBatch, times: int, seed: int, paths: Sequence[tuple[int, ...]]
+) -> Iterator[Trajectories]:
+    """`times` rollouts of every problem, those of a problem in a row, from the streams at `paths`."""
+    setting, rows = batch.setting, np.repeat(np.arange(len(batch.indices)), times)
+    return rollout_in_pieces(
+        lambda _: policy, setting.play, setting.rules, batch.table, batch.word_seeds, rows, seed, paths
+    )
 
 
 def recorded(

@@ -1,11 +1,16 @@
-"""The one loop that plays a policy in an environment, for a whole batch at a time."""
+"""The one loop that plays a policy in an environment, a batch at a time, and batches of a size that fits."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from rmft.streams import Streams
-from rmft.types import Environment, Histories, IntArray, Policy, Rules, Trajectories
+from rmft.types import Environment, Histories, IntArray, Policy, RewardTable, Rules, Trajectories
+
+MakePolicy = Callable[[RewardTable], Policy]
+"""Builds a policy for the tables (B, T, K) that it is about to play; all but the oracle ignore them."""
 
 MAX_ROWS = 2_048  # rollouts played at once, fewer when they are long
 MAX_CELLS = 4_000_000  # rows x horizon x num_arms played at once: about 300 MB
@@ -29,3 +34,27 @@ def rollout(
         decisions = policy.decide(histories, streams)
         histories.append(decisions, environment.step(decisions))
     return Trajectories(histories, environment.table)
+
+
+def rollout_in_pieces(
+    make_policy: MakePolicy,
+    play: Callable[[RewardTable], Environment],
+    rules: Rules,
+    table: RewardTable,
+    word_seeds: IntArray,
+    problems: IntArray,
+    seed: int,
+    paths: Sequence[tuple[int, ...]],
+) -> Iterator[Trajectories]:
+    """Rollouts of problems[i] from the stream at paths[i], as many together as the policy has room for.
+
+    table: (B, T, K) and word_seeds: (B,), of all problems. problems: (R,) of 0..B-1. play: the environment
+    of a table; rules: its rules. The pieces come in order, and a rollout is the same in any.
+    """
+    at_once = make_policy(table).rows_at_once(rules)
+    for start in range(0, len(problems), at_once):
+        rows = slice(start, start + at_once)
+        chosen = problems[rows]
+        piece = table.rows(chosen)
+        streams = Streams.at(seed, paths[rows])
+        yield rollout(make_policy(piece), play(piece), streams, word_seeds[chosen])

@@ -26,12 +26,8 @@ from rmft.evaluation.results import (
 )
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import regret_curve
-from rmft.rollout import rollout
-from rmft.streams import Streams
-from rmft.types import FloatArray, IntArray, Policy, RewardTable
-
-MakePolicy = Callable[[RewardTable], Policy]
-"""Builds a policy for the tables (B, T, K) that it is about to play; all but the oracle ignore them."""
+from rmft.rollout import MakePolicy, rollout_in_pieces
+from rmft.types import FloatArray, IntArray
 
 PLAYING = 0xE7A1  # the path of the policies' random numbers, apart from those that tables are drawn from
 
@@ -117,15 +113,18 @@ def _play(
     measures = np.zeros((num_problems, len(MEASURES)))
     curves = np.zeros((num_problems, horizon))
     counts, edges = histogram(np.zeros(0), horizon)
-    at_once = make_policy(batch.table).rows_at_once(rules)
-    for start in range(0, num_problems * num_rollouts, at_once):
-        rows = np.arange(start, min(start + at_once, num_problems * num_rollouts))
-        problems = rows // num_rollouts
-        paths = zip(batch.indices[problems].tolist(), (rows % num_rollouts).tolist(), strict=True)
-        streams = Streams.at(seed, [(PLAYING, setting_number, problem, turn) for problem, turn in paths])
-        table = batch.table.rows(problems)
-        words = batch.word_seeds[problems]
-        trajectories = rollout(make_policy(table), setting.play(table), streams, words)
+    rows = np.arange(num_problems * num_rollouts) // num_rollouts
+    paths = [
+        (PLAYING, setting_number, problem, turn)
+        for problem in batch.indices.tolist()
+        for turn in range(num_rollouts)
+    ]
+    done = 0
+    for trajectories in rollout_in_pieces(
+        make_policy, setting.play, rules, batch.table, batch.word_seeds, rows, seed, paths
+    ):
+        problems = rows[done : done + len(trajectories)]
+        done += len(trajectories)
         measured = measure(trajectories, setting.regret_kind)
         np.add.at(measures, problems, np.stack([measured[name] for name in MEASURES], axis=1))
         np.add.at(curves, problems, regret_curve(trajectories, setting.regret_kind))

@@ -93,15 +93,13 @@ class Session:
             self._catch_up()
             logits = self._capped(self._head(self._hidden[torch.from_numpy(active)]).float())
             tokens, log_probabilities, _ = _sample(logits, uniforms[active, step], temperature)
-            going_on = [
-                row for row, token in zip(active, tokens.tolist(), strict=True) if token not in stop_ids
-            ]
-            for row, token, log_probability in zip(active, tokens, log_probabilities, strict=True):
-                if int(token) not in stop_ids:
-                    self.ids[row].append(int(token))
-                    said[row][0].append(int(token))
-                    said[row][1].append(float(log_probability))
-            active = np.array(going_on, dtype=np.int64)
+            going_on = np.array([token not in stop_ids for token in tokens.tolist()])
+            active = active[going_on]
+            wrote = zip(active, tokens[going_on].tolist(), log_probabilities[going_on].tolist(), strict=True)
+            for row, token, log_probability in wrote:
+                self.ids[row].append(token)
+                said[row][0].append(token)
+                said[row][1].append(log_probability)
             if not len(active):
                 break
         return [(np.array(ids, dtype=np.int64), np.array(logs, dtype=np.float64)) for ids, logs in said]
@@ -237,24 +235,19 @@ def load_model(
     place = find_device(device)
     local = Path(folder_or_id).is_dir()
     dtype = torch.float32 if adapter is not None else getattr(torch, precision)
-    bars = is_progress_bar_enabled()
-    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), no_progress_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder_or_id, dtype=dtype, local_files_only=local, output_loading_info=True
             )
+            tokenizer = AutoTokenizer.from_pretrained(folder_or_id, local_files_only=local)
         model, found = loaded
-        tokenizer = AutoTokenizer.from_pretrained(folder_or_id, local_files_only=local)
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
         reason = _first_line(error)
         raise ConfigError(
             f"The model '{folder_or_id}' can't be loaded: {reason} Expected a folder with config.json, "
             "*.safetensors and a tokenizer, or a name on a model hub."
         ) from None
-    finally:
-        if bars:
-            enable_progress_bar()  # type: ignore[no-untyped-call]
     if found["missing_keys"]:
         missing = ", ".join(sorted(found["missing_keys"])[:3])
         raise ConfigError(f"The model '{folder_or_id}' is damaged: it lacks the weights {missing}.")
@@ -264,6 +257,18 @@ def load_model(
     assert isinstance(model, PreTrainedModel)
     _check(model, folder_or_id)
     return model, tokenizer
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """transformers draws none within, and as before afterwards."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _first_line(error: Exception) -> str:

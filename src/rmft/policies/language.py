@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rmft.config import LocalConfig
 from rmft.errors import ConfigError
 from rmft.generators.chat import ChatFormat
-from rmft.generators.checkpoint import adapter_in, model_of
+from rmft.generators.checkpoint import adapter_in, model_of, read_policy
 from rmft.generators.local import Session, bytes_per_token, context_limit, end_tokens, load_model
 from rmft.models.catalogue import find_model
 from rmft.scenarios.contexts import context_group
@@ -79,9 +79,9 @@ class LanguagePolicy:
     def rows_at_once(self, rules: Rules) -> int:
         """See `Policy`; as many as `memory_gb` holds of the longest history. Raises ConfigError."""
         longest = self.longest(rules)
-        rows = int(self.config.memory_gb * 1e9 / (longest * bytes_per_token(self.model)))
+        needed = longest * bytes_per_token(self.model) / 1e9
+        rows = int(self.config.memory_gb / needed)
         if rows < 1:
-            needed = longest * bytes_per_token(self.model) / 1e9
             raise ConfigError(
                 f"One rollout of {longest} tokens needs {needed:.1g} GB of key-value cache; "
                 f"policy.memory_gb is {self.config.memory_gb:g}. Raise it or shorten the horizon."
@@ -187,16 +187,15 @@ class LanguagePolicy:
         """The arms, their probabilities (B, K), and the tokens that stood for the arms."""
         grammars = [scenario.answer() for scenario in scenarios]
         before = [scenario.before_answer for scenario in scenarios]
-        self._force(session, said, [text.rstrip(" ") for text in before])
+        self._force(session, said, before)
         choices: list[list[str]] = [[] for _ in scenarios]
-        ids = np.zeros(0, dtype=np.int64)
         probabilities = np.zeros((len(scenarios), 0))
         legal: list[IntArray] = []
         for step in range(len(grammars[0])):
             pieces = [grammar[step] for grammar in grammars]
             texts = [piece for piece in pieces if isinstance(piece, str)]
             if texts:
-                self._force(session, said, [text.rstrip(" ") for text in texts])
+                self._force(session, said, texts)
                 before = texts
                 continue
             options = [piece for piece in pieces if not isinstance(piece, str)]
@@ -215,7 +214,7 @@ class LanguagePolicy:
 
     def _force(self, session: Session, said: list[Said], texts: list[str]) -> None:
         if any(texts):
-            forced = [self._encode(text) for text in texts]
+            forced = [self._encode(text.rstrip(" ")) for text in texts]  # a space belongs to the next token
             session.read(forced)
             for each, ids in zip(said, forced, strict=True):
                 each.add(ids)
@@ -255,9 +254,10 @@ def _past(rules: Rules, rounds: IntArray, reward: float) -> tuple[IntArray, Floa
 
 
 def load_language_policy(
-    folder: Path, config: LocalConfig, temperature: float = 1.0, *, sample_arms: bool = False
+    folder: Path, temperature: float = 1.0, *, sample_arms: bool = False
 ) -> LanguagePolicy:
-    """The policy in a checkpoint's folder. Raises ConfigError, and RunDirectoryError for its adapter."""
+    """The policy in a checkpoint's folder. Raises RunDirectoryError, and ConfigError for its model."""
+    config = read_policy(folder)
     model = load_model(model_of(folder, config), config.precision, config.device, adapter_in(folder))
     return LanguagePolicy(*model, config, temperature, sample_arms=sample_arms)
 

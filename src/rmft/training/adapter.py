@@ -12,12 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from rmft.config import LocalConfig, LoraConfig
 from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
 from rmft.generators.checkpoint import ADAPTER, ADAPTER_CONFIG, model_of
-from rmft.generators.local import head_of, load_model
+from rmft.generators.local import head_of, load_model, no_progress_bars
 
 Trained = PreTrainedModel | PeftModel
 
@@ -93,11 +92,6 @@ def save_trained(model: Trained, tokenizer: PreTrainedTokenizerBase, name: str, 
 
 def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
     """Write a model to `target` as transformers does: weights, configs, tokenizer, chat template."""
-    bars = is_progress_bar_enabled()
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with no_progress_bars():
         model.save_pretrained(target)
-    finally:
-        if bars:
-            enable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer.save_pretrained(target)

@@ -53,7 +53,7 @@ def new_policy(config: LocalConfig, seed: int, target: Path) -> PolicyRef:  # no
 class LocalTrainer:
     """Implements `Trainer`: each training goes on from the policy's adapter and optimizer state.
 
-    Under `accelerate launch` every process calls it with the same arguments, each takes its part of every
+    Under `torchrun` every process calls it with the same arguments, each takes its part of every
     step, and the first one writes. Run so on a processor; not run on a GPU.
     """
 
