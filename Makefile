@@ -6,10 +6,10 @@ DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-llm smoke test test-all check benchmarks clean
+.PHONY: help setup demo demo-llm demo-hosted smoke test test-all check benchmarks clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv and install everything there (again when versions change)
 
@@ -33,6 +33,15 @@ demo: $(INSTALLED) ## Train the demo, compare with baselines, write a report (mi
 demo-llm: $(INSTALLED) ## The same for a language model on bandits told in words (minutes more)
 	$(BIN)/rmft models add $(MODEL)
 	$(RUN_DEMO)
+
+demo-hosted: $(INSTALLED) ## The same through an API: rmft serve on this machine, trained as a vendor's model would be
+	$(BIN)/rmft models add $(MODEL)
+	@store=$$(mktemp -d); log=$$store.log; $(BIN)/rmft serve --model $(MODEL) --folder $$store --port 8017 2> $$log & \
+		server=$$!; trap 'kill $$server; rm -rf "$$store"' EXIT; run=$(DEMO_RUN); set -e; \
+		until grep -q Serving $$log; do kill -0 $$server || { cat $$log; exit 1; }; sleep 1; done; \
+		$(BIN)/rmft train configs/$@.yaml --run-dir $$run; \
+		$(BIN)/rmft evaluate $$run --num-problems 10 --against start --against thompson; \
+		printf 'The report: '; $(BIN)/rmft report $$run
 
 smoke: $(INSTALLED) ## Train, evaluate and report once on easy problems, in a temporary place (seconds)
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; set -e; \

@@ -47,6 +47,7 @@ class Fixed:
     """Plays the same arm in every round."""
 
     name = "fixed"
+    pieces_at_once = 1
 
     def __init__(self, arm: int) -> None:
         self.arm = arm
@@ -60,6 +61,7 @@ class Fixed:
 
 class Uniform:
     name = "uniform"
+    pieces_at_once = 1
 
     def rows_at_once(self, rules: Rules) -> int:
         return rows_of_arrays(rules)
@@ -74,6 +76,7 @@ class Spread:
     """Plays the even distribution itself."""
 
     name = "spread"
+    pieces_at_once = 1
 
     def rows_at_once(self, rules: Rules) -> int:
         return rows_of_arrays(rules)
@@ -87,6 +90,7 @@ class Oracle:
     """Plays the best arm, read from the table of exactly the rows that it plays."""
 
     name = "oracle"
+    pieces_at_once = 1
 
     def __init__(self, table: RewardTable) -> None:
         self.best = table.expected_rewards.argmax(axis=-1)

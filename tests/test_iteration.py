@@ -217,7 +217,8 @@ def test_start_best_and_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> N
 def test_validation_comes_every_n_and_at_the_end(tmp_path: Path) -> None:
     ran = run(tmp_path / "run", iterations=5, validation={"every": 3})
     assert [m["iteration"] for m in ran.history if "validation" in m] == [0, 3, 5]
-    assert set(ran.history[0]["validation"]) == {"regret", "suff_fail_freq", "k_min_frac", "entropy"}
+    validated = {"regret", "suff_fail_freq", "k_min_frac", "entropy", "failed"}
+    assert set(ran.history[0]["validation"]) == validated
     assert ran.history[0]["validation"]["entropy"]["mean"] == pytest.approx(np.log(3)), "it starts uniform"
 
 
@@ -233,6 +234,7 @@ def test_what_is_stored_of_an_iteration_gives_its_regrets_again(tmp_path: Path) 
             "arm": ((12, 10), "int16"),
             "reward": ((12, 10), "float32"),
             "weight": ((12, 10), "float16"),
+            "failed": ((24,), "bool"),
         }
         assert arrays["problem"].tolist() == list(range(6))
         assert (arrays["weight"] == 1).all()

@@ -136,7 +136,7 @@ def test_a_row_is_the_same_whatever_it_shares_a_batch_with(tiny: Path) -> None:
 
 
 def test_the_rollouts_of_a_problem_are_told_the_same_and_problems_are_not(tiny: Path) -> None:
-    told = [turn.told for turn in play(policy(tiny), Rules("bandit", 2, 3)).histories.turns[0]]
+    told = [turn.system for turn in play(policy(tiny), Rules("bandit", 2, 3)).histories.turns[0]]
     assert told[0] == told[1]
     assert told[2] == told[3]
     assert told[0] != told[2]
@@ -230,6 +230,14 @@ def test_evaluate_report_and_export_take_such_a_run(run: Path, tmp_path: Path) -
     main_(["evaluate", copy, "--num-problems", 8, "--against", "start", "--against", "thompson"])
     written = json.loads((copy / "evaluation.json").read_text())
     assert {"best", "start", "thompson"} == written["overall"].keys()
+    (said,) = copy.glob("conversations-*-held_out.jsonl.gz")
+    lines = [json.loads(line) for line in gzip.decompress(said.read_bytes()).splitlines()]
+    both = [(problem, name) for problem in range(8) for name in ("best", "start")]
+    assert sorted((line["problem"], line["policy"]) for line in lines) == both
+    for line in lines:
+        named = [line["options"][each["arm"]][0] for each in line["rounds"]]
+        assert [each["said"].strip()[-1] for each in line["rounds"]] == named, "the letters that it was told"
+        assert all(name in line["rounds"][0]["told"] for _, name in line["options"])
     main_(["report", copy])
     assert (copy / "report.html").stat().st_size > 1000
     main_(["export", copy, "-o", tmp_path / "exported", "--merge"])

@@ -26,6 +26,7 @@ RNG = np.random.default_rng
 
 class Uniform:
     name = "uniform"
+    pieces_at_once = 1
 
     def rows_at_once(self, rules: Rules) -> int:
         return rows_of_arrays(rules)

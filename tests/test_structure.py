@@ -19,7 +19,12 @@ NEEDS_TORCH = {
     "rmft.models.gguf",
     *("rmft.policies.language", "rmft.policies.network", "rmft.policies.transformer"),
     *(f"rmft.training.{name}" for name in ("adapter", "export", "local", "low_rank", "optimizer", "packing")),
-    "rmft.training.transformer",
+    *("rmft.training.processes", "rmft.training.transformer"),
+    *(
+        f"rmft.server.{name}"
+        for name in ("answers", "app", "fine_tuning", "fine_tuning_routes", "generation", "jobs", "models")
+    ),
+    *(f"rmft.server.{name}" for name in ("service", "serving", "worker")),
 }
 MARKER = re.compile("TO" + "DO|FIX" + "ME|XX" + "X")
 WRITTEN = ("src", "tests", "examples", "benchmarks", "docs", "configs")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmft.config import LocalConfig, RunConfig
+from rmft.config import BudgetConfig, HostedConfig, LocalConfig, RunConfig
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
+from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate as play
 from rmft.evaluation.findings import best_iteration
 from rmft.evaluation.results import Evaluation
 from rmft.generators.checkpoint import POLICY
+from rmft.play import Game
+from rmft.play import play as play_game
 from rmft.policies.baselines.catalogue import (
     TUNED,
     baselines_for,
@@ -26,11 +29,17 @@ from rmft.policies.baselines.catalogue import (
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.baselines.tuning import tune
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
+from rmft.providers.answers import estimate_tokens
+from rmft.providers.catalogue import find_provider
+from rmft.providers.hosted_model import HOSTED
 from rmft.rollout import MakePolicy
-from rmft.run_directory import RunDirectory, write_atomically
+from rmft.run_directory import RunDirectory, write_atomically, write_lines
+from rmft.scenarios.scenario import draw_scenario
 from rmft.types import Policy, PolicyRef, Trainer
 
 if TYPE_CHECKING:
+    from rmft.forecast import Line
+    from rmft.hosting import HostedBackend
     from rmft.policies.network import Network
 
 
@@ -41,6 +50,7 @@ class FolderBackend:
     config: RunConfig
     trainer: Trainer
     new_policy: Callable[[int, Path], PolicyRef]
+    say: Callable[[str], None] = lambda _: None
 
     def start(self, target: Path, seed: int) -> PolicyRef:
         return self.new_policy(seed, target)
@@ -49,19 +59,35 @@ class FolderBackend:
         temperature = self.config.rollout.temperature if exploring else 1.0
         return load_policy(policy, temperature, sample_arms=exploring)
 
+    def close(self) -> None:
+        """There is nothing to end."""
 
-def backend(config: RunConfig, suite: Suite) -> FolderBackend:
+
+def backend(config: RunConfig, suite: Suite, folder: Path | None = None) -> FolderBackend | HostedBackend:
     """What trains and plays the config's kind of policy in the suite's problems.
 
-    Raises MissingExtraError, and ConfigError when the problems can't be played by such a policy.
+    folder: the run's directory, where a hosted policy keeps what was paid for; others need none. Raises
+    MissingExtraError, ConfigError when the problems can't be played by such a policy, and EndpointError.
     """
-    torch_threads(config.num_threads)
     policy, training = config.policy, config.training
+    if isinstance(policy, HostedConfig):
+        if folder is None:
+            raise ConfigError("A hosted policy keeps what was paid for in its run's directory: give folder.")
+        hosted = hosted_backend(config, policy, suite, folder, "answers.jsonl")
+        hosted.check()
+        return hosted
+    torch_threads(config.num_threads)
     if isinstance(policy, LocalConfig):
         with extra("llm"):
             from rmft.policies.language import check
             from rmft.training import local
+            from rmft.training.processes import inside
 
+        if inside():
+            raise ConfigError(
+                "Found several processes of one run. Start 'rmft train' once, without torchrun or accelerate "
+                "launch: with training.num_processes it starts those that train by itself."
+            )
         check(policy, [setting.rules for part in PARTS for setting in suite.settings(part)])
         return FolderBackend(config, local.LocalTrainer(training, policy), partial(local.new_policy, policy))
     with extra("torch"):
@@ -69,6 +95,43 @@ def backend(config: RunConfig, suite: Suite) -> FolderBackend:
 
     trainer = transformer.TransformerTrainer(training)
     return FolderBackend(config, trainer, partial(transformer.new_policy, policy))
+
+
+def hosted_backend(
+    config: RunConfig, policy: HostedConfig, suite: Suite, folder: Path, journal: str | None
+) -> HostedBackend:
+    """See `HostedBackend`; nothing is asked yet. Raises as `backend` does."""
+    with extra("api"):
+        from rmft.hosting import HostedBackend
+
+    for part in PARTS:
+        for setting in suite.settings(part):
+            draw_scenario(setting.rules, 0, policy.wording)  # a wording that does not fit shows now
+    return HostedBackend(config, policy, folder, journal)
+
+
+def forecast_run(config: RunConfig, suite: Suite, calls: int, tokenizer: str | None) -> list[Line]:
+    """What a run with a hosted model will cost; see `rmft.forecast`. calls: real ones, to base it on.
+
+    tokenizer: a folder or name of one that transformers can load; None: 4 characters are a token.
+    """
+    policy = config.policy
+    if not isinstance(policy, HostedConfig):
+        raise ConfigError(f"--dry-run forecasts what hosted models cost; policy.kind is {policy.kind}.")
+    with extra("api"):
+        from rmft.forecast import Seen, forecast, see
+
+    count: Callable[[str], int] = estimate_tokens
+    if tokenizer is not None:
+        with extra("llm"):
+            from rmft.generators.local import token_counter
+
+        count = token_counter(tokenizer)
+    seen, facts = Seen(), find_provider(policy.provider, policy.catalogue).model(policy.model)
+    if calls:
+        with closing(hosted_backend(config, policy, suite, Path(), None)) as hosted:
+            seen = see(hosted.model(policy.model, False), policy, suite, calls, count)
+    return forecast(config, policy, suite, facts, count, seen)
 
 
 def torch_threads(count: int) -> None:
@@ -86,7 +149,9 @@ def torch_threads(count: int) -> None:
 
 EXTRAS = {
     "torch": ("torch", "safetensors"),
+    "api": ("openai", "httpx2"),
     "llm": ("torch", "safetensors", "transformers", "peft", "trl", "accelerate", "datasets"),
+    "serve": ("fastapi", "starlette", "uvicorn"),
 }
 
 
@@ -201,36 +266,72 @@ def evaluate_target(
         raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
     policies: dict[str, MakePolicy] = {}
     if run is not None:
-        torch_threads(run.config.num_threads)
-        policies["best"] = _playing(run.policy(_best(run)[0]))
+        if run.config.policy.kind != "hosted":
+            torch_threads(run.config.num_threads)
+        policies["best"] = _playing(run.policy(_best(run)[0]), suite)
     elif os.path.isdir(target):
-        policies[Path(target).name] = _playing(policy_in(Path(target)))
+        policies[Path(target).name] = _playing(policy_in(Path(target)), suite)
     else:
         policies |= baselines([target], suite)
     opponents = list(against) if against else ["start", *suite.baselines]
     if "start" in opponents and run is not None:
-        policies["start"] = _playing(run.policy(0))
+        policies["start"] = _playing(run.policy(0), suite)
     elif "start" in opponents and against:
         raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
     for spec in opponents:
         if os.path.isdir(spec):
-            policies[spec] = _playing(policy_in(Path(spec)))
+            policies[spec] = _playing(policy_in(Path(spec)), suite)
     policies |= baselines([spec for spec in opponents if spec != "start" and spec not in policies], suite)
     count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
     problems = suite.draw("held_out" if part == "held_out" else "validation", count)
-    result = play(policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part)
+    kept = KeptConversations()
+    result = play(policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part, keep=kept)
     if run is None:
         return result, None
-    own = suite_name is None and part == "held_out"
-    name = "evaluation.json" if own else f"evaluation-{suite.name.replace('/', '-')}-{part}.json"
+    own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
+    name = "evaluation.json" if own else f"evaluation-{played}.json"
     write_atomically(run.path / name, result.to_json().encode())
+    if kept.lines:
+        write_lines(run.path / f"conversations-{played}.jsonl.gz", kept.lines)
     return result, run.path / name
+
+
+def play_problem(
+    target: str,
+    suite_name: str,
+    setting: str | None,
+    problem: int,
+    contexts: str | None,
+    seed: int,
+    person: Callable[[str], str] | None,
+    say: Callable[[str], None],
+    pause: Callable[[], None],
+) -> dict[str, float]:
+    """Play one validation problem of a suite: a person first, if asked by `person`, then the target.
+
+    Returns regret by player; see `rmft.play`. Raises UnknownNameError, ConfigError.
+    """
+    suite = load_suite(suite_name)
+    batches = suite.draw("validation", (problem + 1) * len(suite.settings("validation")))
+    found = {batch.setting.name: batch for batch in batches}
+    if setting is not None and setting not in found:
+        raise UnknownNameError("setting", setting, found)
+    batch = found[setting] if setting else batches[problem % len(batches)]
+    game = Game.of(batch, problem if setting else problem // len(batches), contexts, seed)
+    policy = load_policy(policy_in(Path(target))) if os.path.isdir(target) else None
+    made = policy or next(iter(baselines([target], suite).values()))(game.problem.table)
+    name = Path(target).name if policy else target
+    suited = "thompson" in baselines_for(batch.setting.rules)
+    thompson = _maker("thompson") if suited else None
+    return play_game(game, name, made, thompson, person=person, say=say, pause=pause)
 
 
 def policy_in(path: Path) -> PolicyRef:
     """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
     if not os.path.exists(path / "run.json"):
-        return PolicyRef("local" if os.path.exists(path / POLICY) else "transformer", path)
+        kinds = {POLICY: "local", HOSTED: "hosted"}
+        found = [kind for file, kind in kinds.items() if os.path.exists(path / file)]
+        return PolicyRef(found[0] if found else "transformer", path)
     run = RunDirectory.open(path, lock=False)
     return run.policy(_best(run)[0])
 
@@ -264,6 +365,14 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     return target
 
 
-def _playing(policy: PolicyRef) -> MakePolicy:
-    loaded = load_policy(policy)
-    return lambda _: loaded
+def _playing(policy: PolicyRef, suite: Suite) -> MakePolicy:
+    if policy.kind != "hosted":
+        loaded = load_policy(policy)
+        return lambda _: loaded
+    folder = policy.path.parent.parent
+    run = RunDirectory.open(folder, lock=False)
+    assert isinstance(run.config.policy, HostedConfig)
+    config = run.config.model_copy(update={"budget": BudgetConfig()})  # which is that of training
+    hosted = hosted_backend(config, run.config.policy, suite, folder, "answers-evaluation.jsonl")
+    asked = hosted.load(policy, exploring=False)
+    return lambda _: asked

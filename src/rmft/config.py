@@ -87,16 +87,80 @@ class LocalConfig(Config):
     """Of the key-value cache while rolling out; it decides how many rollouts are played together."""
 
 
+class EndpointConfig(Config):
+    """How an endpoint is asked. What it can do is probed once, where None, and then kept with the run."""
+
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rollouts under way at once."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 8
+    """After a first attempt that timed out or found the endpoint busy, broken or incomprehensible."""
+    timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    """Seconds that one attempt may take."""
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    azure_api_version: str | None = None
+    """Makes it an Azure OpenAI resource, at https://NAME.openai.azure.com."""
+    temperature: bool | None = None
+    """Whether it takes a temperature; models that reason on their own often take none."""
+    seed: bool | None = None
+    logprobs: bool | None = None
+    structured: bool | None = None
+    """Whether it holds answers to a JSON schema."""
+    max_completion_tokens: bool | None = None
+    """Whether it calls its limit so, instead of max_tokens."""
+
+
+class HostedConfig(Config):
+    """A language model behind an API, rolled out and fine-tuned there (`rmft.policies.hosted`).
+
+    Keys are read from the environment or the keyring, never from a config.
+    """
+
+    kind: Literal["hosted"] = "hosted"
+    provider: str = "openai"
+    """One that `rmft providers` lists; `compatible` for any other endpoint, such as that of `rmft serve`."""
+    model: str
+    base_url: str | None = None
+    """Up to and without /chat/completions; None: the provider's."""
+    key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")] | None = None
+    """The name of the variable that holds the key; None: the provider's."""
+    wording: Wording = Wording()
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Of one answer, at most, reasoning included."""
+    attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """How often a decision is asked for, before the rollout counts as failed: each time with the reason why
+    the answer before could not be read."""
+    endpoint: EndpointConfig = EndpointConfig()
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | None = None
+    """For fine-tuning, of the provider's own rate; None: the provider chooses."""
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """At most, between two looks at a fine-tuning job."""
+    catalogue: Path | None = None
+    """A YAML file of prices and dates of your own, which go before those of `rmft providers`."""
+    past_retirement: bool = False
+    """Start even if the model is to be retired before the run would end."""
+
+
+class BudgetConfig(Config):
+    """What a run with hosted models may cost; it stops, to be resumed, before it would cost more."""
+
+    max_usd: Annotated[float, Field(gt=0)] | None = None
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Read, written and trained on."""
+
+
 def _kind(policy: Any) -> Any:
     return policy.get("kind", "transformer") if isinstance(policy, dict) else getattr(policy, "kind", None)
 
 
 PolicyConfig = Annotated[
-    Annotated[TransformerConfig, Tag("transformer")] | Annotated[LocalConfig, Tag("local")],
+    Annotated[TransformerConfig, Tag("transformer")]
+    | Annotated[LocalConfig, Tag("local")]
+    | Annotated[HostedConfig, Tag("hosted")],
     Discriminator(
         _kind,
         custom_error_type="no_kind",
-        custom_error_message="settings whose kind, transformer or local, is a policy's",
+        custom_error_message="settings whose kind, transformer, local or hosted, is a policy's",
     ),
 ]
 """A policy, told apart by `kind`, which is `transformer` unless given."""
@@ -159,6 +223,9 @@ class TrainingConfig(Config):
     """Language models: tokens in one forward pass; gradients are accumulated over a batch's passes."""
     gradient_checkpointing: bool = False
     """Language models: compute activations again in the backward pass, which saves memory."""
+    num_processes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Language models: processes that share every optimizer step, each with a GPU of its own where there are
+    some. Rollouts stay in one."""
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
 
 
@@ -186,6 +253,7 @@ class RunConfig(Config):
     selection: SelectionConfig = SelectionConfig()
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
+    budget: BudgetConfig = BudgetConfig()
     num_threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """Threads of torch. Part of the result: other numbers round differently."""
 
@@ -208,6 +276,12 @@ class RunConfig(Config):
             raise ValueError(
                 "selection.kind excess_regret_to_go compares the rollouts of a problem: "
                 f"rollout.num_rollouts is {rollouts}, needs at least 2"
+            )
+        hosted = isinstance(self.policy, HostedConfig)
+        if hosted and (self.selection.kind == "excess_regret_to_go" or self.training.anchor):
+            raise ValueError(
+                "policy.kind hosted learns whole answers, each or not: choose a selection.kind other than "
+                "excess_regret_to_go, such as lowest_regret_to_go, and leave training.anchor at 0"
             )
         if self.selection.kind == "excess_regret_to_go" and self.training.anchor == 0:
             raise ValueError(

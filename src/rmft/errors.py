@@ -50,3 +50,33 @@ class MissingExtraError(RmftError, ImportError):
 
 class TrainingError(RmftError, RuntimeError):
     """Training went wrong in a way that no further step can mend, such as a loss that is not finite."""
+
+
+class HostedError(RmftError, ConnectionError):
+    """Something went wrong with a hosted model. Messages never hold a key.
+
+    status: the HTTP status, None where there was no answer. code, param: what the endpoint calls the
+    mistake and the setting that it is about, where it says so.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+
+
+class EndpointError(HostedError):
+    """No call to this endpoint can succeed as things are: a refused key, an unknown model, no money left."""
+
+
+class AnswerError(HostedError):
+    """One call failed for good, after all its retries; others may succeed."""
+
+
+class TrainingJobError(RmftError, RuntimeError):
+    """A provider's fine-tuning job failed or was cancelled; the run can be resumed."""
+
+
+class BudgetError(RmftError, RuntimeError):
+    """The next call might cost more than the run's budget; nothing is lost, and the run can be resumed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rmft.errors import TrainingError
+from rmft.evaluation.conversations import context_names, conversations
 from rmft.evaluation.findings import best_iteration, describe_end, describe_training
 from rmft.evaluation.measures import measure
 from rmft.evaluation.statistics import interval
@@ -24,7 +24,7 @@ from rmft.selection import kept, select
 from rmft.streams import generator, seed_sequence
 from rmft.types import Example, FloatArray, Policy, PolicyRef, Trainer, Trajectories
 
-VALIDATED = ("regret", "suff_fail_freq", "k_min_frac", "entropy")
+VALIDATED = ("regret", "suff_fail_freq", "k_min_frac", "entropy", "failed")
 VALIDATION_SEED = 0  # every iteration and every run is judged with the same luck
 
 
@@ -101,7 +101,7 @@ def _one_iteration(
     on_step("rolling out")
     with clock("rollout"):  # 1 draw problems, 2 roll out
         problems = suite.draw("train", config.rollout.num_problems, config.seed, iteration)
-        played = roll_out(backend.load(policy, exploring=True), problems, run, iteration)
+        played = roll_out(backend.load(policy, exploring=True), problems, run, iteration, on_step)
     with clock("select"):  # 3 score by regret, 4 keep the lowest
         regrets = [
             round_regret(trajectories, batch.setting.regret_kind)
@@ -128,14 +128,24 @@ def _one_iteration(
 
 
 def roll_out(
-    policy: Policy, problems: list[ProblemBatch], run: RunDirectory, iteration: int
+    policy: Policy,
+    problems: list[ProblemBatch],
+    run: RunDirectory,
+    iteration: int,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> list[Trajectories]:
     """L rollouts of every problem, those of a problem in a row; one result per batch of problems."""
     times, seed = run.config.rollout.num_rollouts, run.config.seed
-    played = []
+    total = times * sum(len(batch.indices) for batch in problems)
+    played, done = [], 0
     for batch in problems:
         paths = [(iteration, int(problem), turn) for problem in batch.indices for turn in range(times)]
-        played.append(Trajectories.concatenate(list(_pieces(policy, batch, times, seed, paths))))
+        pieces = []
+        for piece in _pieces(policy, batch, times, seed, paths):
+            pieces.append(piece)
+            done += len(piece)
+            on_step(f"rolled out {done} of {total}")
+        played.append(Trajectories.concatenate(pieces))
     return played
 
 
@@ -165,7 +175,10 @@ def _pieces(
 def recorded(
     problems: list[ProblemBatch], examples: list[Example], regrets: list[FloatArray]
 ) -> dict[str, np.ndarray]:
-    """What is stored of an iteration: every regret; of the kept trajectories arms, rewards, weights."""
+    """What is stored of an iteration: every regret; of the kept trajectories arms, rewards, weights.
+
+    In words also each problem's context, and everywhere which rollouts failed, to find them by.
+    """
     arrays: dict[str, np.ndarray] = {}
     for batch, example, regret in zip(problems, examples, regrets, strict=True):
         rows, histories = kept(example.weights), example.trajectories.histories
@@ -176,6 +189,9 @@ def recorded(
         arrays[f"{name}/arm"] = histories.arms[rows].astype(np.int16)
         arrays[f"{name}/reward"] = histories.rewards[rows].astype(np.float32)
         arrays[f"{name}/weight"] = example.weights[rows].astype(np.float16)
+        arrays[f"{name}/failed"] = np.isin(np.arange(histories.size), list(histories.failed))
+        if histories.turns:
+            arrays[f"{name}/context"] = context_names(batch)
     return arrays
 
 
@@ -184,40 +200,9 @@ def spoken(
 ) -> Iterator[dict[str, Any]]:
     """What is stored of every rollout in words: the conversation with its tokens, and the hidden truth."""
     for batch, example, regret in zip(problems, examples, regrets, strict=True):
-        histories, table = example.trajectories.histories, example.trajectories.table
-        if not histories.turns:
-            continue
-        times = histories.size // len(batch.indices)
-        probabilities = histories.played if histories.drawn_from is None else histories.drawn_from
-        for row in range(histories.size):
-            yield {
-                "setting": batch.setting.name,
-                "problem": int(batch.indices[row // times]),
-                "rollout": row % times,
-                "word_seed": int(histories.word_seeds[row]),
-                "regret": float(regret[row].sum()),
-                "rewards": table.rewards[row].tolist(),
-                "expected_rewards": table.expected_rewards[row].tolist(),
-                "rounds": [
-                    {
-                        "told": turns[row].told,
-                        "said": turns[row].said,
-                        "arm": int(histories.arms[row, index]),
-                        "probabilities": probabilities[row, index].tolist(),
-                        "seen": histories.rewards[row, index].tolist(),
-                        "regret": float(regret[row, index]),
-                        "weight": float(example.weights[row, index]),
-                        "ids": _listed(turns[row].ids),
-                        "log_probabilities": _listed(turns[row].log_probabilities),
-                    }
-                    for index, turns in enumerate(histories.turns)
-                ],
-            }
-
-
-def _listed(values: np.ndarray | None) -> list[float | None] | None:
-    """Numbers for JSON, None where there is none."""
-    return None if values is None else [None if math.isnan(value) else value for value in values.tolist()]
+        rows, times = np.arange(regret.shape[0]), regret.shape[0] // len(batch.indices)
+        played, weights = example.trajectories, example.weights
+        yield from conversations(batch, rows // times, rows % times, played, regret, weights)
 
 
 def _patience_is_out(history: list[dict[str, Any]], patience: int | None) -> bool:

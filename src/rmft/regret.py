@@ -3,7 +3,7 @@
 Shapes: rewards, expected_rewards and played are (..., T, K); `played` is the distribution played in
 each round, one-hot where an arm was. Curves are (..., T) with entry t the regret of the first t + 1
 rounds; the regret of a trajectory is the last entry, in units of reward. Nothing is ever clipped:
-static regret can be negative.
+static regret can be negative. A round without a decision (`played` all 0) earns what the worst arm does.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ from rmft.types import FloatArray, Trajectories
 RegretKind = Literal["static", "pseudo", "dynamic"]
 
 
+def earned(rewards: FloatArray, played: FloatArray) -> FloatArray:
+    """(..., T) <pi_t, r_t>, or min_a r_t(a) where nothing was decided."""
+    nothing = ~played.any(axis=-1)
+    return np.asarray((played * rewards).sum(axis=-1) + nothing * rewards.min(axis=-1))
+
+
 def static_regret_curve(rewards: FloatArray, played: FloatArray) -> FloatArray:
     """max_a sum_{s<=t} r_s(a) - sum_{s<=t} <pi_s, r_s>: against the best fixed arm in hindsight.
 
     Source: the full-information setting of Park et al. (2025), "Do LLM agents have regret?", eq. 3.1.
     """
     best = np.cumsum(rewards, axis=-2).max(axis=-1)
-    return np.asarray(best - np.cumsum((played * rewards).sum(axis=-1), axis=-1))
+    return np.asarray(best - np.cumsum(earned(rewards, played), axis=-1))
 
 
 def pseudo_regret_curve(expected_rewards: FloatArray, played: FloatArray) -> FloatArray:
@@ -34,7 +40,7 @@ def pseudo_regret_curve(expected_rewards: FloatArray, played: FloatArray) -> Flo
     """
     best_arm = expected_rewards.sum(axis=-2).argmax(axis=-1)
     best = np.take_along_axis(expected_rewards, best_arm[..., None, None], axis=-1)[..., 0]
-    return np.cumsum(best - (played * expected_rewards).sum(axis=-1), axis=-1)
+    return np.cumsum(best - earned(expected_rewards, played), axis=-1)
 
 
 def dynamic_regret_curve(expected_rewards: FloatArray, played: FloatArray) -> FloatArray:
@@ -44,7 +50,7 @@ def dynamic_regret_curve(expected_rewards: FloatArray, played: FloatArray) -> Fl
     rewards", eq. 2.
     """
     best = expected_rewards.max(axis=-1)
-    return np.cumsum(best - (played * expected_rewards).sum(axis=-1), axis=-1)
+    return np.cumsum(best - earned(expected_rewards, played), axis=-1)
 
 
 def regret_curve(trajectories: Trajectories, kind: RegretKind) -> FloatArray:
@@ -70,7 +76,7 @@ def round_regret(trajectories: Trajectories, kind: RegretKind) -> FloatArray:
     """
     table, played = trajectories.table, trajectories.histories.played
     rewards = table.rewards if kind == "static" else table.expected_rewards
-    got = (played * rewards).sum(axis=-1)
+    got = earned(rewards, played)
     if kind == "dynamic":
         return np.asarray(rewards.max(axis=-1) - got)
     best_arm = rewards.sum(axis=-2).argmax(axis=-1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 
@@ -22,16 +24,26 @@ def rows_of_arrays(rules: Rules) -> int:
 
 
 def rollout(
-    policy: Policy, environment: Environment, streams: Streams, word_seeds: IntArray | None = None
+    policy: Policy,
+    environment: Environment,
+    streams: Streams,
+    word_seeds: IntArray | None = None,
+    stopped: Event | None = None,
 ) -> Trajectories:
     """Play `policy` to the horizon in every problem of `environment`; row i draws from stream i.
 
     word_seeds: (B,), of the words that the problems are told in; rows with the same are told the same.
-    Raises ShapeError when a decision is not legal under the environment's rules.
+    It ends early when every row has failed. stopped: once it is set, no further round is played. Raises
+    ShapeError when a decision is not legal under the environment's rules, and CancelledError when stopped.
     """
     histories = Histories(environment.rules, environment.size, word_seeds)
     for _ in range(environment.rules.horizon):
+        if stopped is not None and stopped.is_set():
+            raise CancelledError
         decisions = policy.decide(histories, streams)
+        if len(decisions.failed) == histories.size:
+            histories.give_up(decisions)
+            break
         histories.append(decisions, environment.step(decisions))
     return Trajectories(histories, environment.table)
 
@@ -49,12 +61,27 @@ def rollout_in_pieces(
     """Rollouts of problems[i] from the stream at paths[i], as many together as the policy has room for.
 
     table: (B, T, K) and word_seeds: (B,), of all problems. problems: (R,) of 0..B-1. play: the environment
-    of a table; rules: its rules. The pieces come in order, and a rollout is the same in any.
+    of a table; rules: its rules. The pieces come in order, and a rollout is the same in any. Where the policy
+    plays several side by side, an error in one ends all, after the rounds that are under way.
     """
-    at_once = make_policy(table).rows_at_once(rules)
-    for start in range(0, len(problems), at_once):
+    policy = make_policy(table)
+    at_once, side_by_side = policy.rows_at_once(rules), policy.pieces_at_once
+    stopped = Event()
+
+    def play_piece(start: int) -> Trajectories:
         rows = slice(start, start + at_once)
         chosen = problems[rows]
         piece = table.rows(chosen)
         streams = Streams.at(seed, paths[rows])
-        yield rollout(make_policy(piece), play(piece), streams, word_seeds[chosen])
+        return rollout(make_policy(piece), play(piece), streams, word_seeds[chosen], stopped)
+
+    starts = range(0, len(problems), at_once)
+    if side_by_side == 1:
+        yield from map(play_piece, starts)
+        return
+    with ThreadPoolExecutor(side_by_side, "rollout") as threads:
+        try:
+            yield from threads.map(play_piece, starts)
+        finally:  # whatever ends this, a rollout under way stops before its next round
+            stopped.set()
+            threads.shutdown(cancel_futures=True)

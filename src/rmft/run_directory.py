@@ -10,7 +10,10 @@
     trajectories/000001.jsonl.gz  of language policies: every rollout, one per line, in words and tokens
     checkpoints/000001/      the policy after that iteration (the first, the best and the newest two)
     result.json              how the run ended; absent while it is going on
+    answers.jsonl            of hosted policies: every answer and job that was paid for, as it came
+    fine-tuning/000001.jsonl, .json  of hosted policies: what was uploaded, and how far its job is
     evaluation.json          held-out results, written by `rmft evaluate`
+    conversations-SUITE-PART.jsonl.gz  what language policies said there on the first 50 problems
 
 An iteration counts once its line in metrics.jsonl is whole, and that line is written last. Whatever
 a killed run left beyond it is thrown away and computed again from the same seeds.
@@ -127,6 +130,16 @@ class RunDirectory:
             os.close(self._lock)
             self._lock = None
 
+    def set_budget(self, max_usd: float | None, max_tokens: int | None) -> None:
+        """Give the run another budget from now on; None leaves a limit as it is."""
+        limits = {"max_usd": max_usd, "max_tokens": max_tokens}
+        changed = {name: limit for name, limit in limits.items() if limit is not None}
+        if changed:
+            values = self.config.model_dump()
+            values["budget"] |= changed
+            self.config = parse_config(values)
+            write_atomically(self.path / "config.yaml", self.config.to_yaml().encode())
+
     def metrics(self) -> list[dict[str, Any]]:
         """The finished iterations' metrics, in order. A torn last line is left out.
 
@@ -183,11 +196,7 @@ class RunDirectory:
                 np.savez_compressed(file, allow_pickle=False, **arrays)
                 _sync(file.fileno())
             os.replace(staged, target)
-        lines = [json.dumps(each, allow_nan=False) for each in spoken]
-        if lines:
-            text = "".join(f"{line}\n" for line in lines).encode()
-            target = self.path / "trajectories" / f"{iteration:06d}.jsonl.gz"
-            write_atomically(target, gzip.compress(text, compresslevel=6, mtime=0))
+        write_lines(self.path / "trajectories" / f"{iteration:06d}.jsonl.gz", spoken)
         final = self.checkpoint(iteration)
         shutil.rmtree(final, ignore_errors=True)
         os.rename(self.path / "checkpoints" / f".{iteration:06d}", final)
@@ -254,6 +263,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         _sync(file.fileno())
     os.replace(staged, path)
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write compressed JSON lines atomically; no file where there are none."""
+    text = "".join(f"{json.dumps(each, allow_nan=False)}\n" for each in records).encode()
+    if text:
+        write_atomically(path, gzip.compress(text, compresslevel=6, mtime=0))
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:

@@ -38,13 +38,15 @@ def select(
 ) -> FloatArray:
     """Weights (M, L, T) for trajectories of M problems, the L rollouts of a problem in a row.
 
-    round_regret: (M * L, T), what each round added to the regret. Raises ConfigError when
-    num_selected exceeds the number of rollouts.
+    round_regret: (M * L, T), what each round added to the regret. Of rollouts that failed nothing is
+    learned. Raises ConfigError when num_selected exceeds the number of rollouts.
     """
     shape = (len(trajectories) // num_rollouts, num_rollouts, trajectories.rules.horizon)
     if config.keeps_k and config.num_selected > num_rollouts:
         raise ConfigError(f"Can't select {config.num_selected} of {num_rollouts} rollouts; select fewer.")
     by_round = round_regret.reshape(shape)
+    rows = np.arange(len(trajectories)).reshape(*shape[:2], 1)
+    finished = ~np.isin(rows, list(trajectories.histories.failed))
     match config.kind:
         case "lowest_regret":
             scores = by_round.sum(axis=2, keepdims=True)
@@ -58,10 +60,12 @@ def select(
         case "excess_regret_to_go":
             excess = excess_regret_to_go(trajectories, by_round, config.discount, config.trace)
             spread = excess.std(axis=(0, 1)) + 1e-12
-            return np.asarray(np.clip(-config.strength * excess / spread, -config.unlearn, MAX_WEIGHT))
+            weights = np.clip(-config.strength * excess / spread, -config.unlearn, MAX_WEIGHT)
+            return np.asarray(weights * finished)
         case "all":
-            return np.ones(shape)
-    return np.broadcast_to(select_lowest(scores, config.num_selected, generator), shape).astype(np.float64)
+            return np.ones(shape) * finished
+    selected = select_lowest(np.where(finished, scores, np.inf), config.num_selected, generator)
+    return selected * finished * np.ones(shape)
 
 
 def select_lowest(scores: FloatArray, num_selected: int, generator: np.random.Generator) -> FloatArray:

@@ -3,32 +3,43 @@
 Every batch has the rollout as its first axis. B = rollouts in a batch, T = horizon, K = num_arms.
 A batch holds problems of one shape (`Rules`), so that nothing is ever padded.
 
-    RewardTable   what every arm pays in every round, drawn before round 1      (hidden)
-    Rules         what a policy is told before round 1                          (visible)
-    Histories     what it has seen since: decisions and feedback, append-only   (visible)
-    Decisions     what it does in one round
+    RewardTable   what every arm pays in every round, drawn before round 1 (hidden)
+    Rules         what a policy is told before round 1                (visible, rmft.histories)
+    Histories     what it has seen since: decisions and feedback      (visible, rmft.histories)
+    Decisions     what it does in one round                           (rmft.histories)
     Trajectories  complete histories beside the tables that they were played on
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rmft.errors import ShapeError
+from rmft.histories import Decisions, Feedback, FloatArray, Histories, IntArray, Round, Rules, Turn
 from rmft.streams import Streams
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-State = TypeVar("State")
-
-Feedback = Literal["full", "bandit"]
-"""What is seen after a round: `full`, the reward of every arm; `bandit`, that of the played arm."""
+__all__ = [
+    "Decisions",
+    "Environment",
+    "Example",
+    "Feedback",
+    "FloatArray",
+    "Histories",
+    "IntArray",
+    "Policy",
+    "PolicyRef",
+    "RewardTable",
+    "Round",
+    "Rules",
+    "Trainer",
+    "Trajectories",
+    "Turn",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,222 +107,6 @@ class RewardTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a policy is told before round 1. reward_range is (low, high), infinite when unbounded.
-
-    contexts: where the words around the problem come from, for policies that are told it in words: a
-    group of contexts ("train", "held_out", "all") or the name of one.
-    """
-
-    feedback: Feedback
-    horizon: int
-    num_arms: int
-    reward_range: tuple[float, float] = (0.0, 1.0)
-    contexts: str = "train"
-
-    def normalize(self, rewards: FloatArray) -> FloatArray:
-        """Rewards on [0, 1] when the range is bounded; as they are when it is not."""
-        low, high = self.reward_range
-        return (rewards - low) / (high - low) if np.isfinite(high - low) else rewards
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Turn:
-    """One round of one rollout in words.
-
-    told: the environment's words since the last decision. said: the policy's, reasoning and decision.
-    A policy with tokens also gives ids: (n,) all of the turn's tokens, told ones first;
-    log_probabilities: (n,) of those that it sampled, under what they were sampled from, NaN for the
-    others; legal: (K,) the tokens that the last was chosen among, by arm, where it named an arm.
-    """
-
-    told: str
-    said: str
-    ids: IntArray | None = None
-    log_probabilities: FloatArray | None = None
-    legal: IntArray | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """One decision per row of a batch.
-
-    arms: (B,) the arm played, or None when the distribution itself is played (full information
-    only). probabilities: (B, K) the distribution played or, with `arms`, the one they were drawn
-    from; may be None when `arms` is given and the policy states none. turns: B, if decided in words.
-    """
-
-    arms: IntArray | None = None
-    probabilities: FloatArray | None = None
-    turns: tuple[Turn, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.arms is None and self.probabilities is None:
-            raise ShapeError("A decision needs an arm or probabilities; it has neither.")
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One finished round of a batch, as a policy saw it.
-
-    index: from 0. arms: (B,), -1 where a distribution was played. played: (B, K) the distribution
-    played (one-hot for an arm). rewards: (B,) under bandit feedback, (B, K) under full.
-    """
-
-    index: int
-    arms: IntArray
-    played: FloatArray
-    rewards: FloatArray
-
-
-class Histories:
-    """What a batch of rollouts has seen so far. It grows by appending, and holds nothing hidden.
-
-    word_seeds: (B,) the seed of the words that each row is told, the same for all rollouts of a problem.
-    turns: B for every finished round, of a policy that decides in words.
-    """
-
-    def __init__(self, rules: Rules, size: int, word_seeds: IntArray | None = None) -> None:
-        self.rules = rules
-        self.size = size
-        self.word_seeds = np.arange(size) if word_seeds is None else word_seeds
-        if self.word_seeds.shape != (size,):
-            raise ShapeError(f"word_seeds has shape {self.word_seeds.shape}; expected {(size,)}.")
-        self.turns: list[tuple[Turn, ...]] = []
-        self.num_rounds = 0
-        horizon, num_arms = rules.horizon, rules.num_arms
-        full = rules.feedback == "full"
-        self._arms = np.full((size, horizon), -1, dtype=np.int64)
-        self._rewards = np.zeros((size, horizon, num_arms) if full else (size, horizon))
-        self._played = np.zeros((size, horizon, num_arms)) if full else None
-        self._drawn_from: FloatArray | None = None
-        self._folded: dict[Hashable, tuple[int, Any]] = {}
-
-    def __len__(self) -> int:
-        return self.size
-
-    @property
-    def arms(self) -> IntArray:
-        """(B, num_rounds) arms played, -1 where a distribution was."""
-        return self._arms[:, : self.num_rounds]
-
-    @property
-    def rewards(self) -> FloatArray:
-        """(B, num_rounds) the played arm's rewards, or (B, num_rounds, K) under full information."""
-        return self._rewards[:, : self.num_rounds]
-
-    @property
-    def played(self) -> FloatArray:
-        """(B, num_rounds, K) the distribution played in every round; one-hot where it was an arm."""
-        if self._played is not None:
-            return self._played[:, : self.num_rounds]
-        return np.eye(self.rules.num_arms)[self.arms]
-
-    @property
-    def drawn_from(self) -> FloatArray | None:
-        """(B, num_rounds, K) the probabilities that the policy stated, or None if it stated none."""
-        return None if self._drawn_from is None else self._drawn_from[:, : self.num_rounds]
-
-    def append(self, decisions: Decisions, rewards: FloatArray) -> None:
-        """Add one round. Raises ShapeError when a decision is not legal under the rules."""
-        index, num_arms = self.num_rounds, self.rules.num_arms
-        if index >= self.rules.horizon:
-            raise ShapeError(f"A history of horizon {self.rules.horizon} is full; nothing can be added.")
-        arms, probabilities = decisions.arms, decisions.probabilities
-        if probabilities is not None:
-            if probabilities.shape != (self.size, num_arms):
-                raise ShapeError(
-                    f"Probabilities have shape {probabilities.shape}; expected {(self.size, num_arms)}."
-                )
-            if not np.all(probabilities >= 0) or np.abs(probabilities.sum(axis=1) - 1).max(initial=0) > 1e-4:
-                raise ShapeError("Probabilities must be non-negative and sum to 1 in every row.")
-            if self._drawn_from is None:
-                self._drawn_from = np.zeros((self.size, self.rules.horizon, num_arms))
-            self._drawn_from[:, index] = probabilities
-        if arms is not None:
-            if arms.shape != (self.size,):
-                raise ShapeError(f"Arms have shape {arms.shape}; expected {(self.size,)}.")
-            if self.size and not (arms.min() >= 0 and arms.max() < num_arms):
-                raise ShapeError(
-                    f"An arm must be from 0 to {num_arms - 1}; found {arms.min()} to {arms.max()}."
-                )
-            self._arms[:, index] = arms
-        elif self._played is None:
-            raise ShapeError("Bandit feedback needs an arm in every decision; only probabilities were given.")
-        if self._played is not None:
-            if arms is not None:
-                self._played[np.arange(self.size), index, arms] = 1.0
-            else:
-                self._played[:, index] = probabilities
-        if decisions.turns is not None:
-            if len(decisions.turns) != self.size or len(self.turns) != index:
-                found = f"{len(decisions.turns)} turns after {len(self.turns)} rounds with turns"
-                raise ShapeError(f"Found {found}; expected {self.size}, one for each row, in every round.")
-            self.turns.append(decisions.turns)
-        self._rewards[:, index] = rewards
-        self.num_rounds += 1
-
-    def round(self, index: int) -> Round:
-        """The finished round `index`."""
-        arms = self._arms[:, index]
-        played = np.eye(self.rules.num_arms)[arms] if self._played is None else self._played[:, index]
-        return Round(index, arms, played, self._rewards[:, index])
-
-    def fold(self, key: Hashable, start: Callable[[], State], step: Callable[[State, Round], State]) -> State:
-        """`step` folded over the rounds so far, remembering under `key` where it left off.
-
-        A policy stays a function of the history, and a round costs one step: a second call with the
-        same key only folds the rounds added since. `step` may change its state in place.
-        """
-        done, state = self._folded[key] if key in self._folded else (0, start())
-        for index in range(done, self.num_rounds):
-            state = step(state, self.round(index))
-        self._folded[key] = (self.num_rounds, state)
-        return state
-
-    def remember(self, key: Hashable, start: Callable[[], State]) -> State:
-        """What a policy keeps beside these histories under `key`, such as a cache; made on first use."""
-        return self.fold(key, start, lambda state, _: state)
-
-    def prefix(self, num_rounds: int) -> Histories:
-        """A fresh copy of the first `num_rounds` rounds, with nothing remembered."""
-        return self._copy(slice(None), num_rounds)
-
-    def rows(self, rows: slice | IntArray) -> Histories:
-        """A fresh copy of the histories at `rows`, with nothing remembered."""
-        return self._copy(rows, self.num_rounds)
-
-    @staticmethod
-    def concatenate(parts: Sequence[Histories]) -> Histories:
-        """The rows of several, one after the other: of the same rules, as long as each other."""
-        first = parts[0]
-        size = sum(part.size for part in parts)
-        whole = Histories(first.rules, size, np.concatenate([part.word_seeds for part in parts]))
-        whole.num_rounds = first.num_rounds
-        for name in ("_arms", "_rewards", "_played", "_drawn_from"):
-            if getattr(first, name) is not None:
-                setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
-        whole.turns = [sum(turns, ()) for turns in zip(*(part.turns for part in parts), strict=True)]
-        return whole
-
-    def _copy(self, rows: slice | IntArray, num_rounds: int) -> Histories:
-        arms = self._arms[rows]
-        copy = Histories(self.rules, len(arms), self.word_seeds[rows])
-        copy.num_rounds = num_rounds
-        if self.turns:
-            chosen = np.arange(self.size)[rows]
-            copy.turns = [tuple(turns[row] for row in chosen) for turns in self.turns[:num_rounds]]
-        copy._arms[:, :num_rounds] = arms[:, :num_rounds]
-        copy._rewards[:, :num_rounds] = self._rewards[rows][:, :num_rounds]
-        if self._played is not None and copy._played is not None:
-            copy._played[:, :num_rounds] = self._played[rows][:, :num_rounds]
-        if self._drawn_from is not None:
-            copy._drawn_from = np.zeros((len(arms), self.rules.horizon, self.rules.num_arms))
-            copy._drawn_from[:, :num_rounds] = self._drawn_from[rows][:, :num_rounds]
-        return copy
-
-
-@dataclass(frozen=True, slots=True)
 class Trajectories:
     """Complete histories beside the tables that they were played on, row by row."""
 
@@ -360,10 +155,17 @@ class Environment(Protocol):
 
 @runtime_checkable
 class Policy(Protocol):
-    """Something that decides. Stateless: the decisions depend on the histories and streams only."""
+    """Something that decides. Stateless: the decisions depend on the histories and streams only.
+
+    pieces_at_once: how many batches it plays side by side, in threads of their own; more than 1 where it
+    waits for somebody else's machine.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def pieces_at_once(self) -> int: ...
 
     def rows_at_once(self, rules: Rules) -> int: ...  # rollouts it plays together within its memory
 

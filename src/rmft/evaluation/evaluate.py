@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy
@@ -27,7 +28,11 @@ from rmft.evaluation.results import (
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import regret_curve
 from rmft.rollout import MakePolicy, rollout_in_pieces
-from rmft.types import FloatArray, IntArray
+from rmft.types import FloatArray, IntArray, Trajectories
+
+Keep = Callable[[str, ProblemBatch, IntArray, IntArray, Trajectories], None]
+"""Told of everything that is played: the policy, the batch, for each row its problem's place in the batch and
+its number among that problem's rollouts, and the trajectories."""
 
 PLAYING = 0xE7A1  # the path of the policies' random numbers, apart from those that tables are drawn from
 
@@ -41,12 +46,13 @@ def evaluate(
     *,
     suite: str = "",
     part: str = "",
+    keep: Keep | None = None,
 ) -> Evaluation:
     """Every policy plays `num_rollouts` rollouts of every problem, on the same tables.
 
     Rollout l of a problem draws from the same stream whichever policy plays it. `progress` is told
-    in words what is played next; suite and part are names to record. Kept in memory: 8 bytes x
-    policies x problems x (T + 7), and while playing about 300 MB more.
+    in words what is played next; suite and part are names to record; `keep` is given what was
+    played. Kept in memory: 8 bytes x policies x problems x (T + 9), and while playing about 300 MB more.
     Raises ConfigError when there is nothing to play, a setting is given twice or a name can't be printed.
     """
     names = [batch.setting.name for batch in batches]
@@ -68,7 +74,8 @@ def evaluate(
         for turn, (name, make_policy) in enumerate(policies.items(), start=1):
             if progress is not None:
                 progress(f"{batch.setting.name}: {name} ({turn} of {len(policies)})")
-            played.append(_play(make_policy, batch, number, num_rollouts, seed))
+            kept = None if keep is None else partial(keep, name, batch)
+            played.append(_play(make_policy, batch, number, num_rollouts, seed, kept))
         per_problem = np.stack([each.measures for each in played], axis=1)
         comparisons = _compare(list(policies), per_problem, seed)
         settings[batch.setting.name] = _setting_result(batch, comparisons, played, seed)
@@ -106,7 +113,12 @@ class _Played:
 
 
 def _play(
-    make_policy: MakePolicy, batch: ProblemBatch, setting_number: int, num_rollouts: int, seed: int
+    make_policy: MakePolicy,
+    batch: ProblemBatch,
+    setting_number: int,
+    num_rollouts: int,
+    seed: int,
+    keep: Callable[[IntArray, IntArray, Trajectories], None] | None,
 ) -> _Played:
     setting, rules = batch.setting, batch.setting.rules
     num_problems, horizon = len(batch.indices), rules.horizon
@@ -124,6 +136,8 @@ def _play(
         make_policy, setting.play, rules, batch.table, batch.word_seeds, rows, seed, paths
     ):
         problems = rows[done : done + len(trajectories)]
+        if keep is not None:
+            keep(problems, np.arange(done, done + len(trajectories)) % num_rollouts, trajectories)
         done += len(trajectories)
         measured = measure(trajectories, setting.regret_kind)
         np.add.at(measures, problems, np.stack([measured[name] for name in MEASURES], axis=1))

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rmft.evaluation.measures import measure
+from rmft.evaluation.measures import best_arms, measure
 from rmft.problems.suites import ProblemBatch
-from rmft.types import Example, FloatArray
+from rmft.regret import RegretKind
+from rmft.types import Example, FloatArray, Trajectories
 
 COLLAPSED_ENTROPY = 0.02  # nats per decision: all but deterministic
 MORE_SUFFIX_FAILURES = 0.1  # by how much SuffFailFreq must have risen to be called lock-in
@@ -20,8 +21,10 @@ def describe_training(
 ) -> dict[str, Any]:
     """Figures of one iteration's rollouts, and of what was selected among them.
 
-    rollout: mean regret, SuffFailFreq and entropy (nats per decision) of all rollouts. selected: the
-    mean regret weighted as it is trained on (None where nothing is), and the share of decisions that count.
+    rollout: mean regret, SuffFailFreq, entropy (nats per decision, None where no probabilities were stated)
+    of all rollouts, and the share that failed. selected: the mean regret weighted as it is trained on (None
+    where nothing is), and the share of decisions that count. first_arm_best: the share of rollouts whose
+    first decision is the best arm, in both; what is selected beyond all is luck, for nobody can know it yet.
     """
     measured = [
         measure(example.trajectories, batch.setting.regret_kind)
@@ -31,12 +34,33 @@ def describe_training(
     weights = np.concatenate([example.weights.clip(min=0).mean(axis=1) for example in examples])
     counted = sum(int(np.count_nonzero(example.weights)) for example in examples)
     decisions = sum(example.weights.size for example in examples)
-    rollout = {
+    rollout: dict[str, float | None] = {
         name: float(np.concatenate([each[name] for each in measured]).mean())
-        for name in ("regret", "suff_fail_freq", "entropy")
+        for name in ("regret", "suff_fail_freq", "entropy", "failed")
     }
+    if np.isnan(rollout["entropy"] or 0.0):
+        rollout["entropy"] = None
     selected = float(np.average(regrets, weights=weights)) if weights.any() else None
-    return {"rollout": rollout, "selected": {"regret": selected, "share": counted / decisions}}
+    lucky = np.concatenate(
+        [
+            _first_is_best(example.trajectories, batch.setting.regret_kind)
+            for batch, example in zip(problems, examples, strict=True)
+        ]
+    )
+    return {
+        "rollout": rollout,
+        "selected": {"regret": selected, "share": counted / decisions},
+        "first_arm_best": {
+            "rollout": float(lucky.mean()),
+            "selected": float(np.average(lucky, weights=weights)) if weights.any() else None,
+        },
+    }
+
+
+def _first_is_best(trajectories: Trajectories, kind: RegretKind) -> FloatArray:
+    """(B,) how much of the first decision is the best arm, 0 or 1 where an arm was played."""
+    best = best_arms(trajectories.table.expected_rewards, kind)[:, :1]
+    return np.asarray(np.take_along_axis(trajectories.histories.played[:, 0], best, axis=1)[:, 0])
 
 
 def best_iteration(history: Sequence[dict[str, Any]]) -> int:

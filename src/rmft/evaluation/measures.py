@@ -3,7 +3,7 @@
 Shapes: played is (..., T, K), the distribution played in each round, one-hot where an arm was;
 best_arms is (..., T), curves are (..., T). A measure "up to round t" is that of the first t rounds.
 
-Three rules hold everywhere:
+Four rules hold everywhere:
 
 - The best arm a* is what regret compares with. Dynamic regret: the arm of the largest expected reward
   in that round, so it moves with the means, since an arm that is best over the whole horizon says
@@ -11,8 +11,10 @@ Three rules hold everywhere:
   lowest index on ties.
 - Where a distribution is played (full information), pulls are its probability mass: N_t(a) is the
   sum of pi_s(a) over s <= t, which is a count where arms are played.
-- Where a measure asks whether an arm was played at all (SuffFailFreq, coverage), the most probable
-  arm was; where several tie, each of them.
+- A rollout that failed half-way counts, or else failing would pay: in the rounds without a decision it earns
+  what the worst arm does and has played none. The measure `failed` says how many there are.
+- Where a measure asks whether an arm was played at all (SuffFailFreq, coverage, first_arm_only), the
+  most probable arm was; where several tie, each of them.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ MEASURES = (
     "greedy_frac",
     "best_arm_freq",
     "coverage",
+    "first_arm_only",
     "entropy",
+    "failed",
 )
 """The measures of one trajectory, in the order in which they are reported."""
 
@@ -116,7 +120,7 @@ def best_arms(expected_rewards: FloatArray, kind: RegretKind) -> IntArray:
 
 def _was_played(played: FloatArray) -> NDArray[np.bool_]:
     """(..., T, K) whether an arm was played, that is, none was more probable."""
-    return np.asarray(played >= played.max(axis=-1, keepdims=True) - 1e-9)
+    return np.asarray((played >= played.max(axis=-1, keepdims=True) - 1e-9) & (played > 0))
 
 
 def suff_fail(played: FloatArray, best_arms: IntArray, first_round: int | None = None) -> FloatArray:
@@ -177,6 +181,12 @@ def coverage(played: FloatArray) -> FloatArray:
     return np.asarray(_was_played(played).any(axis=-2).mean(axis=-1))
 
 
+def first_arm_only(played: FloatArray) -> FloatArray:
+    """(...) 1 where the arm of round 1 is played in every round, else 0: it locked onto its first arm."""
+    was = _was_played(played)
+    return np.asarray((was & was[..., :1, :]).any(axis=-1).all(axis=-1), dtype=np.float64)
+
+
 def entropy(probabilities: FloatArray) -> FloatArray:
     """(...) mean over rounds of the entropy of the stated probabilities (..., T, K), 0 to ln K, nats."""
     return np.asarray(entr(probabilities).sum(axis=-1).mean(axis=-1))
@@ -201,5 +211,7 @@ def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArra
         "greedy_frac": greedy_frac(played, histories.rewards),
         "best_arm_freq": best_arm_freq(played, best),
         "coverage": coverage(played),
+        "first_arm_only": first_arm_only(played),
         "entropy": np.full(len(trajectories), np.nan) if stated is None else entropy(stated),
+        "failed": np.isin(np.arange(len(trajectories)), list(histories.failed)).astype(np.float64),
     }

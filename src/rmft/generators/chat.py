@@ -54,11 +54,17 @@ class ChatFormat:
 
     @classmethod
     def from_tokenizer(
-        cls, tokenizer: PreTrainedTokenizerBase, *, thinking: bool = False, stop_ids: Iterable[int] = ()
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        thinking: bool = False,
+        system: bool = True,
+        stop_ids: Iterable[int] = (),
     ) -> ChatFormat:
         """The format of `tokenizer`'s chat template.
 
         thinking: whether a model that was trained to reason before it answers is to do so, in its own way.
+        system: whether chats begin with a system message; without, a template may put one of its own there.
         stop_ids: tokens that end the model's turn beside the tokenizer's own, such as those of its
         generation config. Raises ConfigError for a tokenizer without a template, and for a template that
         is not made of constant pieces.
@@ -71,7 +77,7 @@ class ChatFormat:
             )
         if tokenizer.eos_token_id is not None:
             stop_ids = (*stop_ids, int(tokenizer.eos_token_id))
-        for folded in (False, True):
+        for folded in (False, True) if system else (True,):
             try:
                 opening, turn = _cut(tokenizer, thinking, folded)
                 break
@@ -87,15 +93,19 @@ class ChatFormat:
     def opening(self, system: str, user: str) -> list[int]:
         """Tokens of the first messages, up to where the model begins to write.
 
-        Where the template has no place for a system message, `system` goes before the user's words.
+        Where the format has no place for a system message, `system` goes before the user's words.
         """
         if len(self._opening.strips) == 1:
-            return self._encode(self._opening, f"{system}\n\n{user}")
+            return self._encode(self._opening, f"{system}\n\n{user}" if system else user)
         return self._encode(self._opening, system, user)
 
     def turn(self, user: str) -> list[int]:
         """Tokens from right after what the model wrote, without its end-of-turn, to where it goes on."""
         return self._encode(self._turn, user)
+
+    def said(self, text: str) -> list[int]:
+        """Tokens of what the model wrote in a turn, where only its text is known; without its end-of-turn."""
+        return self._encode(_VERBATIM, text)
 
     def _encode(self, pieces: _Pieces, *messages: str) -> list[int]:
         """Tokens of the pieces and what is between them, where a control token's name is only text."""
@@ -139,6 +149,9 @@ class _Pieces:
         self.texts.append(rendered)
         if any(message in text for message in messages for text in self.texts):
             raise ValueError("it writes a message twice")
+
+
+_VERBATIM = _Pieces(f"{_BLANK}{_SYSTEM}{_BLANK}", [_SYSTEM])  # one message, and nothing around it
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, thinking: bool, folded: bool) -> tuple[_Pieces, _Pieces]:

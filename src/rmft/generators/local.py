@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,13 @@ class Session:
             if not len(active):
                 break
         return [(np.array(ids, dtype=np.int64), np.array(logs, dtype=np.float64)) for ids, logs in said]
+
+    @torch.inference_mode()
+    def logits(self, rows: IntArray) -> Tensor:
+        """Of the next token of each of `rows`, (n, V), float32; to go on, `read` what was made of them."""
+        self._catch_up()
+        index = torch.from_numpy(rows).to(self._hidden.device)
+        return self._capped(self._head(self._hidden[index]).float())
 
     @torch.inference_mode()
     def _catch_up(self) -> None:
@@ -257,6 +264,15 @@ def load_model(
     assert isinstance(model, PreTrainedModel)
     _check(model, folder_or_id)
     return model, tokenizer
+
+
+def token_counter(folder_or_id: str) -> Callable[[str], int]:
+    """How many tokens a text is to the tokenizer in a folder or on a model hub. Raises ConfigError."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder_or_id, local_files_only=Path(folder_or_id).is_dir())
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ConfigError(f"There is no tokenizer '{folder_or_id}': {_first_line(error)}") from None
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
 
 
 @contextmanager

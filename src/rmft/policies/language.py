@@ -58,6 +58,7 @@ class LanguagePolicy:
     """
 
     name = "local"
+    pieces_at_once = 1
 
     def __init__(
         self,
@@ -147,11 +148,12 @@ class LanguagePolicy:
         first = not histories.num_rounds
         turns = tuple(
             Turn(
-                f"{scenario.opening()}\n\n{told_words[row]}" if first else told_words[row],
+                told_words[row],
                 self._decode(said[row].ids),
                 np.array(told[row] + said[row].ids, dtype=np.int64),
                 np.array([np.nan] * len(told[row]) + said[row].log_probabilities),
                 None if legal is None else legal[row],
+                scenario.opening() if first else "",
             )
             for row, scenario in enumerate(playing.scenarios)
         )

@@ -9,42 +9,20 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
 
+from rmft.report.blocks import Cell, Chart, Style
 from rmft.report.evaluation_reader import PolicyResult, SettingResult
 from rmft.report.run_reader import Run
 from rmft.report.untrusted import Interval
-from rmft.report.words import BEST, BOUNDS, START, digits, label, rival, with_bounds
+from rmft.report.words import BEST, BOUNDS, START, label
 
 MAX_POINTS = 240  # per line; more cannot be seen
-MAX_ROWS = 40  # of a table beside a chart
-SHOWN_AT_FIRST = (BEST, START, "uniform", "thompson")  # and four others; the rest wait in the legend
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How a policy looks in every chart. colour: #rrggbb; dash and symbol: plotly's names."""
-
-    colour: str
-    dash: str = "solid"
-    symbol: str = "circle"
-    width: float = 1.8
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A figure, how to read it, and its numbers: `rows` of cells below `columns`."""
-
-    title: str
-    caption: str
-    figure: go.Figure
-    columns: list[str]
-    rows: list[list[str]]
-    log_axes: bool = False  # whether a logarithmic view is offered
-
+MAX_ROWS = 400  # of a table beside a chart
+SHOWN_AT_FIRST = (BEST, START, "uniform", "thompson")  # and four others; the rest wait to be switched on
 
 FIXED = {
     BEST: Style("#0072b2", width=3.2, symbol="star"),
@@ -73,8 +51,11 @@ def policy_styles(names: Iterable[str]) -> dict[str, Style]:
 
 def run_styles(run: Run) -> dict[str, Style]:
     """One style per policy of a run, the same in every chart and picture."""
-    evaluation = run.evaluation
-    settings = [evaluation.overall, *evaluation.settings] if evaluation else []
+    settings = [
+        setting
+        for evaluation in run.evaluations.values()
+        for setting in (evaluation.overall, *evaluation.settings)
+    ]
     return policy_styles([*(name for setting in settings for name in setting.policies), *run.baselines])
 
 
@@ -85,20 +66,23 @@ def ordered(setting: SettingResult) -> list[PolicyResult]:
     return sorted(rows, key=lambda row: (places.get(row.name, 2), row.measures["regret"].mean))
 
 
+def shown_at_first(setting: SettingResult) -> list[str]:
+    """The policies whose lines are drawn unless asked otherwise."""
+    names = [row.name for row in ordered(setting)]
+    others = [name for name in names if name not in (*SHOWN_AT_FIRST, *BOUNDS)]
+    return [name for name in names if name in (*SHOWN_AT_FIRST, *others[:4])]
+
+
 def regret_curves(setting: SettingResult, styles: dict[str, Style], confidence: float) -> Chart | None:
     """Cumulative regret by round, with a confidence band for each policy."""
     policies = [(row, row.curve) for row in ordered(setting) if row.curve]
     if not policies:
         return None
     chart = axes("round", "regret so far")
-    others = [row.name for row, _ in policies if row.name not in (*SHOWN_AT_FIRST, *BOUNDS)]
-    at_first = (*SHOWN_AT_FIRST, *others[:4])
     for row, (mean, low, high) in policies:
         at = thinned(len(mean))
         rounds = [index + 1 for index in at]
-        name = escaped(row.name)
         style = styles[row.name]
-        visible: bool | str = row.name in at_first or "legendonly"
         chart.add_scatter(
             x=rounds + rounds[::-1],
             y=rounded([high[index] for index in at] + [low[index] for index in reversed(at)]),
@@ -108,50 +92,35 @@ def regret_curves(setting: SettingResult, styles: dict[str, Style], confidence: 
             hoverinfo="skip",
             showlegend=False,
             legendgroup=row.name,
-            visible=visible,
             mode="lines",
         )
         chart.add_scatter(
             x=rounds,
             y=rounded([mean[index] for index in at]),
             mode="lines",
-            name=name,
+            name=escaped(row.name),
             legendgroup=row.name,
-            visible=visible,
             line={"color": style.colour, "dash": style.dash, "width": style.width},
         )
     longest = max(len(curve[0]) for _, curve in policies)
-    table_rows = [
-        [str(index + 1)]
-        + [
-            with_bounds(Interval(curve[0][index], curve[1][index], curve[2][index]))
-            if index < len(curve[0])
-            else "–"
-            for _, curve in policies
-        ]
-        for index in thinned(longest, 12)
+    rows: list[list[Cell]] = [
+        [index + 1, *(_at(curve, index) for _, curve in policies)] for index in thinned(longest, MAX_ROWS)
     ]
     caption = (
         f"Mean regret up to each round; bands are {100 * confidence:g}% confidence intervals. Lower is "
-        "better, and a curve that flattens has learned. Click a name to show or hide it."
+        "better, and a curve that flattens has learned."
     )
     columns = ["round", *(label(row.name) for row, _ in policies)]
-    return Chart("Regret by round", caption, chart, columns, table_rows, log_axes=True)
+    return Chart("Regret by round", caption, chart, columns, rows, log_axes=True, wide=True, policies=True)
 
 
 def best_arm_pulls(setting: SettingResult, styles: dict[str, Style]) -> Chart | None:
-    """How often the best arm was played, as a histogram over rollouts: before, after and a rival."""
-    best_known = rival(setting)
-    wanted = (
-        START,
-        BEST,
-        "thompson" if "thompson" in setting.policies else best_known.name if best_known else "",
-    )
-    policies = [(row, row.pulls) for name in wanted if (row := setting.policies.get(name)) and row.pulls]
+    """How often the best arm was played, as a histogram over rollouts."""
+    policies = [(row, row.pulls) for row in ordered(setting) if row.pulls]
     if not policies:
         return None
     chart = axes("rounds that play the best arm", "share of rollouts")
-    table: list[list[str]] = []
+    table: list[list[Cell]] = []
     for row, (counts, edges) in policies:
         shares = [count / sum(counts) for count in counts]
         style = styles[row.name]
@@ -159,66 +128,98 @@ def best_arm_pulls(setting: SettingResult, styles: dict[str, Style]) -> Chart | 
             x=rounded(edges),
             y=rounded([*shares, shares[-1]]),
             name=escaped(row.name),
+            legendgroup=row.name,
             mode="lines",
             line={"color": style.colour, "width": style.width, "dash": style.dash, "shape": "hv"},
-            fill="tozeroy",
+            fill="tozeroy" if row.name in (START, BEST) else "none",
             fillcolor=faint(style.colour),
         )
-        step = -(-len(counts) // MAX_ROWS)
-        for start in range(0, len(counts), step):
-            stop = min(start + step, len(counts))
-            share = sum(shares[start:stop])
-            table.append([label(row.name), f"{digits(edges[start])} to {digits(edges[stop])}", digits(share)])
+        table += [
+            [label(row.name), *pair, share] for pair, share in zip(pairwise(edges), shares, strict=True)
+        ]
     caption = (
         "Two humps, one of them near zero, are a policy that locks in: it finds the best arm or never does, "
         "which a mean hides."
     )
-    return Chart("Pulls of the best arm", caption, chart, ["policy", "rounds", "share of rollouts"], table)
+    columns = ["policy", "rounds from", "to", "share of rollouts"]
+    return Chart("Pulls of the best arm", caption, chart, columns, table, wide=True, policies=True)
 
 
 def exploration(setting: SettingResult, styles: dict[str, Style]) -> Chart | None:
-    """SuffFailFreq against regret, one point per policy, and the frontier of the baselines."""
-    points = [
-        (row, row.measures["suff_fail_freq"], row.measures["regret"])
-        for row in ordered(setting)
-        if "suff_fail_freq" in row.measures and row.name not in BOUNDS
-    ]
-    if len(points) < 2:
+    """SuffFailFreq against K*MinFrac, one point per policy."""
+    chart = _points(setting, styles, "suff_fail_freq", "SuffFailFreq", "k_min_frac", "K·MinFrac", ())
+    if chart is None:
         return None
-    chart = axes("SuffFailFreq", "regret")
-    if all(regret.mean > 0 for _, _, regret in points):
+    caption = (
+        "Each policy by its two ways to fail (Krishnamurthy et al. 2024). To the right it stops trying too "
+        "early and never finds the best arm; at the top it never settles, as uniform play. Bars are "
+        "confidence intervals."
+    )
+    title = "Exploration against exploitation"
+    return Chart(title, caption, chart[0], chart[1], chart[2], policies=True)
+
+
+def frontier(setting: SettingResult, styles: dict[str, Style]) -> Chart | None:
+    """SuffFailFreq against regret, one point per policy, and the frontier of the baselines."""
+    found = _points(setting, styles, "suff_fail_freq", "SuffFailFreq", "regret", "regret", BOUNDS)
+    if found is None:
+        return None
+    chart, columns, rows = found
+    policies = [row for row in ordered(setting) if row.name not in BOUNDS]
+    if all(row.measures["regret"].mean > 0 for row in policies):
         chart.update_yaxes(type="log", title="regret (logarithmic)")
     baselines = sorted(
-        (fail.mean, regret.mean) for row, fail, regret in points if row.name not in (START, BEST)
+        (row.measures["suff_fail_freq"].mean, row.measures["regret"].mean)
+        for row in policies
+        if row.name not in (START, BEST) and "suff_fail_freq" in row.measures
     )
-    frontier = [(x, y) for x, y in baselines if all(y <= other for less, other in baselines if less <= x)]
+    lowest = [(x, y) for x, y in baselines if all(y <= other for less, other in baselines if less <= x)]
     chart.add_scatter(
-        x=rounded([x for x, _ in frontier]),
-        y=rounded([y for _, y in frontier]),
+        x=rounded([x for x, _ in lowest]),
+        y=rounded([y for _, y in lowest]),
         mode="lines",
         line={"color": "#7f7f7f", "dash": "dot", "width": 1.2, "shape": "hv"},
         hoverinfo="skip",
         name="frontier of the baselines",
     )
-    for row, fail, regret in points:
-        style = styles[row.name]
-        chart.add_scatter(
-            x=rounded([fail.mean]),
-            y=rounded([regret.mean]),
-            mode="markers",
-            name=escaped(row.name),
-            marker={"color": style.colour, "symbol": style.symbol, "size": 15 if row.name == BEST else 10},
-            error_x=_error(fail, style.colour),
-            error_y=_error(regret, style.colour),
-        )
-    table = [[label(row.name), with_bounds(fail), with_bounds(regret)] for row, fail, regret in points]
     caption = (
         "Down and to the left is better. No baseline beats a point below the dotted line in both. Bars are "
         "confidence intervals; uniform play and the oracle are left out."
     )
-    return Chart(
-        "Exploration against exploitation", caption, chart, ["policy", "SuffFailFreq", "regret"], table
-    )
+    return Chart("Regret against suffix failures", caption, chart, columns, rows, policies=True)
+
+
+def _points(
+    setting: SettingResult,
+    styles: dict[str, Style],
+    x_measure: str,
+    x_title: str,
+    y_measure: str,
+    y_title: str,
+    without: Sequence[str],
+) -> tuple[go.Figure, list[str], list[list[Cell]]] | None:
+    """A chart of one point per policy, and its table; None where fewer than two policies have both."""
+    points = [
+        (row, row.measures[x_measure], row.measures[y_measure])
+        for row in ordered(setting)
+        if {x_measure, y_measure} <= row.measures.keys() and row.name not in without
+    ]
+    if len(points) < 2:
+        return None
+    chart = axes(x_title, y_title)
+    for row, x, y in points:
+        style = styles[row.name]
+        chart.add_scatter(
+            x=rounded([x.mean]),
+            y=rounded([y.mean]),
+            mode="markers",
+            name=escaped(row.name),
+            legendgroup=row.name,
+            marker={"color": style.colour, "symbol": style.symbol, "size": 15 if row.name == BEST else 10},
+            error_x=_error(x, style.colour),
+            error_y=_error(y, style.colour),
+        )
+    return chart, ["policy", x_title, y_title], [[label(row.name), x, y] for row, x, y in points]
 
 
 def axes(x_title: str, y_title: str) -> go.Figure:
@@ -255,6 +256,11 @@ def escaped(policy: str) -> str:
 def faint(colour: str) -> str:
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.16)"
+
+
+def _at(curve: tuple[list[float], list[float], list[float]], index: int) -> Cell:
+    mean, low, high = curve
+    return Interval(mean[index], low[index], high[index]) if index < len(mean) else None
 
 
 def _error(found: Interval, colour: str) -> dict[str, object] | None:

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rmft.report.run_reader import Run, read_run
-from rmft.report.untrusted import Interval
-from rmft.report.words import BEST, digits, shown, with_bounds
+from rmft.report.untrusted import Interval, shown
+from rmft.report.words import BEST, digits, with_bounds
 
 ABSENT = "–"
 MAX_DIFFERENCES = 60
@@ -21,8 +21,9 @@ MAX_DIFFERENCES = 60
 class RunSummary:
     """One run's results. None is what the run does not hold (yet); regret is that of the kept iteration.
 
-    evaluated_on: the suite, part and number of problems of the evaluation, in words. differing: by
-    dotted config key, this run's value of every setting in which the compared runs differ.
+    evaluated_on: the suite, part and number of problems of the evaluation, in words. gains: by opponent,
+    this run's regret minus the opponent's on the same problems. differing: by dotted config key, this
+    run's value of every setting in which the compared runs differ.
     """
 
     name: str
@@ -36,13 +37,18 @@ class RunSummary:
     evaluated_on: str | None
     evaluation_regret: Interval | None
     evaluation_suff_fail_freq: Interval | None
+    gains: dict[str, Interval]
     differing: dict[str, str]
     notes: list[str]
 
 
 def compare_runs(run_dirs: Sequence[Path]) -> list[RunSummary]:
     """A summary of every run, in the order given. Raises RunDirectoryError for what is no run directory."""
-    runs = [read_run(path) for path in run_dirs]
+    return summarize([read_run(path) for path in run_dirs])
+
+
+def summarize(runs: Sequence[Run]) -> list[RunSummary]:
+    """A summary of every run, in the order given."""
     keys = dict.fromkeys(key for run in runs for key in run.config)
     differing = [key for key in keys if len({run.config.get(key, ABSENT) for run in runs}) > 1]
     return [_summary(run, differing) for run in runs]
@@ -59,7 +65,7 @@ def comparison_table(run_dirs: Sequence[Path]) -> Table:
         table.add_column(Text(shown(summary.name if unique else str(summary.path))), justify="right")
     rows: dict[str, list[str]] = {
         "status": [summary.status for summary in summaries],
-        "best iteration": [_best(summary) for summary in summaries],
+        "best iteration": [best_of(summary) for summary in summaries],
         "seconds": [digits(summary.seconds) for summary in summaries],
         "validation regret": [with_bounds(summary.validation_regret) for summary in summaries],
         "validation SuffFailFreq": [with_bounds(summary.validation_suff_fail_freq) for summary in summaries],
@@ -75,12 +81,19 @@ def comparison_table(run_dirs: Sequence[Path]) -> Table:
         table.add_row(
             Text(shown(key, 80)), *(Text(shown(summary.differing[key], 80)) for summary in summaries)
         )
-    captions = [f"{len(keys) - MAX_DIFFERENCES} more settings differ."] if len(keys) > MAX_DIFFERENCES else []
-    if len({summary.evaluated_on for summary in summaries if summary.evaluated_on}) > 1:
-        captions.append("The runs were evaluated on different problems, so their regrets do not compare.")
+    captions = warnings(summaries)
     captions += [f"{summary.name}: {note}" for summary in summaries for note in summary.notes]
     table.caption = Text(shown("\n".join(captions), 4000)) if captions else None
     return table
+
+
+def warnings(summaries: Sequence[RunSummary]) -> list[str]:
+    """What a reader of these results beside each other has to know."""
+    count = len(summaries[0].differing) if summaries else 0
+    said = [f"{count - MAX_DIFFERENCES} more settings differ."] if count > MAX_DIFFERENCES else []
+    if len({summary.evaluated_on for summary in summaries if summary.evaluated_on}) > 1:
+        said.append("The runs were evaluated on different problems, so their regrets do not compare.")
+    return said
 
 
 def _summary(run: Run, differing: list[str]) -> RunSummary:
@@ -99,12 +112,16 @@ def _summary(run: Run, differing: list[str]) -> RunSummary:
         evaluated_on=f"{evaluation.suite} {evaluation.part}{count}" if evaluation else None,
         evaluation_regret=best.measures["regret"] if best else None,
         evaluation_suff_fail_freq=best.measures.get("suff_fail_freq") if best else None,
+        gains={name: found["regret"] for name, found in best.difference.items() if "regret" in found}
+        if best
+        else {},
         differing={key: run.config.get(key, ABSENT) for key in differing},
         notes=run.notes,
     )
 
 
-def _best(summary: RunSummary) -> str:
+def best_of(summary: RunSummary) -> str:
+    """The best iteration, of how many."""
     if summary.best_iteration is None:
         return f"{ABSENT} of {summary.num_iterations}"
     return f"{summary.best_iteration} of {summary.num_iterations}"

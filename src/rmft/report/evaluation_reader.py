@@ -18,7 +18,8 @@ class PolicyResult:
     measures: dict[str, Interval]
     difference: dict[str, dict[str, Interval]]  # by opponent, then measure: this policy minus the opponent
     relative_regret: dict[str, Interval]  # by opponent: this policy's regret / the opponent's
-    b0: Interval | None
+    b0: Interval | None  # the exponent with which regret grows
+    p_below_1: float | None  # of the test that b0 is 1 or more
     curve: tuple[list[float], list[float], list[float]] | None  # mean, low, high
     pulls: tuple[list[float], list[float]] | None  # counts, edges
 
@@ -46,24 +47,23 @@ class EvaluationResult:
     overall: SettingResult
 
 
-def read_evaluation(value: object, notes: list[str]) -> EvaluationResult | None:
-    """The evaluation in `value`, or None when it holds none; `notes` gains what is wrong with it."""
+def read_evaluation(value: object, notes: list[str], name: str) -> EvaluationResult | None:
+    """The evaluation in `value`, the content of the file `name`, or None when it holds none.
+
+    `notes` gains what is wrong with it.
+    """
     if not isinstance(value, dict):
         return None
     if value.get("format") != EVALUATION_FORMAT:
-        notes.append(
-            f"evaluation.json has format {value.get('format')!r}; this version reads '{EVALUATION_FORMAT}'."
-        )
+        notes.append(f"{name} has format {value.get('format')!r}; this version reads '{EVALUATION_FORMAT}'.")
     settings = [_setting(name, item) for name, item in mapping(value.get("settings")).items()]
     settings = [setting for setting in settings if setting.policies]
     pooled = _setting(POOLED, {"policies": value.get("overall")})
     if not pooled.policies and not settings:
-        notes.append("evaluation.json is damaged: no policy with a regret was found in it.")
+        notes.append(f"{name} is damaged: no policy with a regret was found in it.")
         return None
     if not pooled.policies and len(settings) > 1:
-        notes.append(
-            f"evaluation.json has no overall result; the first setting, {settings[0].name}, leads here."
-        )
+        notes.append(f"{name} has no overall result; the first setting, {settings[0].name}, leads here.")
     confidence = number(value.get("confidence"))
     return EvaluationResult(
         suite=text(value.get("suite")) or "unknown suite",
@@ -104,6 +104,7 @@ def _policy(name: str, value: object) -> PolicyResult:
         difference={key: intervals(item) for key, item in mapping(get(value, "paired_difference")).items()},
         relative_regret=intervals(get(value, "relative_regret")),
         b0=None if slope is None else Interval(slope, *(bounds if None not in bounds else ())),
+        p_below_1=number(get(check, "b0_below_1", "p_value")),
         curve=(mean, low, high) if mean and low and high else None,
         pulls=(counts, edges) if histogram and counts and edges else None,
     )

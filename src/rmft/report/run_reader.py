@@ -8,7 +8,10 @@ a path that is no run directory at all raises an error.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -18,7 +21,10 @@ from rmft.report.evaluation_reader import EvaluationResult, read_evaluation
 from rmft.report.untrusted import Interval, get, interval, intervals, items_of, mapping, number, text, whole
 
 RUN_FORMAT = 1
-FILES = ("config.yaml", "run.json", "metrics.jsonl", "timings.jsonl", "result.json", "evaluation.json")
+EVALUATION = "evaluation.json"
+FILES = ("config.yaml", "run.json", "metrics.jsonl", "timings.jsonl", "result.json", EVALUATION)
+JOURNAL = "answers.jsonl"  # of hosted policies
+MAX_EVALUATIONS = 20
 MAX_BYTES = 64 * 2**20
 MAX_CONFIG_BYTES = 2**18
 MAX_DEPTH, MAX_SETTINGS = 12, 2000
@@ -32,11 +38,18 @@ class Iteration:
     rollout_regret: float | None
     rollout_suff_fail_freq: float | None
     entropy: float | None
+    failed: float | None
+    first_best: float | None  # share of rollouts whose first decision is the best arm
+    kept_first_best: float | None
     kept_regret: float | None
     kept_share: float | None
     loss: float | None
     regret: Interval | None  # on the validation part
     suff_fail_freq: Interval | None
+    k_min_frac: Interval | None
+    tokens: float | None  # read and written, where they are counted
+    usd: float | None
+    seconds: dict[str, float]  # by phase
 
 
 @dataclass(slots=True)
@@ -49,17 +62,39 @@ class Run:
     about: dict[str, str] = field(default_factory=dict)  # name, suite, seed, started, rmft
     versions: dict[str, str] = field(default_factory=dict)
     iterations: list[Iteration] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)  # by phase, summed over iterations
     baselines: dict[str, dict[str, Interval]] = field(default_factory=dict)  # on the validation problems
     status: str | None = None
     best_iteration: int | None = None
     findings: list[str] = field(default_factory=list)
-    evaluation: EvaluationResult | None = None
+    evaluations: dict[str, EvaluationResult] = field(default_factory=dict)  # by file; the run's own first
+    journal: dict[str, float] = field(default_factory=dict)  # what answers.jsonl says was paid
     notes: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return self.about.get("name") or self.path.resolve().name
+
+    @property
+    def evaluation(self) -> EvaluationResult | None:
+        """That of the run's own suite on its held-out part."""
+        return self.evaluations.get(EVALUATION)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time spent by phase, summed over iterations."""
+        phases = dict.fromkeys(phase for row in self.iterations for phase in row.seconds)
+        return {phase: sum(row.seconds.get(phase, 0.0) for row in self.iterations) for phase in phases}
+
+    @property
+    def paid(self) -> dict[str, float]:
+        """Tokens and US dollars in all, each where it is counted: of a hosted model by its journal."""
+        if self.journal:
+            return self.journal
+        counted = {
+            "tokens": [row.tokens for row in self.iterations if row.tokens is not None],
+            "US dollars": [row.usd for row in self.iterations if row.usd is not None],
+        }
+        return {name: sum(values) for name, values in counted.items() if values}
 
     @property
     def kept(self) -> Iteration | None:
@@ -78,23 +113,23 @@ def read_run(run_dir: Path) -> Run:
     run = Run(run_dir)
     _read_config(run)
     _read_about(run)
-    run.iterations = sorted(
-        {row.index: row for line in _lines(run, "metrics.jsonl") if (row := _iteration(line))}.values(),
-        key=lambda row: row.index,
-    )
-    for line in {whole(get(line, "iteration")): line for line in _lines(run, "timings.jsonl")}.values():
-        for phase, value in mapping(line).items():
-            if phase != "iteration" and (seconds := number(value)) is not None:
-                run.seconds[phase] = run.seconds.get(phase, 0.0) + seconds
+    seconds = {whole(get(line, "iteration")): _seconds(line) for line in _lines(run, "timings.jsonl")}
+    rows = {row.index: row for line in _lines(run, "metrics.jsonl") if (row := _iteration(line, seconds))}
+    run.iterations = [rows[index] for index in sorted(rows)]
     if (run_dir / "baselines.json").exists():  # an older run has none
         played = {name: intervals(item) for name, item in mapping(_json(run, "baselines.json")).items()}
         run.baselines = {name: measures for name, measures in played.items() if "regret" in measures}
+    journal = run_dir / JOURNAL
+    run.journal = dict(_paid(journal, journal.stat().st_mtime_ns)) if journal.is_file() else {}
     result = _json(run, "result.json", "the run is still going on, or was interrupted")
     run.status = text(get(result, "status"))
     run.best_iteration = whole(get(result, "best_iteration"))
     run.findings = [str(item) for item in items_of(get(result, "findings"))]
-    evaluation = _json(run, "evaluation.json", "'rmft evaluate' has not been run on it yet")
-    run.evaluation = read_evaluation(evaluation, run.notes)
+    others = sorted(path.name for path in run_dir.glob("evaluation-*.json"))[:MAX_EVALUATIONS]
+    for name in (EVALUATION, *others):
+        content = _json(run, name, "'rmft evaluate' has not been run on it yet")
+        if evaluation := read_evaluation(content, run.notes, name):
+            run.evaluations[name] = evaluation
     return run
 
 
@@ -182,7 +217,37 @@ def _read_about(run: Run) -> None:
     run.versions = {key: str(value) for key, value in mapping(about.get("versions")).items()}
 
 
-def _iteration(line: object) -> Iteration | None:
+@cache
+def _paid(path: Path, stamp: int) -> tuple[tuple[str, float], ...]:
+    """Sums over the entries of a hosted policy's journal; dollars only where every price is known."""
+    del stamp
+    tokens, dollars, known = 0.0, 0.0, True
+    with suppress(OSError), path.open("rb") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if (count := number(get(entry, "tokens"))) is not None:
+                tokens += count
+                price = number(get(entry, "usd"))
+                known &= price is not None
+                dollars += price or 0.0
+    return (("tokens", tokens), *([("US dollars", dollars)] if known else []))
+
+
+def _seconds(line: object) -> dict[str, float]:
+    found = {phase: number(value) for phase, value in mapping(line).items() if phase != "iteration"}
+    return {phase: value for phase, value in found.items() if value is not None}
+
+
+def _summed(line: object, key: str) -> float | None:
+    """The sum of what is called `key` in the parts of a line of metrics; None where it is nowhere."""
+    found = [value for part in mapping(line).values() if (value := number(get(part, key))) is not None]
+    return sum(found) if found else None
+
+
+def _iteration(line: object, seconds: Mapping[int | None, dict[str, float]]) -> Iteration | None:
     index = whole(get(line, "iteration"))
     if index is None:
         return None
@@ -191,9 +256,16 @@ def _iteration(line: object) -> Iteration | None:
         rollout_regret=number(get(line, "rollout", "regret")),
         rollout_suff_fail_freq=number(get(line, "rollout", "suff_fail_freq")),
         entropy=number(get(line, "rollout", "entropy")),
+        failed=number(get(line, "rollout", "failed")),
+        first_best=number(get(line, "first_arm_best", "rollout")),
+        kept_first_best=number(get(line, "first_arm_best", "selected")),
         kept_regret=number(get(line, "selected", "regret")),
         kept_share=number(get(line, "selected", "share")),
         loss=number(get(line, "train", "loss")),
         regret=interval(get(line, "validation", "regret")),
         suff_fail_freq=interval(get(line, "validation", "suff_fail_freq")),
+        k_min_frac=interval(get(line, "validation", "k_min_frac")),
+        tokens=_summed(line, "tokens"),
+        usd=_summed(line, "usd"),
+        seconds=seconds.get(index, {}),
     )

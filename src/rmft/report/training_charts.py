@@ -5,25 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rmft.report.charts import FIXED, MAX_ROWS, Chart, Style, axes, escaped, faint, rounded, thinned
+import plotly.graph_objects as go
+
+from rmft.report.blocks import Cell, Chart, Style
+from rmft.report.charts import COLOURS, FIXED, MAX_ROWS, axes, escaped, faint, rounded, thinned
 from rmft.report.run_reader import Iteration, Run
 from rmft.report.untrusted import Interval
-from rmft.report.words import BEST, BOUNDS, START, digits, with_bounds
+from rmft.report.words import BEST, BOUNDS, START
+
+ALL, KEPT = FIXED[START], FIXED[BEST]
+Line = tuple[str, Style, Callable[[Iteration], float | None]]
+
+
+def training_charts(run: Run, styles: dict[str, Style]) -> list[Chart]:
+    """Every chart of a run's training that there is data for."""
+    made = [
+        regret_by_iteration(run, styles),
+        suff_fail_by_iteration(run, styles),
+        k_min_frac_by_iteration(run, styles),
+        selection(run),
+        first_arm_luck(run),
+        loss(run),
+        entropy(run),
+        failed(run),
+        seconds(run),
+    ]
+    return [chart for chart in made if chart is not None]
 
 
 def regret_by_iteration(run: Run, styles: dict[str, Style]) -> Chart | None:
     """Validation regret with its interval, rollout regret, the kept iteration, and the baselines as lines."""
-    chart = _by_iteration(run, "regret", lambda row: row.regret, lambda row: row.rollout_regret)
+    chart = _validated(run, "regret", lambda row: row.regret, lambda row: row.rollout_regret)
     if chart is None:
         return None
     _add_levels(chart, run, styles, "regret", ("uniform", "thompson"))
     caption = "On validation problems, and in that iteration's training rollouts. The star is the one kept."
-    return replace(chart, title="Regret by iteration", caption=caption + _said_of_levels(run))
+    return replace(chart, title="Regret by iteration", caption=caption + _said_of_levels(run), wide=True)
 
 
 def suff_fail_by_iteration(run: Run, styles: dict[str, Style]) -> Chart | None:
     """SuffFailFreq(T/2) on the validation part and in the rollouts, and the baselines as lines."""
-    chart = _by_iteration(
+    chart = _validated(
         run, "SuffFailFreq", lambda row: row.suff_fail_freq, lambda row: row.rollout_suff_fail_freq
     )
     if chart is None:
@@ -34,6 +56,20 @@ def suff_fail_by_iteration(run: Run, styles: dict[str, Style]) -> Chart | None:
         "means that training rewards lucky early commitment."
     )
     return replace(chart, title="Suffix failures by iteration", caption=caption)
+
+
+def k_min_frac_by_iteration(run: Run, styles: dict[str, Style]) -> Chart | None:
+    """K*MinFrac on the validation part."""
+    chart = _validated(run, "K·MinFrac", lambda row: row.k_min_frac, lambda _: None)
+    if chart is None:
+        return None
+    _add_levels(chart, run, styles, "k_min_frac", ("thompson",))
+    caption = (
+        "K times the share of the least played arm: 1 for uniform play, which never settles; near 0 it tries "
+        "some arm hardly ever."
+    )
+    columns, rows = chart.columns[:2], [row[:2] for row in chart.rows]
+    return replace(chart, title="K·MinFrac by iteration", caption=caption, columns=columns, rows=rows)
 
 
 def baseline_levels(run: Run) -> dict[str, dict[str, Interval]]:
@@ -77,52 +113,108 @@ def _said_of_levels(run: Run) -> str:
     return f" Dashed: baselines on the {part} problems."
 
 
-def entropy(run: Run) -> Chart | None:
-    """Mean entropy of the decisions' probabilities in the rollouts."""
-    chart = _by_iteration(run, "entropy", lambda _: None, lambda row: row.entropy)
-    if chart is None:
-        return None
-    caption = "How undecided the policy is in its rollouts. Near zero it repeats itself and explores no more."
-    rows = [[row[0], row[2]] for row in chart.rows]
-    return replace(
-        chart, title="Entropy by iteration", caption=caption, columns=["iteration", "entropy"], rows=rows
-    )
-
-
 def selection(run: Run) -> Chart | None:
     """Regret of all rollouts and of those kept to learn from."""
-    rows = [row for row in run.iterations if row.kept_regret is not None and row.rollout_regret is not None]
-    if not rows:
-        return None
-    chart = axes("iteration", "regret")
-    kept = [row for index, row in enumerate(rows) if index in set(thinned(len(rows)))]
-    x = [row.index for row in kept]
-    line = FIXED[START]
-    chart.add_scatter(
-        x=x,
-        y=rounded([row.rollout_regret for row in kept]),
-        name="all rollouts",
-        mode="lines",
-        line={"color": line.colour, "width": line.width},
-    )
-    chart.add_scatter(
-        x=x,
-        y=rounded([row.kept_regret for row in kept]),
-        name="kept",
-        mode="lines",
-        fill="tonexty",
-        fillcolor=faint(FIXED[BEST].colour),
-        line={"color": FIXED[BEST].colour, "width": FIXED[BEST].width},
-    )
-    table = [
-        [str(row.index), digits(row.rollout_regret), digits(row.kept_regret), digits(row.kept_share)]
-        for row in (rows[index] for index in thinned(len(rows), MAX_ROWS))
-    ]
     caption = "What an iteration learns from: the gap between all rollouts and those kept is the signal."
-    return Chart("Selection", caption, chart, ["iteration", "all rollouts", "kept", "share kept"], table)
+    return _lines(
+        run,
+        "Selection",
+        caption,
+        "regret",
+        [
+            ("all rollouts", ALL, lambda row: row.rollout_regret),
+            ("kept", KEPT, lambda row: row.kept_regret),
+        ],
+        others=[("share kept", lambda row: row.kept_share)],
+    )
 
 
-def _by_iteration(
+def first_arm_luck(run: Run) -> Chart | None:
+    """How often the first decision is the best arm, in all rollouts and in those kept."""
+    caption = (
+        "Nobody can know the best arm in round 1. Where the kept rollouts start with it more often than all "
+        "do, what is learned is in part the luck of the first arm."
+    )
+    return _lines(
+        run,
+        "Luck of the first arm",
+        caption,
+        "starts with the best arm",
+        [("all rollouts", ALL, lambda row: row.first_best), ("kept", KEPT, lambda row: row.kept_first_best)],
+    )
+
+
+def loss(run: Run) -> Chart | None:
+    """The training loss."""
+    caption = "What training minimizes, averaged over an iteration. Its level depends on what was kept."
+    return _lines(run, "Loss by iteration", caption, "loss", [("loss", KEPT, lambda row: row.loss)])
+
+
+def entropy(run: Run) -> Chart | None:
+    """Mean entropy of the decisions' probabilities in the rollouts."""
+    caption = "How undecided the policy is in its rollouts. Near zero it repeats itself and explores no more."
+    lines: list[Line] = [("training rollouts", ALL, lambda row: row.entropy)]
+    return _lines(run, "Entropy by iteration", caption, "entropy", lines)
+
+
+def failed(run: Run) -> Chart | None:
+    """Share of rollouts that failed, where any did."""
+    if not any(row.failed for row in run.iterations):
+        return None
+    caption = "Rollouts that ended early, such as by answers that could not be read. They count as data."
+    lines: list[Line] = [("training rollouts", ALL, lambda row: row.failed)]
+    return _lines(run, "Failed rollouts by iteration", caption, "share failed", lines)
+
+
+def seconds(run: Run) -> Chart | None:
+    """Seconds spent in each iteration, by phase, and tokens and money where they are counted."""
+    phases = list(run.seconds)[: len(COLOURS)]
+    lines: list[Line] = [
+        (phase, Style(COLOURS[place]), lambda row, phase=phase: row.seconds.get(phase))  # type: ignore[misc]
+        for place, phase in enumerate(phases)
+    ]
+    others = [("tokens", lambda row: row.tokens), ("US dollars", lambda row: row.usd)]
+    caption = "Where an iteration's time goes. The table has tokens and money too, where they are counted."
+    return _lines(run, "Time by iteration", caption, "seconds", lines, others)
+
+
+def _lines(
+    run: Run,
+    title: str,
+    caption: str,
+    measure: str,
+    lines: Sequence[Line],
+    others: Sequence[tuple[str, Callable[[Iteration], float | None]]] = (),
+) -> Chart | None:
+    """Figures by iteration, one line each; `others` are in the table only. None where none was measured."""
+    present = [line for line in lines if any(line[2](row) is not None for row in run.iterations)]
+    if not present:
+        return None
+    chart = axes("iteration", measure)
+    for name, style, value in present:
+        found = [(row.index, level) for row in run.iterations if (level := value(row)) is not None]
+        points = [found[place] for place in thinned(len(found))]
+        _add_line(chart, [x for x, _ in points], [y for _, y in points], escaped(name), style)
+    columns = [*(name for name, _, _ in present), *(name for name, _ in others)]
+    values = [*(value for _, _, value in present), *(value for _, value in others)]
+    rows: list[list[Cell]] = [[row.index, *(value(row) for value in values)] for row in run.iterations]
+    rows = [row for row in rows if any(cell is not None for cell in row[1:])]
+    rows = [rows[place] for place in thinned(len(rows), MAX_ROWS)]
+    return Chart(title, caption, chart, ["iteration", *columns], rows)
+
+
+def _add_line(chart: go.Figure, x: list[int], y: list[float], name: str, style: Style) -> None:
+    chart.add_scatter(
+        x=x,
+        y=rounded(y),
+        name=name,
+        mode="lines+markers" if len(x) < 30 else "lines",
+        line={"color": style.colour, "width": style.width, "dash": style.dash},
+        marker={"size": 5},
+    )
+
+
+def _validated(
     run: Run,
     measure: str,
     validation: Callable[[Iteration], Interval | None],
@@ -135,16 +227,11 @@ def _by_iteration(
     chart = axes("iteration", measure)
     lines = [played[index] for index in thinned(len(played))]
     if lines:
-        chart.add_scatter(
-            x=[index for index, _ in lines],
-            y=rounded([level for _, level in lines]),
-            mode="lines",
-            name="training rollouts",
-            line={"color": "#7f7f7f", "width": 1.2},
-        )
+        thin = Style("#7f7f7f", width=1.2)
+        _add_line(chart, [x for x, _ in lines], [y for _, y in lines], "training rollouts", thin)
     points = [measured[index] for index in thinned(len(measured))]
     if points:
-        x, colour = [index for index, _ in points], FIXED[BEST].colour
+        x, colour = [index for index, _ in points], KEPT.colour
         low = [found.mean if found.low is None else found.low for _, found in points]
         high = [found.mean if found.high is None else found.high for _, found in points]
         chart.add_scatter(
@@ -174,12 +261,12 @@ def _by_iteration(
             y=rounded([kept.mean]),
             mode="markers",
             name=f"kept: iteration {run.kept.index}",
-            marker={"color": FIXED[BEST].colour, "symbol": "star", "size": 16},
+            marker={"color": KEPT.colour, "symbol": "star", "size": 16},
         )
-        chart.add_vline(x=run.kept.index, line={"color": FIXED[BEST].colour, "width": 1, "dash": "dot"})
-    table = {index: [str(index), "–", digits(level)] for index, level in played}
-    for index, found in measured:
-        table.setdefault(index, [str(index), "–", "–"])[1] = with_bounds(found)
-    rows = [table[index] for index in sorted(table)]
+        chart.add_vline(x=run.kept.index, line={"color": KEPT.colour, "width": 1, "dash": "dot"})
+    levels, intervals = dict(played), dict(measured)
+    rows: list[list[Cell]] = [
+        [index, intervals.get(index), levels.get(index)] for index in sorted({*levels, *intervals})
+    ]
     rows = [rows[index] for index in thinned(len(rows), MAX_ROWS)]
     return Chart(measure, "", chart, ["iteration", "validation", "training rollouts"], rows)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import dataclass
+
+MAX_LENGTH = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,19 @@ def whole(value: object) -> int | None:
     """A non-negative whole number below 10^12, or None."""
     found = number(value)
     return int(found) if found is not None and found == int(found) and 0 <= found < 1e12 else None
+
+
+def shown(value: str, limit: int = MAX_LENGTH) -> str:
+    """`value` with control, bidirectional, invisible and unpaired characters spelled out, cut at `limit`."""
+    spelled = value[: limit + 1]
+    if not spelled.replace("\n", "").isprintable():
+        spelled = "".join(
+            character
+            if character in "\n\t" or not unicodedata.category(character).startswith("C")
+            else f"\\u{ord(character):04x}"
+            for character in spelled
+        )
+    return spelled if len(value) <= limit else spelled[:limit] + "…"
 
 
 def text(value: object) -> str | None:

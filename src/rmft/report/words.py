@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 
 from rmft.report.evaluation_reader import EvaluationResult, PolicyResult, SettingResult
 from rmft.report.run_reader import Run
-from rmft.report.untrusted import Interval
+from rmft.report.untrusted import Interval, shown
 
 START, BEST = "start", "best"
 BOUNDS = ("uniform", "oracle")  # policies that bound a scale; nobody would choose them as a rival
@@ -21,18 +20,6 @@ LABELS = {
 }
 TUNED = "tuned:"
 PARTS = {"held_out": "unseen", "validation": "validation", "train": "training"}
-MAX_LENGTH = 400
-
-
-def shown(value: str, limit: int = MAX_LENGTH) -> str:
-    """`value` with control, bidirectional, invisible and unpaired characters spelled out, cut at `limit`."""
-    spelled = "".join(
-        character
-        if character in "\n\t" or not unicodedata.category(character).startswith("C")
-        else f"\\u{ord(character):04x}"
-        for character in value[: limit + 1]
-    )
-    return spelled if len(value) <= limit else spelled[:limit] + "…"
 
 
 def label(policy: str) -> str:
@@ -161,3 +148,47 @@ def second_line(run: Run) -> str:
     if rates:
         said += f"Rollouts that never play the best arm in the second half: {', '.join(rates)}."
     return said.strip()
+
+
+def status(run: Run) -> str:
+    """How far the run is, in one sentence without its full stop."""
+    kept = f", iteration {run.best_iteration} kept" if run.best_iteration is not None else ""
+    last = f" after {run.iterations[-1].index} iterations{kept}" if run.iterations else ""
+    return f"Training {run.status}{last}" if run.status else f"No end of training is recorded{last}"
+
+
+def findings(run: Run) -> list[str]:
+    """What else the numbers say: locking in, luck of the first arm, failures, the growth of regret."""
+    said: list[str] = []
+    policies = run.evaluation.overall.policies if run.evaluation else {}
+    best = policies.get(BEST)
+    if best and (locked := best.measures.get("first_arm_only")):
+        others = [
+            f"{label(name)}: {percent(100 * found.mean)}"
+            for name in (START, "thompson")
+            if name in policies and (found := policies[name].measures.get("first_arm_only"))
+        ]
+        compared = f" ({'; '.join(others)})" if others else ""
+        said.append(f"It locks onto its first arm in {percent(100 * locked.mean)} of problems{compared}.")
+    if best and best.b0:
+        grows = "sublinearly" if best.b0.high is not None and best.b0.high < 1 else "about linearly or worse"
+        said.append(f"Its regret grows {grows}, with exponent {with_bounds(best.b0)}.")
+    lucky = [
+        (row.index, row.first_best, row.kept_first_best)
+        for row in run.iterations
+        if row.first_best is not None and row.kept_first_best is not None
+    ]
+    if lucky:
+        index, everyone, kept = lucky[0]
+        said.append(
+            f"Of what iteration {index} kept, {percent(100 * kept)} starts with the best arm, of all "
+            f"rollouts {percent(100 * everyone)}: the difference is the luck of the first arm."
+        )
+    broken = [row for row in run.iterations if row.failed]
+    if broken:
+        worst = max(broken, key=lambda row: row.failed or 0.0)
+        said.append(
+            f"Rollouts failed in {len(broken)} iterations, at most {percent(100 * (worst.failed or 0.0))} of "
+            f"them in iteration {worst.index}."
+        )
+    return said

@@ -3,6 +3,7 @@
     reasoning off    the answer is all there is:            K
     reasoning on     it is the last line, after "Choice:":  Choice: K
     a distribution   every option once, a digit each:       K=5 T=3
+    as JSON          an object with exactly these names:     {"choice": "K"}
 
 Tolerated, since they change nothing: blanks around the answer, one full stop after it, commas between
 weights, any order of weights, and one pair of **, *, ` or " around the answer, its line or "Choice:".
@@ -11,8 +12,10 @@ Refused: small letters ("a" and "i" are words), a second "Choice:" anywhere, any
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rmft.errors import RmftError
 
@@ -56,6 +59,29 @@ def parse_weights(answer: str, labels: Sequence[str]) -> list[int]:
         expected = " ".join(f"{label}=?" for label in labels)
         raise ParseError(f"Found {_excerpt(answer)}; expected {expected} with a digit for every ?.")
     return [weights[label] for label in labels]
+
+
+def parse_object(said: str, properties: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The JSON object in `said`, which has these properties and no others, each one of its `enum`.
+
+    In the order of `properties`. Raises ParseError.
+    """
+    try:
+        pairs = json.loads(said, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        pairs = None
+    if not isinstance(pairs, _Pairs) or sorted(name for name, _ in pairs) != sorted(properties):
+        raise ParseError(f"Found {_excerpt(said)}; expected JSON with {', '.join(properties)}, once each.")
+    found = dict(pairs)
+    for name, one in properties.items():
+        if not any(type(found[name]) is type(value) and found[name] == value for value in one["enum"]):
+            legal = ", ".join(json.dumps(value) for value in one["enum"])
+            raise ParseError(f"Found {name} {found[name]!r:.60}; expected one of {legal}.")
+    return {name: found[name] for name in properties}
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The names and values of a JSON object, names that are there twice included."""
 
 
 def _bare(text: str) -> str:

@@ -7,9 +7,11 @@ for are drawn anew for every problem, so that none of them is worth learning.
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,14 @@ from rmft.errors import ConfigError, ShapeError
 from rmft.scenarios.contexts import Context, context_group
 from rmft.scenarios.facts import Facts, News, Tally
 from rmft.scenarios.full import Full
-from rmft.scenarios.parsing import MARK, ParseError, final_answer, parse_label, parse_weights
+from rmft.scenarios.parsing import (
+    MARK,
+    ParseError,
+    final_answer,
+    parse_label,
+    parse_object,
+    parse_weights,
+)
 from rmft.scenarios.terse import Terse
 from rmft.streams import generator
 from rmft.types import FloatArray, IntArray, Rules
@@ -31,6 +40,7 @@ Decided = tuple[int, None] | tuple[None, FloatArray]
 
 LETTERS = string.ascii_uppercase
 DIGITS = tuple(string.digits)
+CHOICE = "choice"  # the property of a JSON answer that names an arm
 CONTEXT, LABELS, ORDER, NAMES = range(4)  # where the streams of a scenario's parts branch off
 
 
@@ -117,6 +127,31 @@ class Scenario:
         if self.wording.answer == "arm":
             return self.labels.index(parse_label(answer, self.labels)), None
         return None, self._probabilities(parse_weights(answer, self._facts.labels))
+
+    def schema(self) -> dict[str, Any]:
+        """A JSON schema of exactly the legal decisions: {"choice": "K"}, or a digit for every label."""
+        if self.wording.answer == "arm":
+            properties: dict[str, Any] = {CHOICE: {"type": "string", "enum": list(self.labels)}}
+        else:
+            digits = {"type": "integer", "enum": [int(digit) for digit in DIGITS]}
+            properties = dict.fromkeys(self._facts.labels, digits)
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+
+    @property
+    def schema_example(self) -> str:
+        """What the opening is followed by where answers are held to the schema."""
+        values = dict.fromkeys(self._facts.labels, 1) if self.wording.answer == "distribution" else None
+        return f"Write it as JSON: {json.dumps(values or {CHOICE: self._facts.labels[0]})}"
+
+    def parse_object(self, said: str) -> Decided:
+        """The decision in an answer that was to follow `schema`. Raises ParseError for any other text."""
+        found = parse_object(said, self.schema()["properties"])
+        return self.decision([str(value) for value in found.values()])
 
     def write(self, decision: Decided) -> str:
         """A decision as it is to be said; `parse` reads it again.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,6 +34,7 @@ from rmft.training.adapter import Trained, load_trainable, save_trained
 from rmft.training.low_rank import fuse
 from rmft.training.optimizer import load_optimizer, save_optimizer
 from rmft.training.packing import ATTENTION, pack
+from rmft.training.processes import in_processes, inside
 from rmft.training.schedule import learning_rate
 from rmft.training.tokens import Written, batches, passes, written
 from rmft.types import Example, PolicyRef
@@ -53,8 +55,9 @@ def new_policy(config: LocalConfig, seed: int, target: Path) -> PolicyRef:  # no
 class LocalTrainer:
     """Implements `Trainer`: each training goes on from the policy's adapter and optimizer state.
 
-    Under `torchrun` every process calls it with the same arguments, each takes its part of every
-    step, and the first one writes. Run so on a processor; not run on a GPU.
+    With `training.num_processes`, or under torchrun or accelerate where every process calls it with the same
+    arguments, each takes its part of every step, and the first one writes. Run so on a processor; not run on
+    a GPU.
     """
 
     def __init__(self, training: TrainingConfig, policy: LocalConfig) -> None:
@@ -69,37 +72,51 @@ class LocalTrainer:
         """
         terms = self.training.anchor, self.training.format
         groups = [group for example in examples for group in written(example, *terms)]
-        shuffle = np.random.default_rng(seed)
-        steps = list(batches(groups, self.training.batch_size, self.training.epochs, shuffle))
         rate = learning_rate(self.training, progress)
-        with _own_luck(seed), TemporaryDirectory() as scratch, warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
-            model, tokenizer = load_trainable(policy.path, self.policy)
-            trainer = _Trainer(
-                model,
-                tokenizer,
-                steps,
-                self.training,
-                _arguments(self.policy, scratch, seed),
-                policy.path,
-                rate,
-            )
-            if steps:
-                trainer.train()
-            tokens = trainer.over_processes(float(trainer.num_tokens))
-            if trainer.is_world_process_zero():
-                write_policy(target, self.policy)
-                save_trained(model, tokenizer, self.policy.model, target)
-                save_optimizer(target, trainer.create_optimizer(), _trainable(model))
-            trainer.accelerator.wait_for_everyone()
-        figures = {
-            "loss": float(np.mean(trainer.losses)) if trainer.losses else 0.0,
-            "gradient_norm": float(np.mean(trainer.norms)) if trainer.norms else 0.0,
-            "learning_rate": rate,
-            "steps": float(len(trainer.losses)),
-            "tokens": tokens,
-        }
+        figures = fine_tune(policy.path, groups, target, self.policy, self.training, rate, seed)
         return PolicyRef("local", target), figures
+
+
+def fine_tune(
+    source: Path,
+    groups: list[list[Written]],
+    target: Path,
+    policy: LocalConfig,
+    training: TrainingConfig,
+    rate: float,
+    seed: int,
+    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,  # noqa: ARG005
+) -> dict[str, float]:
+    """Train the policy in the folder `source` on `groups`, and write the next one to the folder `target`.
+
+    rate: the learning rate of all steps. on_step: told of each step's number, from 1, how many there are,
+    and its loss, unless there are several processes. Figures and errors are those of `LocalTrainer.train`.
+    """
+    if training.num_processes > 1 and not inside():
+        work = partial(fine_tune, source, groups, target, policy, training, rate, seed)
+        return in_processes(training.num_processes, work)
+    shuffle = np.random.default_rng(seed)
+    steps = list(batches(groups, training.batch_size, training.epochs, shuffle))
+    with _own_luck(seed), TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
+        model, tokenizer = load_trainable(source, policy)
+        arguments = _arguments(policy, scratch, seed)
+        trainer = _Trainer(model, tokenizer, steps, training, arguments, source, rate, on_step)
+        if steps:
+            trainer.train()
+        tokens = trainer.over_processes(float(trainer.num_tokens))
+        if trainer.is_world_process_zero():
+            write_policy(target, policy)
+            save_trained(model, tokenizer, policy.model, target)
+            save_optimizer(target, trainer.create_optimizer(), _trainable(model))
+        trainer.accelerator.wait_for_everyone()
+    return {
+        "loss": float(np.mean(trainer.losses)) if trainer.losses else 0.0,
+        "gradient_norm": float(np.mean(trainer.norms)) if trainer.norms else 0.0,
+        "learning_rate": rate,
+        "steps": float(len(trainer.losses)),
+        "tokens": tokens,
+    }
 
 
 def _arguments(policy: LocalConfig, scratch: str, seed: int) -> SFTConfig:
@@ -155,8 +172,10 @@ class _Trainer(SFTTrainer):
         arguments: SFTConfig,
         start: Path,
         rate: float,
+        on_step: Callable[[int, int, float], None],
     ) -> None:
-        self.training, self.start, self.rate = training, start, rate
+        self.training, self.start, self.rate, self.on_step = training, start, rate, on_step
+        self.num_steps = len(steps)
         self.losses: list[float] = []
         self.norms: list[float] = []
         self.num_tokens = 0
@@ -207,6 +226,7 @@ class _Trainer(SFTTrainer):
             raise TrainingError(f"The loss is {loss} with gradient norm {norm}: training has diverged.")
         self.losses.append(loss)
         self.norms.append(norm)
+        self.on_step(len(self.losses), self.num_steps, loss)
         return torch.tensor(loss, device=self.accelerator.device)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *_: object) -> torch.Tensor:

@@ -1,0 +1,66 @@
+"""The program `rmft`, which its commands are added to, and how they speak to whoever calls them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rmft import __version__
+
+app = typer.Typer(
+    name="rmft",
+    help="Iterative Regret-Minimization Fine-Tuning: policies that learn to decide under uncertainty "
+    "from their own trajectories of lowest regret.",
+    epilog="Start with: rmft train configs/smoke.yaml",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+models_app = typer.Typer(
+    help="List the language models that rmft can fetch by itself, or add one. Any folder that transformers "
+    "can load, or a name on a model hub, can be a config's policy.model without being listed here.",
+    invoke_without_command=True,
+)
+app.add_typer(models_app, name="models")
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/smoke-...")]
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set rollout.num_rollouts=16."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"rmft {__version__}")
+        raise typer.Exit
+
+
+def say(text: str) -> None:
+    """One line to the error stream, which a pipe leaves alone."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_table(table: Table) -> None:
+    """A table, as wide as the terminal, or 200 characters in a pipe."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
+
+
+def print_pairs(left: str, right: str, pairs: dict[str, str]) -> None:
+    """A table of two columns with these headings."""
+    table = Table(left, right)
+    for pair in pairs.items():
+        table.add_row(*pair)
+    print_table(table)

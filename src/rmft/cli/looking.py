@@ -1,0 +1,108 @@
+"""Looking at runs and at agents: `rmft report`, `view`, `show`, `compare`, `play`."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rmft.cli.app import RunArgument, RunsArgument, app, print_table
+from rmft.errors import ConfigError
+
+
+@app.command()
+def report(
+    runs: RunsArgument,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="(default: report.html in the run, or the first)")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML file about a run, or several beside each other; it opens offline.
+
+    It holds a sample of the trajectories and says so; `rmft view` shows all of them.
+    """
+    from rmft.report.page import write_report
+
+    print(write_report(runs, output))
+
+
+@app.command()
+def view(
+    runs: RunsArgument,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Show runs in the browser, from this machine to this machine alone; a run going on is followed.
+
+    The same page as `rmft report` writes, with every trajectory on demand. Ctrl-C ends it.
+    """
+    from rmft.report.server import ViewServer
+
+    with ViewServer(runs, port) as server:
+        print(server.address, flush=True)
+        if browser:
+            webbrowser.open(server.address)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+
+
+@app.command()
+def show(run: RunArgument) -> None:
+    """Print what a run came to in at most 40 lines."""
+    from rmft.report.run_reader import read_run
+    from rmft.report.terminal import overview_lines
+
+    print("\n".join(overview_lines(read_run(run))))
+
+
+@app.command()
+def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...")]) -> None:
+    """Several runs side by side: results, and the settings in which they differ."""
+    from rmft.report.compare import comparison_table
+
+    print_table(comparison_table(runs))
+
+
+@app.command()
+def play(
+    policy: Annotated[
+        str, typer.Argument(metavar="POLICY", help="A run, a checkpoint's folder or a baseline.")
+    ],
+    scenario: Annotated[
+        str | None, typer.Option(metavar="CONTEXT", help="What it is about, such as 'meadows'; or a group.")
+    ] = None,
+    suite: Annotated[str, typer.Option(help="Where the problem is from.")] = "words/bandits",
+    setting: Annotated[str | None, typer.Option(help="One of the suite's settings (default: any).")] = None,
+    problem: Annotated[int, typer.Option(min=0, help="Its number in the validation part.")] = 0,
+    me: Annotated[bool, typer.Option("--me", help="Play it yourself first.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the agent's luck; the problem stays the same.")] = 0,
+) -> None:
+    """Watch an agent decide round by round, or play the same problem yourself first (--me).
+
+    At the end: your regret, the agent's and Thompson sampling's, and what was hidden.
+    """
+    from rmft.build import play_problem
+
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+
+    def pause() -> None:
+        if interactive:
+            input("[Enter]")
+
+    try:
+        regrets = play_problem(
+            policy, suite, setting, problem, scenario, seed, input if me else None, print, pause
+        )
+    except EOFError:
+        raise ConfigError(
+            "The input ended in the middle of the game; answer with a letter each round."
+        ) from None
+    table = Table("player", "regret", title="Lost to the best option")
+    for name, regret in regrets.items():
+        table.add_row(name, f"{regret:.2f}")
+    print_table(table)

@@ -1,0 +1,191 @@
+"""Training and what follows from it: `rmft train`, `resume`, `evaluate`, `export`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from rmft.cli.app import RunArgument, SetOption, app, print_table, say
+from rmft.config import RunConfig, load_config
+from rmft.errors import BudgetError, HostedError, RmftError, RunDirectoryError, TrainingJobError
+from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from rmft.build import FolderBackend
+    from rmft.evaluation.results import Evaluation
+    from rmft.hosting import HostedBackend
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file of settings; see configs/.")],
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to keep the run (default: runs/<name>-<time>).")
+    ] = None,
+    settings: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Hosted models: only forecast tokens, cost and time.")
+    ] = False,
+    calls: Annotated[int, typer.Option(min=0, help="Real calls to base the forecast on; 0 asks nobody.")] = 0,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Counts tokens for the forecast (default: 4 characters each)."),
+    ] = None,
+) -> None:
+    """Train a policy by Iterative RMFT, and keep everything about the run in a new directory.
+
+    Every iteration draws problems, rolls the policy out on each, scores whole trajectories by regret,
+    keeps those that the config's selection names, and fine-tunes on them. The iteration that is best on
+    the suite's validation part is the result. Killed at any instant, `rmft resume` finishes the run.
+    """
+    from rmft.build import backend, baselines
+    from rmft.policies.baselines.catalogue import TUNED
+
+    checked = load_config(config, settings)
+    suite = load_suite(checked.suite)
+    if dry_run:
+        _forecast(checked, suite, calls, tokenizer)
+        return
+    baselines((spec.removeprefix(TUNED) for spec in suite.baselines), suite)
+    where = run_dir or Path("runs") / f"{checked.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with (
+        closing(backend(checked, suite, where)) as machinery,  # what is wrong so far leaves nothing behind
+        closing(RunDirectory.create(where, checked, suite.model_dump(mode="json"))) as created,
+    ):
+        _train(created, suite, machinery)
+
+
+@app.command()
+def resume(
+    run: RunArgument,
+    max_usd: Annotated[float | None, typer.Option(min=0, help="A new budget for hosted models.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="A new budget for hosted models.")] = None,
+) -> None:
+    """Finish a run that was stopped or killed: only what is owed is computed."""
+    from rmft.build import backend
+
+    with closing(RunDirectory.open(run)) as opened:
+        opened.set_budget(max_usd, max_tokens)
+        suite = suite_from(opened.suite, str(run / "suite.yaml"))
+        with closing(backend(opened.config, suite, run)) as machinery:
+            _train(opened, suite, machinery)
+
+
+@app.command()
+def evaluate(
+    target: Annotated[
+        str, typer.Argument(metavar="RUN_OR_POLICY", help="A run, a checkpoint's folder or a baseline.")
+    ],
+    suite: Annotated[str | None, typer.Option(help="Another suite than the run's own.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="start|BASELINE|RUN",
+            help="Opponents, one per option: 'start' (the run before training), another run or checkpoint's "
+            "folder, a baseline such as "
+            "'ucb(coefficient=0.4)', or 'tuned:NAME' (default: start and the suite's baselines).",
+        ),
+    ] = None,
+    part: Annotated[str, typer.Option(help="held_out or validation.")] = "held_out",
+    num_problems: Annotated[
+        int | None, typer.Option(min=2, help="(default: as many as the suite says)")
+    ] = None,
+    num_rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of each problem.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the policies' luck; the problems stay the same.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print docs/evaluation-json.md's JSON.")] = False,
+) -> None:
+    """Play unseen problems, and compare with baselines on the same reward tables.
+
+    A run's best and first policies are compared with the opponents; every mean has a 95% interval
+    from a cluster bootstrap over problems. Baselines named `tuned:` take their parameters from the
+    suite's validation part. Written to the run's evaluation.json, which `rmft report` shows.
+    """
+    from rmft.build import evaluate_target
+
+    result, written = evaluate_target(
+        target, suite, against, part, num_problems, num_rollouts, seed, progress=say
+    )
+    if as_json:
+        print(result.to_json(), end="")
+    else:
+        print_table(result.table(against=_rivals(result)))
+    if written is not None:
+        say(f"Written to {written}. Next: rmft report {target}")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    target: Annotated[Path, typer.Option("-o", help="The folder to write.")],
+    merge: Annotated[
+        bool, typer.Option(help="A whole model that needs no PEFT, with the adapter in its weights.")
+    ] = False,
+) -> None:
+    """Write a run's best language model as a folder that transformers, PEFT or vLLM loads.
+
+    Without --merge it is a PEFT adapter; either way a README.md tells of base model, data, and regret.
+    """
+    from rmft.build import export_run
+
+    print(export_run(run, target, merge=merge))
+
+
+def _train(run: RunDirectory, suite: Suite, machinery: FolderBackend | HostedBackend) -> None:
+    from rmft.build import best_baseline
+    from rmft.iteration import iterate
+    from rmft.progress import TrainingProgress
+
+    config: RunConfig = run.config
+    try:
+        say(f"{run.path}: {suite.title}, {config.iterations} iterations")
+        yardstick = best_baseline(run, suite, say)
+        cells = sum(setting.horizon for setting in suite.train.settings) / len(suite.train.settings)
+        rounds = int(config.rollout.num_problems * config.rollout.num_rollouts * cells)
+        with TrainingProgress(config.iterations, rounds, yardstick) as progress:
+            machinery.say = progress.on_step
+            outcome = iterate(run, suite, machinery, progress.on_iteration, progress.on_step)
+    except KeyboardInterrupt:
+        say(f"\nStopped; nothing finished is lost. Go on with: rmft resume {run.path}")
+        raise typer.Exit(130) from None
+    except (HostedError, TrainingJobError, BudgetError) as error:
+        say(f"Error: {error}\nNothing that was paid for is lost; go on with: rmft resume {run.path}")
+        raise typer.Exit(2) from None
+    except OSError as error:
+        if isinstance(error, RmftError):
+            raise
+        raise RunDirectoryError(
+            f"Can't write to '{run.path}': {error.strerror or error}. What was finished is kept; "
+            f"make room or mend its permissions, then go on with: rmft resume {run.path}"
+        ) from None
+    for line in outcome.findings:
+        print(line)
+    say(f"Next: rmft evaluate {run.path}")
+    if outcome.status == "collapsed":
+        raise typer.Exit(1)
+
+
+def _forecast(config: RunConfig, suite: Suite, calls: int, tokenizer: str | None) -> None:
+    from rmft.build import forecast_run
+
+    table = Table("", "calls", "tokens read", "written", "trained on", "USD", "time", title="Forecast")
+    for line in forecast_run(config, suite, calls, tokenizer):
+        usd = "unknown" if line.usd is None else f"{line.usd:,.2f}"
+        minutes = "unknown" if line.seconds is None else f"{line.seconds / 60:,.1f} min"
+        counts = (f"{count:,}" for count in (line.calls, line.read, line.written, line.trained))
+        table.add_row(line.what, *counts, usd, minutes)
+    print_table(table)
+    say("Without answers that are asked for again, and without the provider's time for fine-tuning.")
+
+
+def _rivals(result: Evaluation) -> list[str]:
+    """Whom the table shows differences to: the start, and the best baseline."""
+    regrets = {name: each.measures["regret"].mean for name, each in result.overall.items()}
+    others = [name for name in result.policies[1:] if name not in ("start", "oracle")]
+    best = sorted(others, key=lambda name: regrets[name] or 0.0)[:1]
+    return [name for name in result.policies if name == "start" or name in best]

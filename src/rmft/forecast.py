@@ -1,0 +1,205 @@
+"""What a run with a hosted model will cost, before it starts: its problems are played with made-up answers.
+
+Words, rounds and histories that are told again are those of the run; only the answers are made up. A few
+real calls can show how many tokens the words are for the model, how long it writes and how long a call takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmft.config import HostedConfig, RunConfig
+from rmft.generators.api import Asks, Message
+from rmft.policies.hosted import HostedPolicy, messages
+from rmft.problems.suites import PartName, Suite
+from rmft.providers.answers import Answer
+from rmft.providers.catalogue import ModelFacts
+from rmft.rollout import rollout
+from rmft.scenarios.scenario import draw_scenario
+from rmft.streams import Streams
+from rmft.types import Decisions, Histories, Rules, Turn
+
+FORECAST = 0xF0CA  # the seed of made-up answers
+SAMPLED = 4  # problems of each setting that are played
+FIRST_MESSAGES = 2  # of a conversation, before its first answer: the system's and the user's
+MESSAGE_TOKENS = 6  # about what a chat template adds to a message
+
+Count = Callable[[str], int]
+"""How many tokens a text is."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a forecast: calls, and the tokens that they read and write or that are trained on.
+
+    usd, seconds: None where unknown.
+    """
+
+    what: str
+    calls: int
+    read: int
+    written: int
+    trained: int
+    usd: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What real calls showed: tokens read, by those counted; tokens of an answer; seconds of a call."""
+
+    ratio: float = 1.0
+    written: float | None = None
+    seconds: float | None = None
+
+
+class MadeUp:
+    """Plays arms at random, and counts what a model would read and write. `name` is "made-up"."""
+
+    name = "made-up"
+    pieces_at_once = 1
+
+    def __init__(self, config: HostedConfig, count: Count) -> None:
+        self.config, self.count = config, count
+        self.calls = self.read = self.written = self.whole = self.rollouts = 0
+
+    def rows_at_once(self, rules: Rules) -> int:  # noqa: ARG002
+        """See `Policy`."""
+        return 1
+
+    def decide(self, histories: Histories, streams: Streams) -> Decisions:
+        """See `Policy`."""
+        num_arms = histories.rules.num_arms
+        arm = int(streams.choose(np.full((1, num_arms), 1 / num_arms))[0])
+        scenario = draw_scenario(histories.rules, int(histories.word_seeds[0]), self.config.wording)
+        told = scenario.told(histories.arms[0], histories.rewards[0], histories.played[0])
+        mixes = self.config.wording.answer == "distribution"
+        said = scenario.write((None, np.eye(num_arms)[arm]) if mixes else (arm, None))
+        turn = Turn(told, said, system="" if histories.num_rounds else scenario.opening())
+        chat = messages([*(turns[0] for turns in histories.turns), turn])
+        reasons = self.config.wording.reasoning != "off"
+        written = self.config.max_tokens if reasons else self.count(said)
+        self.calls += 1
+        self.read += self._tokens(chat[:-1]) + reasons * histories.num_rounds * written
+        self.written += written
+        if histories.num_rounds == histories.rules.horizon - 1:
+            self.whole += self._tokens(chat) + reasons * histories.rules.horizon * written
+        if mixes:
+            return Decisions(probabilities=np.eye(num_arms)[[arm]], turns=(turn,))
+        return Decisions(np.array([arm]), turns=(turn,))
+
+    def _tokens(self, chat: Sequence[Message]) -> int:
+        return sum(MESSAGE_TOKENS + self.count(message["content"]) for message in chat)
+
+
+def forecast(
+    config: RunConfig, policy: HostedConfig, suite: Suite, facts: ModelFacts, count: Count, seen: Seen
+) -> list[Line]:
+    """What rollouts, training and validation of the whole run will take, and all of it together.
+
+    An upper bound where the policy reasons (every answer as long as it may be, unless `seen` says), and where
+    rounds are selected one by one (every rollout is then trained on). Answers that have to be asked for again
+    are not in it, nor how long a provider takes to train.
+    """
+    kept = config.selection.num_selected / config.rollout.num_rollouts
+    if config.selection.kind in ("all", "lowest_regret_to_go"):
+        kept = 1.0
+    judged = 1 + sum(
+        iteration % config.validation.every == 0 or iteration == config.iterations
+        for iteration in range(1, config.iterations + 1)
+    )
+    rollouts = config.iterations * config.rollout.num_problems * config.rollout.num_rollouts
+    lines: list[Line] = []
+    parts: tuple[tuple[str, PartName, int], ...] = (
+        ("rollouts", "train", rollouts),
+        ("validation", "validation", judged * config.validation.num_problems),
+    )
+    for what, part, times in parts:
+        one = _played(policy, suite, part, count)
+        each = times / one.rollouts
+        calls, read = round(one.calls * each), round(one.read * seen.ratio * each)
+        written = round((one.written / one.calls if seen.written is None else seen.written) * calls)
+        usd = facts.usd(read, written, tuned=True)
+        seconds = None if seen.seconds is None else calls * seen.seconds / policy.endpoint.concurrency
+        lines.append(Line(what, calls, read, written, 0, usd, seconds))
+        if part == "train":
+            trained = round(one.whole * seen.ratio * each * kept * config.training.epochs)
+            lines.append(Line("training", 0, 0, 0, trained, facts.training_usd(trained), None))
+    return [*lines, _together(lines)]
+
+
+def see(model: Asks, config: HostedConfig, suite: Suite, num_calls: int, count: Count) -> Seen:
+    """What the first questions of `num_calls` training problems show. Raises as `HostedPolicy.decide`."""
+    watched, counted = Watched(model), MadeUp(config, count)
+    policy = HostedPolicy(watched, config)
+    for batch in suite.draw("train", num_calls):
+        for row, word_seed in enumerate(batch.word_seeds):
+            streams = Streams.at(FORECAST, [(row,)])
+            histories = Histories(batch.setting.rules, 1, np.array([word_seed]))
+            counted.decide(histories, streams)
+            policy.decide(histories, streams)
+    answers = watched.answers
+    read = sum(watched.firsts)
+    written = sum(answer.completion_tokens for answer in answers)
+    return Seen(read / counted.read, written / len(answers), watched.seconds / len(answers))
+
+
+class Watched:
+    """A model whose answers are kept, and timed. firsts: tokens read for questions not asked again."""
+
+    def __init__(self, model: Asks) -> None:
+        self.model, self.features = model, model.features
+        self.answers: list[Answer] = []
+        self.firsts: list[int] = []
+        self.seconds = 0.0
+
+    def ask(
+        self,
+        messages: Sequence[Message],
+        luck: int,
+        *,
+        max_tokens: int,
+        temperature: float,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """See `ApiModel.ask`."""
+        begun = time.perf_counter()
+        answer = self.model.ask(messages, luck, max_tokens=max_tokens, temperature=temperature, schema=schema)
+        self.seconds += time.perf_counter() - begun
+        self.answers.append(answer)
+        if len(messages) == FIRST_MESSAGES:
+            self.firsts.append(answer.prompt_tokens)
+        return answer
+
+
+def _played(policy: HostedConfig, suite: Suite, part: PartName, count: Count) -> MadeUp:
+    """Counts of one rollout of some problems of every setting, which are an even mixture."""
+    counted = MadeUp(policy, count)
+    number = SAMPLED * len(suite.settings(part))
+    for batch in suite.draw(part, number):
+        for row, index in enumerate(batch.indices.tolist()):
+            rows = np.array([row])
+            streams = Streams.at(FORECAST, [(index,)])
+            environment = batch.setting.play(batch.table.rows(rows))
+            rollout(counted, environment, streams, batch.word_seeds[rows])
+    counted.rollouts = number
+    return counted
+
+
+def _together(lines: Sequence[Line]) -> Line:
+    usd = [line.usd for line in lines]
+    seconds = [line.seconds for line in lines if line.calls]
+    return Line(
+        "together",
+        sum(line.calls for line in lines),
+        sum(line.read for line in lines),
+        sum(line.written for line in lines),
+        sum(line.trained for line in lines),
+        None if None in usd else sum(each for each in usd if each is not None),
+        None if None in seconds else sum(each for each in seconds if each is not None),
+    )

@@ -1,0 +1,103 @@
+"""Hosted models as the loop needs them: how one starts, plays and is trained, and what that may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from rmft.config import HostedConfig, RunConfig
+from rmft.errors import ConfigError
+from rmft.generators.api import ApiModel, Features, probe
+from rmft.policies.hosted import HostedPolicy
+from rmft.providers.catalogue import ModelFacts, find_provider
+from rmft.providers.connect import adapter, connect
+from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
+from rmft.providers.journal import Journal
+from rmft.training.hosted import HostedTrainer
+from rmft.types import Policy, PolicyRef, Trainer
+
+HOURS_PER_ITERATION = 2  # a guess at rollouts and a job's time in the queue, for when a run will end
+
+
+class HostedBackend:
+    """A model behind an API; see `rmft.iteration.Backend`. What was paid for is kept in the run as it comes.
+
+    folder: the run's directory. journal: the file of answers in it, None to keep them in memory. say: hears
+    what a job does. Raises UnknownNameError for a provider, ConfigError for an address, and EndpointError
+    without a key.
+    """
+
+    def __init__(self, config: RunConfig, policy: HostedConfig, folder: Path, journal: str | None) -> None:
+        self.config, self.policy = config, policy
+        self.provider_facts = find_provider(policy.provider, policy.catalogue)
+        self.facts: ModelFacts = self.provider_facts.model(policy.model)
+        self.say: Callable[[str], None] = lambda _: None
+        self.connection = connect(self.provider_facts, policy.base_url, policy.key, policy.endpoint)
+        self.provider = adapter(self.provider_facts, self.connection)
+        self.journal = Journal(None if journal is None else folder / journal, config.budget)
+        self.trainer: Trainer = HostedTrainer(
+            config.training,
+            policy,
+            self.provider,
+            folder,
+            charge=self._charge,
+            say=lambda text: self.say(text),
+        )
+        self._features: Features | None = None
+
+    def check(self) -> None:
+        """Raises EndpointError or ConfigError when the model can't be trained there until the run's end."""
+        selection, kept = self.config.selection, self.config.rollout.num_problems
+        kept *= (
+            selection.num_selected if selection.kind == "lowest_regret" else self.config.rollout.num_rollouts
+        )
+        if kept < self.provider_facts.min_examples:
+            raise ConfigError(
+                f"An iteration keeps {kept} conversations at most; {self.provider_facts.name} trains on at "
+                f"least {self.provider_facts.min_examples}. Raise rollout.num_problems or "
+                "selection.num_selected."
+            )
+        retires = self.provider.check(self.policy.model)
+        hours = HOURS_PER_ITERATION * self.config.iterations
+        end = (datetime.now(UTC) + timedelta(hours=hours)).date()
+        dates = {"retires": retires or self.facts.retires, "takes no new jobs after": self.facts.trains_until}
+        for what, day in dates.items():
+            if day is not None and day < end and not self.policy.past_retirement:
+                raise ConfigError(
+                    f"{self.policy.model} at {self.provider_facts.name} {what} {day}, and "
+                    f"{self.config.iterations} iterations at about {HOURS_PER_ITERATION} hours each end "
+                    f"around {end}. Choose another model or fewer iterations, or insist with "
+                    "policy.past_retirement: true."
+                )
+
+    def start(self, target: Path, seed: int) -> PolicyRef:  # noqa: ARG002
+        """See `Backend`: the base model, by its name."""
+        name = self.policy.model
+        provider = self.policy.provider
+        write_hosted(target, HostedModel(provider=provider, base=name, model=name, called=name))
+        return PolicyRef("hosted", target)
+
+    def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
+        """See `Backend`. What the endpoint can do is probed before the first answer."""
+        model = read_hosted(policy.path)
+        temperature = self.config.rollout.temperature if exploring else 1.0
+        return HostedPolicy(self.model(model.called, model.called != model.base), self.policy, temperature)
+
+    def model(self, name: str, tuned: bool) -> ApiModel:
+        """The model that chat completions call `name`. tuned: priced as one made by fine-tuning."""
+        if self._features is None:
+            self._features = probe(self.connection, self.journal, self.policy.model, self.policy.endpoint)
+        cost = partial(self.facts.usd, tuned=tuned)
+        return ApiModel(self.connection, self.journal, name, self._features, cost)
+
+    def close(self) -> None:
+        """End the connection."""
+        self.connection.close()
+
+    def _charge(self, key: str, tokens: int) -> None:
+        if self.journal.get(key) is None:
+            usd = self.facts.training_usd(tokens)
+            with self.journal.within_budget(tokens, usd):
+                self.journal.put(key, {"tokens": tokens, "usd": usd})

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server over the project's own generator and trainer."""

@@ -1,0 +1,88 @@
+"""Who may use the server: the key, and on loopback without one only what was sent to loopback."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rmft.errors import ConfigError
+from rmft.server.failures import ApiError
+from rmft.server.refusals import respond
+
+KEY_VARIABLE = "RMFT_SERVE_KEY"
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Gate:
+    """ASGI middleware that lets a request pass or answers 401 or 400.
+
+    Without a key the request's Host must be one of `names`: a web page that has its own name point at
+    this machine, to let a browser here reach the server, is refused.
+    """
+
+    def __init__(self, app: ASGIApp, key: str | None, names: frozenset[str]) -> None:
+        self._app, self._names = app, names
+        self._expected = None if key is None else f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            close = {"connection": "close"}  # what was sent along is not read
+            await respond(refusal, close)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> ApiError | None:
+        headers = Headers(scope=scope)
+        if self._expected is not None:
+            given = headers.get("authorization", "").encode("latin-1")
+            if hmac.compare_digest(given, self._expected):
+                return None
+            what = "The key is wrong" if given else "There is no key"
+            return ApiError(
+                f"{what}. Send 'Authorization: Bearer KEY' with the key that the server was started with "
+                f"in {KEY_VARIABLE}.",
+                status=401,
+                code="invalid_api_key",
+            )
+        host = headers.get("host", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if name.lower() in self._names:
+            return None
+        return ApiError(
+            f"The request names the host {host!r:.100}; expected one of {', '.join(sorted(self._names))}.",
+            code="invalid_host",
+        )
+
+
+def listen(host: str, port: int, key: str | None) -> socket.socket:
+    """A socket that listens there; port 0: any free one.
+
+    Raises ConfigError when the place can't be had, or is not loopback and there is no key.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        if key is None and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+            raise ConfigError(
+                f"--host {host} can be reached from other machines, and no key is set. Put one into the "
+                f"environment variable {KEY_VARIABLE}, or serve on 127.0.0.1."
+            )
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(1024)
+        except OSError:
+            listening.close()
+            raise
+    except (OSError, UnicodeError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"Can't serve on '{host}', port {port}: {reason}. Choose another --host or --port."
+        ) from None
+    return listening

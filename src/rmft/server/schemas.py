@@ -1,0 +1,184 @@
+"""What clients may send, checked on reading. What is not supported is refused, never ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+MAX_MESSAGES = 4096
+NEUTRAL: dict[str, Any] = {  # settings that change nothing when they have these values
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logit_bias": {},
+    "tools": [],
+    "store": False,
+    "refusal": "",
+}
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Name = Annotated[str, Field(min_length=1, max_length=300)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+class Request(BaseModel):
+    """Base of all: unknown fields are mistakes, and a null is a field left out."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothings(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {
+            key: value
+            for key, value in values.items()
+            if value is not None
+            and not (key in NEUTRAL and key not in cls.model_fields and value == NEUTRAL[key])
+        }
+
+
+class TextPart(Request):
+    """A piece of a message; pictures and sound are not read."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(Request):
+    """One message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Field(max_length=1000)]
+
+    @property
+    def text(self) -> str:
+        """All of its words."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class TrainingMessage(Message):
+    """One message of a training file. weight: whether an assistant's is learned from; 1 unless given."""
+
+    weight: Annotated[int, Field(ge=0, le=1)] = 1
+
+
+class TrainingExample(Request):
+    """One line of a training file."""
+
+    messages: Annotated[list[TrainingMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
+class TextFormat(Request):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class JsonSchema(Request):
+    """A named schema; see `rmft.server.grammar` for those that can be followed."""
+
+    name: Name
+    json_schema: Annotated[dict[str, JsonValue], Field(alias="schema")]
+    strict: bool = True
+    description: str = ""
+
+
+class JsonFormat(Request):
+    """JSON that follows a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class StreamOptions(Request):
+    """Of an answer that is streamed. include_usage: a last chunk with the tokens counted."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(Request):
+    """POST /v1/chat/completions."""
+
+    model: Name
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    n: Annotated[int, Field(ge=1, le=128)] = 1
+    max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: Seed | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] = Field(default_factory=list)
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: Annotated[TextFormat | JsonFormat, Field(discriminator="type")] | None = None
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    user: str = ""
+    metadata: Metadata = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _top_logprobs_of_logprobs(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop
+        return tuple(text for text in given if text)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """How many tokens an answer may have; None: as many as the server allows."""
+        given = [most for most in (self.max_tokens, self.max_completion_tokens) if most is not None]
+        return min(given, default=None)
+
+
+class Hyperparameters(Request):
+    """How a job trains."""
+
+    n_epochs: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = "auto"
+
+
+class Supervised(Request):
+    """The settings of the method `supervised`."""
+
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+
+class Method(Request):
+    """How to train; `supervised` is the only way."""
+
+    type: Literal["supervised"]
+    supervised: Supervised = Supervised()
+
+
+class JobRequest(Request):
+    """POST /v1/fine_tuning/jobs."""
+
+    model: Name
+    training_file: Name
+    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
+    seed: Seed | None = None
+    hyperparameters: Hyperparameters | None = None
+    method: Method | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> JobRequest:
+        if self.hyperparameters is not None and self.method is not None:
+            raise ValueError("give hyperparameters, or method.supervised.hyperparameters, not both")
+        return self
+
+    @property
+    def chosen(self) -> Hyperparameters:
+        """The hyperparameters, wherever they were given."""
+        if self.method is not None:
+            return self.method.supervised.hyperparameters
+        return self.hyperparameters or Hyperparameters()

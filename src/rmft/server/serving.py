@@ -1,0 +1,45 @@
+"""`rmft serve`: loads the models, takes the place to listen at, and answers until it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from rmft.config import LocalConfig
+from rmft.server.access import LOCAL_NAMES, listen
+from rmft.server.app import make_app
+from rmft.server.models import load_bases
+from rmft.server.service import Service
+
+PATIENCE = 5  # seconds that answers may take to their end once the server is stopped
+
+
+def serve(
+    folder: Path,
+    models: list[str],
+    host: str,
+    port: int,
+    key: str | None,
+    config: LocalConfig,
+    num_threads: int,
+    say: Callable[[str], None],
+) -> None:
+    """Serve these models until the process is asked to end.
+
+    folder: where files, jobs and fine-tuned models are kept. models: what `rmft models` lists, folders, or
+    names on a hub. port: 0 takes a free one. key: what clients have to send; None: nothing, on loopback
+    only. config: all models' settings but for the model. Raises ConfigError, UnknownNameError and
+    RunDirectoryError before anything is answered.
+    """
+    listening = listen(host, port, key)
+    with listening:
+        bases = load_bases(models, config)
+        app = make_app(Service(folder, bases, num_threads), key, LOCAL_NAMES | {host.lower()})
+        shown = f"[{host}]" if ":" in host else host
+        say(f"Serving {', '.join(bases)} at http://{shown}:{listening.getsockname()[1]}/v1")
+        settings = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=PATIENCE
+        )
+        uvicorn.Server(settings).run(sockets=[listening])

@@ -1,0 +1,171 @@
+"""What the server was given and has promised: files, jobs, their events, models. SQLite, and files beside it.
+
+FOLDER/
+    server.sqlite       all records; one that was answered for is on disk
+    files/ID            what was uploaded
+    models/NAME/        fine-tuned models, each the folder of a local policy; NAME is their job's id
+    work/ID/            what a job that is running writes
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import secrets
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from rmft.errors import RunDirectoryError
+
+Record = dict[str, Any]
+Table = Literal["files", "jobs", "models", "events"]
+_TABLES = "".join(
+    f"CREATE TABLE IF NOT EXISTS {table} (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, "
+    "owner TEXT NOT NULL, record TEXT NOT NULL);"
+    f"CREATE INDEX IF NOT EXISTS {table}_owner ON {table} (owner, number);"
+    for table in ("files", "jobs", "models", "events")
+)
+
+
+class Store:
+    """Records by table and id, each a JSON object; `owner` groups those that are listed together.
+
+    Every method may be called from any thread. Raises RunDirectoryError when the folder can't be used, or
+    another server uses it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        try:
+            for name in ("files", "models", "work"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            self._held = (folder / "lock").open("w")
+            try:
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._held.close()
+                raise
+            self._database = sqlite3.connect(
+                folder / "server.sqlite", check_same_thread=False, isolation_level=None
+            )
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_TABLES)
+        except BlockingIOError:
+            raise RunDirectoryError(
+                f"Another server uses '{folder}'. Stop it, or choose another --folder."
+            ) from None
+        except (OSError, sqlite3.Error) as error:
+            raise RunDirectoryError(f"The folder '{folder}' can't be used: {error}.") from None
+        self._tidy()
+
+    def close(self) -> None:
+        """Let another server use the folder."""
+        with self._lock:
+            self._database.close()
+            self._held.close()
+
+    def _tidy(self) -> None:
+        """Delete what a kill left behind that no record tells of."""
+        for path in (self.folder / "files").iterdir():
+            if self.find("files", path.name) is None:
+                path.unlink()
+        published = {model["job"] for model in self.all("models")}
+        for path in (*(self.folder / "work").iterdir(), *(self.folder / "models").iterdir()):
+            if path.parent.name == "work" or path.name not in published:
+                shutil.rmtree(path)
+
+    def file(self, file_id: str) -> Path:
+        """Where an uploaded file's content lies; ids are the server's own, never a client's words."""
+        return self.folder / "files" / file_id
+
+    def model(self, job_id: str) -> Path:
+        """Where the model of a job lies."""
+        return self.folder / "models" / job_id
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written within is on disk afterwards, or none of it; nobody else writes meanwhile."""
+        with self._lock:
+            if self._database.in_transaction:  # this is a part of one
+                yield
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            with self._database:
+                yield
+
+    def add(self, table: Table, record: Record, owner: str = "") -> None:
+        """Keep a record, whose "id" names it."""
+        with self.transaction():
+            self._database.execute(
+                f"INSERT INTO {table} (id, owner, record) VALUES (?, ?, ?)",
+                (record["id"], owner, json.dumps(record)),
+            )
+
+    def change(self, table: Table, record_id: str, **changes: Any) -> Record:
+        """The record as it is now that these of its entries are changed."""
+        with self.transaction():
+            record = self.find(table, record_id)
+            assert record is not None
+            record |= changes
+            self._database.execute(
+                f"UPDATE {table} SET record = ? WHERE id = ?", (json.dumps(record), record_id)
+            )
+        return record
+
+    def remove(self, table: Table, record_id: str) -> None:
+        """Forget a record."""
+        with self.transaction():
+            self._database.execute(f"DELETE FROM {table} WHERE id = ?", (record_id,))
+
+    def find(self, table: Table, record_id: str) -> Record | None:
+        """The record of that id, if there is one."""
+        with self._lock:
+            found = self._database.execute(
+                f"SELECT record FROM {table} WHERE id = ?", (record_id,)
+            ).fetchone()
+        return None if found is None else dict(json.loads(found[0]))
+
+    def page(
+        self, table: Table, owner: str, limit: int, after: str | None = None, *, newest_first: bool = True
+    ) -> tuple[list[Record], bool]:
+        """Up to `limit` records of an owner that come after the one `after`, and whether there are more.
+
+        Raises KeyError when there is no record `after`.
+        """
+        with self._lock:
+            where, values = "owner = ?", [owner, *((after,) if after is not None else ())]
+            if after is not None:
+                if self.find(table, after) is None:
+                    raise KeyError(after)
+                sign = "<" if newest_first else ">"
+                where += f" AND number {sign} (SELECT number FROM {table} WHERE id = ?)"
+            order = "DESC" if newest_first else "ASC"
+            found = self._database.execute(
+                f"SELECT record FROM {table} WHERE {where} ORDER BY number {order} LIMIT ?",
+                (*values, limit + 1),
+            ).fetchall()
+        return [dict(json.loads(text)) for (text,) in found[:limit]], len(found) > limit
+
+    def all(self, table: Table) -> list[Record]:
+        """Every record, in the order in which they were added."""
+        with self._lock:
+            found = self._database.execute(f"SELECT record FROM {table} ORDER BY number").fetchall()
+        return [dict(json.loads(text)) for (text,) in found]
+
+
+def new_id(kind: str) -> str:
+    """A name that nobody has had yet, such as file-..."""
+    return f"{kind}-{secrets.token_hex(12)}"
+
+
+def now() -> int:
+    """Seconds since 1970, as the API counts them."""
+    return int(time.time())

@@ -1,0 +1,143 @@
+"""Trajectories in words as the conversations that providers train on, checked before they are uploaded.
+
+    {"messages": [{"role": "system", "content": ...}, {"role": "user", ...},
+                  {"role": "assistant", "content": ..., "weight": 0 or 1}, ...]}
+
+The whole conversation is there, as it was had. What is learned from are the answers of weight 1: those of the
+decisions that were selected. Answers that could not be read have weight 0; empty ones, which no provider
+takes, are left out with what was replied to them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
+
+from rmft.errors import ConfigError
+from rmft.providers.answers import estimate_tokens
+from rmft.providers.catalogue import ProviderFacts
+from rmft.selection import kept
+from rmft.types import Example, FloatArray, Histories
+
+TOKENS_PER_MESSAGE = 4  # of a chat's template, about
+
+
+class Message(TypedDict, total=False):
+    """role: system, user or assistant. weight: of an assistant's, 0 or 1."""
+
+    role: str
+    content: str
+    weight: int
+
+
+Conversation = list[Message]
+
+
+def conversations(examples: Sequence[Example]) -> list[Conversation]:
+    """Every trajectory of which something is learned, in order; rollouts that failed are left out.
+
+    Raises ConfigError for weights other than 0 and 1 and for trajectories without words.
+    """
+    return [each for example in examples for each in _of(example)]
+
+
+def _of(example: Example) -> Iterator[Conversation]:
+    histories, weights = example.trajectories.histories, example.weights
+    if ((weights != 0) & (weights != 1)).any():
+        wrong = weights[(weights != 0) & (weights != 1)][0]
+        raise ConfigError(
+            f"A decision has the weight {wrong:g}; providers learn from whole answers, each or not (1 or 0). "
+            "Choose another selection.kind, such as lowest_regret."
+        )
+    rows = kept(weights)
+    if len(rows) and len(histories.turns) != histories.num_rounds:
+        raise ConfigError("These trajectories were not played in words, so that no provider can learn them.")
+    for row in rows:
+        if int(row) not in histories.failed:
+            yield _conversation(histories, int(row), weights[row])
+
+
+def _conversation(histories: Histories, row: int, weights: FloatArray) -> Conversation:
+    messages: Conversation = []
+    for turns, weight in zip(histories.turns, weights, strict=True):
+        turn = turns[row]
+        if turn.system:
+            messages.append({"role": "system", "content": turn.system})
+        messages.append({"role": "user", "content": turn.told})
+        for said, replied in turn.refused:
+            if not said.strip():
+                continue
+            messages.append({"role": "assistant", "content": said, "weight": 0})
+            messages.append({"role": "user", "content": replied})
+        messages.append({"role": "assistant", "content": turn.said, "weight": int(weight)})
+    return messages
+
+
+def to_jsonl(training: Sequence[Conversation], *, weights: bool = True) -> bytes:
+    """The training file, the same bytes for the same conversations. weights: whether its format has them."""
+    lines = []
+    for conversation in training:
+        messages = [_plain(message, weights) for message in conversation]
+        lines.append(json.dumps({"messages": messages}, ensure_ascii=False, separators=(",", ":")) + "\n")
+    return "".join(lines).encode("utf-8", "replace")
+
+
+def _plain(message: Message, weights: bool) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if weights or key != "weight"}
+
+
+def count_tokens(conversation: Conversation) -> int:
+    """About how many tokens a conversation has."""
+    return sum(estimate_tokens(message["content"]) + TOKENS_PER_MESSAGE for message in conversation)
+
+
+def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, base: str) -> None:
+    """Raise ConfigError, with all mistakes, for what the provider would refuse after the upload.
+
+    size: of the file, in bytes. base: the model that is trained.
+    """
+    mistakes = []
+    if len(training) < facts.min_examples:
+        mistakes.append(
+            f"found {len(training)} conversations, {facts.name} expects at least {facts.min_examples}: raise "
+            "rollout.num_problems or selection.num_selected"
+        )
+    if facts.max_file_mb is not None and size > facts.max_file_mb * 10**6:
+        mistakes.append(
+            f"the training file has {size / 10**6:.0f} MB, {facts.name} takes at most {facts.max_file_mb}: "
+            "lower rollout.num_problems or selection.num_selected"
+        )
+    limit = facts.model(base).example_tokens
+    longest = max((count_tokens(each) for each in training), default=0)
+    if limit is not None and longest > limit:
+        mistakes.append(
+            f"a conversation has about {longest} tokens, {base} is trained on at most {limit}: shorten the "
+            "suite's horizon, or set policy.wording.style to terse"
+        )
+    for number, conversation in enumerate(training):
+        if wrong := _malformed(conversation):
+            mistakes.append(f"conversation {number}: {wrong}")
+            break
+    if not facts.weights and any(message.get("weight") == 0 for each in training for message in each):
+        mistakes.append(
+            f"{facts.name} learns from all answers of a conversation, and some of these must not be learned "
+            "from: choose a selection.kind that keeps whole trajectories, such as lowest_regret"
+        )
+    if mistakes:
+        raise ConfigError(
+            "The training file would be refused:\n" + "\n".join(f"- {each}" for each in mistakes)
+        )
+
+
+def _malformed(conversation: Conversation) -> str | None:
+    """What is wrong with the form of a conversation, None where nothing is."""
+    if not all(message["content"].strip() for message in conversation):
+        return "a message is empty"
+    roles = [message["role"] for message in conversation]
+    talk = roles[1:] if roles[:1] == ["system"] else roles
+    if not talk or talk != ["user", "assistant"] * (len(talk) // 2):
+        return f"found the roles {', '.join(roles[:6])}, ...; expected user and assistant by turns"
+    if not any(message.get("weight") == 1 for message in conversation):
+        return "it has nothing to learn from: no answer of weight 1"
+    return None

@@ -1,0 +1,301 @@
+"""The parts of the server that need no server: words as tokens, forced JSON, text as it comes, the store."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from rmft.config import LocalConfig
+from rmft.errors import ConfigError, RunDirectoryError
+from rmft.server.conversation import Conversations
+from rmft.server.failures import ApiError
+from rmft.server.generation import Generator
+from rmft.server.grammar import Node, legal_tokens
+from rmft.server.models import Loaded, load_bases
+from rmft.server.schemas import Message, TrainingMessage
+from rmft.server.store import Store
+from rmft.server.training_file import read_training_file
+from rmft.server.writing import Piece, Wishes, Writer
+
+CHAT = [
+    ("system", "Reply with one letter."),
+    ("user", "Choose <|im_end|> now."),
+    ("assistant", "J"),
+    ("user", "1"),
+    ("assistant", '{"choice":"Q"}'),
+    ("user", " 0.5 \n"),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(smollm2)
+
+
+@pytest.fixture(scope="module")
+def conversations(tokenizer: PreTrainedTokenizerBase) -> Conversations:
+    return Conversations.of(tokenizer, ())
+
+
+def messages(*chat: tuple[str, str]) -> list[Message]:
+    return [Message.model_validate({"role": role, "content": content}) for role, content in chat]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_prompt_is_what_the_template_renders(
+    tokenizer: PreTrainedTokenizerBase, conversations: Conversations, first: int
+) -> None:
+    """With a system message and with the template's own; but for control tokens' names, which are text."""
+    chat = [{"role": role, "content": content.replace("<|im_end|>", "")} for role, content in CHAT[first:]]
+    expected = tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+    found = conversations.prompt([Message.model_validate(message) for message in chat])
+    assert found == expected
+    with_name = conversations.prompt(messages(*CHAT[first:]))
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert with_name.count(end) == found.count(end)
+
+
+def test_a_history_only_grows(conversations: Conversations) -> None:
+    """A prompt begins with the one of the round before, and then with what was said."""
+    before = conversations.prompt(messages(*CHAT[:2]))
+    now = conversations.prompt(messages(*CHAT[:4]))
+    assert now[: len(before) + 1] == [*before, *conversations.with_system.said("J")]
+
+
+def test_learned_are_answers_of_weight_1_and_their_ends(
+    tokenizer: PreTrainedTokenizerBase, conversations: Conversations
+) -> None:
+    chat = [*CHAT[:4], ("assistant", "Q S")]
+    told = [
+        TrainingMessage.model_validate({"role": role, "content": content, "weight": int(content != "J")})
+        for role, content in chat
+    ]
+    one = conversations.written(told)
+    assert one is not None
+    assert tokenizer.decode(one.targets) == "Q S<|im_end|>"
+    assert one.count == len(one.targets) == 3
+    assert one.ids.tolist() == [
+        *conversations.prompt(messages(*CHAT[:4])),
+        *conversations.with_system.said("Q S"),
+    ]
+    assert one.ids[one.positions[1:]].tolist() == one.targets[:-1].tolist()
+    assert one.ids[: one.opening].tolist() == conversations.prompt(messages(*CHAT[:2]))
+    nothing = [message.model_copy(update={"weight": 0}) for message in told]
+    assert conversations.written(nothing) is None
+
+
+def test_a_training_file_is_read_by_openings(conversations: Conversations, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    lines = [
+        {"messages": [{"role": "user", "content": words}, {"role": "assistant", "content": said}]}
+        for words, said in (("a", "J"), ("b", "J"), ("a", "Q"))
+    ]
+    path.write_text("\n\n".join(map(json.dumps, lines)) + "\n")
+    groups = read_training_file(path, conversations, 2048)
+    assert [len(group) for group in groups] == [2, 1]
+    longest = max(len(one.ids) + 1 for group in groups for one in group)
+    assert read_training_file(path, conversations, longest)
+    with pytest.raises(ApiError, match=f"Line 1 .* {longest} tokens"):
+        read_training_file(path, conversations, longest - 1)
+    lines[1]["messages"].append({"role": "user", "content": "?"})
+    path.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ApiError, match=r"Line 2 .* found the user, expected the assistant"):
+        read_training_file(path, conversations, 2048)
+
+
+def schema(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def texts(node: Node, tokenizer: PreTrainedTokenizerBase, before: tuple[int, ...] = ()) -> set[str]:
+    """Every text that the tree allows."""
+    if not node:
+        return {str(tokenizer.decode(before))}
+    return {text for token, after in node.items() for text in texts(after, tokenizer, (*before, token))}
+
+
+def test_a_schema_allows_its_values_and_nothing_else(
+    tokenizer: PreTrainedTokenizerBase, conversations: Conversations
+) -> None:
+    """Numbers and texts that begin with each other, quotes, characters of several tokens, mixed kinds."""
+    values: dict[str, list[Any]] = {
+        "a": ["J", "Jo", 'say "é🙂"', ""],
+        "b": [1, 12, -1],
+        "c": ["1", 1, True, None],
+    }
+    tree = legal_tokens(
+        schema(**{name: {"enum": each} for name, each in values.items()}, d={"const": "x", "type": "string"}),
+        conversations.with_system.said,
+    )
+    expected = {
+        json.dumps({"a": a, "b": b, "c": c, "d": "x"}, ensure_ascii=False, separators=(",", ":"))
+        for a in values["a"]
+        for b in values["b"]
+        for c in values["c"]
+    }
+    assert texts(tree, tokenizer) == expected
+
+
+def test_forced_json_has_the_tokens_that_its_text_is_trained_with(conversations: Conversations) -> None:
+    said = conversations.with_system.said
+    letters = [chr(ord("A") + index) for index in range(26)]
+    tree = legal_tokens(schema(choice={"type": "string", "enum": letters}), said)
+    for letter in letters:
+        node = tree
+        for token in said(f'{{"choice":"{letter}"}}'):
+            node = node[token]
+        assert node == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"type": "array"}, "items|type object"),
+        (schema(), "properties"),
+        (schema(a={"type": "string"}), "enum or a const"),
+        (schema(a={"enum": []}), "1 to 1000"),
+        (schema(a={"enum": [1.5]}), "1.5"),
+        (schema(a={"enum": ["1"], "type": "integer"}), "type"),
+        (schema(a={"enum": ["x", "x"]}), "twice"),
+        (schema(a={"enum": ["x"], "pattern": "x"}), "'pattern' is not supported"),
+        ({**schema(a={"const": 1}), "required": []}, "all properties"),
+        ({**schema(a={"const": 1}), "additionalProperties": True}, "expected false"),
+        ({**schema(a={"const": 1}), "required": 3}, "all properties"),
+        (schema(a={"enum": ["x"], "type": {"a": 1}}), "type"),
+    ],
+)
+def test_a_schema_that_can_not_be_followed_is_refused(
+    conversations: Conversations, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ApiError, match=said) as refused:
+        legal_tokens(wrong, conversations.with_system.said)
+    assert refused.value.code == "unsupported_schema"
+
+
+def written(
+    ids: list[int], tokenizer: PreTrainedTokenizerBase, **wishes: Any
+) -> tuple[list[str], list[int], str | None]:
+    """What a writer tells of an answer whose tokens are these: texts, ids, why it ended."""
+    pieces: list[Piece] = []
+    luck = np.random.default_rng(0)
+    writer = Writer([1], Wishes(**{"limit": 99, **wishes}), luck, tokenizer, [2], pieces.append)
+    writer.begin()
+    for token in [*ids, 2]:
+        logs = np.full(len(tokenizer), -np.inf)
+        logs[token] = 0.0
+        writer.go_on(logs)
+    told = [token.id for piece in pieces for token in piece.tokens]
+    return [piece.text for piece in pieces if piece.text], told, pieces[-1].finish
+
+
+@pytest.mark.parametrize("text", ["héllo 🙂 and 中文 go", " a  b\n\n c", "🙂🙂🙂", "x\ufffdy"])
+def test_text_is_told_as_it_comes_and_never_half_a_character(
+    tokenizer: PreTrainedTokenizerBase, text: str
+) -> None:
+    ids = tokenizer.encode(text)
+    found, told, finish = written(ids, tokenizer)
+    assert "".join(found) == text
+    assert told == ids
+    assert finish == "stop"
+    assert all("\ufffd" not in piece for piece in found) or "\ufffd" in text
+    assert written(ids, tokenizer, limit=len(ids))[2] == "length"
+    half = written(ids[:1], tokenizer, limit=1)  # cut in the middle: what there is is told
+    assert half[1] == ids[:1]
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [("STOP", "one two "), ("TOPP", "one two STOP it"), ("two S", "one "), ("it", "one two STOP ")],
+)
+def test_a_stop_may_be_spread_over_tokens(
+    tokenizer: PreTrainedTokenizerBase, stop: str, expected: str
+) -> None:
+    found, _, finish = written(tokenizer.encode("one two STOP it"), tokenizer, stops=(stop, "never"))
+    assert "".join(found) == expected
+    assert finish == "stop"
+
+
+def test_top_p_keeps_the_likeliest_and_temperature_spreads(tokenizer: PreTrainedTokenizerBase) -> None:
+    logs = np.full(20, -np.inf)
+    logs[[10, 11, 12]] = np.log([0.6, 0.3, 0.1])
+
+    def shares(**wishes: float) -> list[float]:
+        drawn: list[int] = []
+        luck = np.random.default_rng(0)
+        for _ in range(2000):
+            writer = Writer([1], Wishes(limit=9, **wishes), luck, tokenizer, [2], lambda _: None)
+            drawn += writer.go_on(logs)
+        return [drawn.count(token) / len(drawn) for token in (10, 11, 12)]
+
+    assert shares() == pytest.approx([0.6, 0.3, 0.1], abs=0.04)
+    assert shares(top_p=0.85) == pytest.approx([2 / 3, 1 / 3, 0], abs=0.04)
+    assert shares(top_p=0.5) == [1, 0, 0]
+    assert shares(temperature=0) == [1, 0, 0]
+    roots = np.sqrt([0.6, 0.3, 0.1])
+    assert shares(temperature=2) == pytest.approx(list(roots / roots.sum()), abs=0.04)
+
+
+def test_a_failure_ends_its_own_answers_only(tiny_llama: Path, tmp_path: Path) -> None:
+    """And answers of the same luck are the same, whatever number of batches the memory makes of them."""
+    bases = load_bases([str(tiny_llama)], LocalConfig(device="cpu"))
+    pieces: list[list[Piece]] = [[] for _ in range(40)]
+    writers = [
+        Writer(
+            [1, 5, 9], Wishes(limit=8), np.random.default_rng(1), bases["tiny"].tokenizer, [2], each.append
+        )
+        for each in pieces
+    ]
+    generator = Generator(Loaded(bases), memory_gb=0.0001)
+    generator.write("ft:gone", tmp_path / "gone", writers[:1])
+    generator.write("tiny", None, writers[1:])
+    deadline = time.monotonic() + 60
+    while not all(each.done for each in writers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    generator.close()
+    assert isinstance(pieces[0][-1].failure, RunDirectoryError)
+    told = {tuple(token.id for piece in each for token in piece.tokens) for each in pieces[1:]}
+    assert [len(ids) for ids in told] == [8]
+
+
+def test_base_models_have_names_of_their_own(tiny_llama: Path) -> None:
+    with pytest.raises(ConfigError, match="used once"):
+        load_bases([str(tiny_llama), str(tiny_llama)], LocalConfig(device="cpu"))
+
+
+def change_two(store: Store) -> None:
+    """Both or none; the second can't be: its id is taken."""
+    with store.transaction():
+        store.change("files", "f1", number=100)
+        store.add("files", {"id": "f2"})
+
+
+def test_a_store_keeps_what_is_recorded_and_deletes_the_rest(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    for number in range(5):
+        store.add("files", {"id": f"f{number}", "number": number})
+        store.file(f"f{number}").write_bytes(b"x")
+    with pytest.raises(RunDirectoryError, match="Another server"):
+        Store(tmp_path / "store")
+    with pytest.raises(sqlite3.IntegrityError):
+        change_two(store)
+    assert store.find("files", "f1") == {"id": "f1", "number": 1}
+    page, more = store.page("files", "", 2, after="f3")
+    assert ([record["id"] for record in page], more) == (["f2", "f1"], True)
+    assert store.page("files", "", 2, after="f3", newest_first=False) == ([{"id": "f4", "number": 4}], False)
+    store.remove("files", "f0")
+    (store.folder / "work" / "half").mkdir()
+    (store.folder / "models" / "unpublished").mkdir()
+    store.close()
+    store = Store(tmp_path / "store")
+    assert [record["id"] for record in store.all("files")] == ["f1", "f2", "f3", "f4"]
+    assert sorted(path.name for path in (store.folder / "files").iterdir()) == ["f1", "f2", "f3", "f4"]
+    assert [*(store.folder / "work").iterdir(), *(store.folder / "models").iterdir()] == []
+    store.close()
