@@ -47,8 +47,12 @@ def finish(*arguments: object) -> None:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """What a finished run came to, but for times and the names that the server drew."""
-    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    """What a finished run came to, but for times and the names that the server drew.
+
+    Numbers to three digits: answers are written together with others, which rounds their log probabilities.
+    """
+    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+    metrics = [json.loads(line, parse_float=lambda number: round(float(number), 3)) for line in lines]
     result = json.loads((run / "result.json").read_text("utf-8"))
     training = [file.read_text("utf-8") for file in sorted((run / "fine-tuning").glob("*.jsonl"))]
     return {"metrics": metrics, "result": result, "training": training}

@@ -386,6 +386,8 @@ def test_the_figures_of_an_iteration_by_hand() -> None:
     assert described["rollout"]["regret"] == 1.0
     assert described["rollout"]["entropy"] == pytest.approx(np.log(2))
     assert described["selected"] == {"regret": pytest.approx(2 / 3), "share": 0.5}
+    # one of three begins with the best arm; of what is selected, 0.5 of 1.5
+    assert described["first_arm_best"] == {"rollout": pytest.approx(1 / 3), "selected": pytest.approx(1 / 3)}
     assert figures([[-1, 0], [1, 1], [1, 0]])["selected"] == {
         "regret": pytest.approx(2 / 3),
         "share": pytest.approx(4 / 6),

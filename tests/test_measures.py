@@ -16,6 +16,7 @@ from rmft.evaluation.measures import (
     best_arms,
     coverage,
     entropy,
+    first_arm_only,
     greedy_frac,
     histogram,
     measure,
@@ -191,6 +192,10 @@ def test_best_arm_freq_by_hand():
 
 def test_coverage_by_hand():
     assert coverage(one_hot([[0, 0, 2], [1, 1, 1]], 4)).tolist() == [2 / 4, 1 / 4]
+
+
+def test_first_arm_only_by_hand():
+    assert first_arm_only(one_hot([[0, 0, 0], [1, 1, 0], [0, 1, 1]], 2)).tolist() == [1, 0, 0]
 
 
 def test_the_most_probable_arms_count_as_played():

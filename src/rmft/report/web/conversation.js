@@ -75,8 +75,7 @@ function oneRound(trajectory, place, total, label) {
   if (!round) return element("div", { class: "side" }, label ? element("h4", {}, label) : null, element("p", { class: "none" }, "It had ended."));
   const refused = (round.refused || []).flatMap(([said, replied]) => [message("agent", "Agent, not understood", said), message("told", "Reply", replied || "")]);
   return element("div", { class: "side" }, label ? element("h4", {}, label) : null,
-    round.told === undefined ? null : message("told", "Told", round.told), ...refused,
-    round.said === undefined ? null : message("agent", "Agent", round.said),
+    round.told ? message("told", "Told", round.told) : null, ...refused, round.said ? message("agent", "Agent", round.said) : null,
     armsTable(trajectory, round), outcome(round, total));
 }
 
@@ -107,7 +106,8 @@ function armsTable(trajectory, round) {
 function outcome(round, total) {
   const seen = round.seen === null ? null : Array.isArray(round.seen) ? `seen: ${round.seen.map(digits).join(", ")}` : `reward ${digits(round.seen)}`;
   const weight = round.weight === undefined ? null : `weight in training ${digits(round.weight)}`;
-  const visible = [seen, weight].filter(Boolean).join(" · ");
+  const undecided = round.probabilities && round.probabilities.every((chance) => chance === 0); // it had failed
+  const visible = undecided ? "no decision" : [seen, weight].filter(Boolean).join(" · ");
   return element("p", { class: "outcome" }, visible, round.regret === null ? null
     : element("span", { class: "hidden-truth" }, `hidden: regret ${digits(round.regret)}, so far ${digits(total)}`));
 }
