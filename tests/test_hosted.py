@@ -220,6 +220,22 @@ def test_a_budget_in_usd_needs_prices(vendor: Vendor, tmp_path: Path) -> None:
     assert 0.0001 < spent.usd <= 0.004
 
 
+@pytest.mark.parametrize("date", ["retires", "trains_until"])
+def test_a_model_that_ends_before_the_run_is_refused(vendor: Vendor, tmp_path: Path, date: str) -> None:
+    vendor.shutdown = None
+    ends = {"compatible": {"models": {"base-model": {date: "2026-01-06"}}}}
+    (tmp_path / "ends.yaml").write_text(yaml.safe_dump(ends), "utf-8")
+    config = write_config(tmp_path, vendor, catalogue=f"{tmp_path}/ends.yaml")
+    process = start("train", config, "--run-dir", tmp_path / "run")
+    _, said = process.communicate(timeout=180)
+    assert process.returncode == 2
+    assert "2026-01-06" in said.decode()
+    assert "past_retirement" in said.decode()
+    assert not (tmp_path / "run").exists()
+    insist = ("--set", "policy.past_retirement=true", "--set", "iterations=1")
+    finish("train", config, "--run-dir", tmp_path / "run", *insist)
+
+
 @pytest.mark.parametrize("calls", [0, 4])
 def test_a_forecast_is_near_what_a_run_costs(
     vendor: Vendor, tmp_path: Path, capsys: pytest.CaptureFixture[str], calls: int

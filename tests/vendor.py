@@ -43,6 +43,7 @@ class Vendor:
     """
 
     models: list[str] = field(default_factory=lambda: ["base-model"])
+    shutdown: str | None = "2097-01-14"
     delay: float = 0.0
     stall: float = 1.0
     script: tuple[str, ...] = DONE
@@ -204,7 +205,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts[:1] == ["files"]:
             return self.file(parts, body)
         if parts == ["models"]:
-            models = [{"id": name, "shutdown_date": "2027-01-14"} for name in vendor.models]
+            models = [{"id": name, "shutdown_date": vendor.shutdown} for name in vendor.models]
             return 200, {"object": "list", "data": models}
         if parts[:3] == ["fine-tunes", "models", "limits"]:
             known = query["model_name"][0] in vendor.models
