@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from rmft.cli import main
 from rmft.config import LocalConfig, LoraConfig, TrainingConfig, Wording
@@ -41,17 +41,8 @@ SWITCHES = [
 
 
 @pytest.fixture(scope="module")
-def tiny(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a random two-layer Llama with SmolLM2's tokenizer."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    shutil.copytree(smollm2, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-        config = LlamaConfig(vocab_size=49152, max_position_embeddings=2048, initializer_range=0.2, **shape)
-        config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 2, 2
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+def tiny(tiny_llama: Path) -> Path:
+    return tiny_llama
 
 
 def policy(folder: Path, *, sample_arms: bool = False, **settings: object) -> LanguagePolicy:

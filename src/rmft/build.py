@@ -291,8 +291,7 @@ def evaluate_target(
     own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
     name = "evaluation.json" if own else f"evaluation-{played}.json"
     write_atomically(run.path / name, result.to_json().encode())
-    if kept.lines:
-        write_lines(run.path / f"conversations-{played}.jsonl.gz", kept.lines)
+    write_lines(run.path / f"conversations-{played}.jsonl.gz", kept.lines)
     return result, run.path / name
 
 
@@ -318,12 +317,15 @@ def play_problem(
         raise UnknownNameError("setting", setting, found)
     batch = found[setting] if setting else batches[problem % len(batches)]
     game = Game.of(batch, problem if setting else problem // len(batches), contexts, seed)
-    policy = load_policy(policy_in(Path(target))) if os.path.isdir(target) else None
-    made = policy or next(iter(baselines([target], suite).values()))(game.problem.table)
-    name = Path(target).name if policy else target
+    if os.path.isdir(target):
+        name, make_policy = Path(target).name, _playing(policy_in(Path(target)), suite)
+    else:
+        name, make_policy = target, next(iter(baselines([target], suite).values()))
     suited = "thompson" in baselines_for(batch.setting.rules)
     thompson = _maker("thompson") if suited else None
-    return play_game(game, name, made, thompson, person=person, say=say, pause=pause)
+    return play_game(
+        game, name, make_policy(game.problem.table), thompson, person=person, say=say, pause=pause
+    )
 
 
 def policy_in(path: Path) -> PolicyRef:

@@ -61,6 +61,11 @@ class Turn:
     system: str = ""
     refused: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def all_told(self) -> str:
+        """What was told, after the system's words where the turn begins with them."""
+        return "\n\n".join(filter(None, (self.system, self.told)))
+
 
 @dataclass(frozen=True, slots=True)
 class Decisions:

@@ -125,8 +125,7 @@ class Watched:
         lines = [f"Round {histories.num_rounds + 1}"]
         if decisions.turns is not None:
             turn = decisions.turns[0]
-            told = "\n\n".join(filter(None, (turn.system, turn.told)))
-            lines += [f"  told | {line}" for line in told.splitlines()]
+            lines += [f"  told | {line}" for line in turn.all_told.splitlines()]
             lines += [f"  not understood | {line}" for said, _ in turn.refused for line in said.splitlines()]
             lines += [f"  said | {line}" for line in turn.said.splitlines()]
         if 0 in decisions.failed:

@@ -60,7 +60,7 @@ def conversations(
             "expected_rewards": table.expected_rewards[row].tolist(),
             "rounds": [
                 {
-                    "told": "\n\n".join(filter(None, (turns[row].system, turns[row].told))),
+                    "told": turns[row].all_told,
                     "refused": turns[row].refused,
                     "said": turns[row].said,
                     "arm": int(histories.arms[row, index]),
