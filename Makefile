@@ -6,7 +6,7 @@ DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-llm demo-hosted smoke test test-all check benchmarks clean
+.PHONY: help setup demo demo-numeric demo-hosted smoke test test-all check benchmarks clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +27,11 @@ define RUN_DEMO
 		printf 'The report: '; $(BIN)/rmft report $$run
 endef
 
-demo: $(INSTALLED) ## Train the demo, compare with baselines, write a report (minutes)
+demo: $(INSTALLED) ## Train a language model on bandits in words, compare it, write a report (minutes)
+	$(BIN)/rmft models add $(MODEL)
 	$(RUN_DEMO)
 
-demo-llm: $(INSTALLED) ## The same for a language model on bandits told in words (minutes more)
-	$(BIN)/rmft models add $(MODEL)
+demo-numeric: $(INSTALLED) ## The same for a Transformer that reads numbers
 	$(RUN_DEMO)
 
 demo-hosted: $(INSTALLED) ## The same through an API: rmft serve on this machine, trained as a vendor's model would be

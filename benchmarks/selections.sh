@@ -8,7 +8,7 @@ rmft=${RMFT:-rmft}
 train() { # NAME, then settings
     local name=$1
     shift
-    "$rmft" train configs/demo.yaml --run-dir "$folder/$name" --set name="$name" --set iterations=40 \
+    "$rmft" train configs/demo-numeric.yaml --run-dir "$folder/$name" --set name="$name" --set iterations=40 \
         --set rollout.num_problems=64 --set rollout.num_rollouts=32 "$@"
     "$rmft" evaluate "$folder/$name" --against start --against thompson
 }

@@ -38,7 +38,7 @@ all_wordings = st.builds(
     Wording,
     style=st.sampled_from(["terse", "full"]),
     hint=st.booleans(),
-    history=st.sampled_from(["raw", "summary"]),
+    history=st.sampled_from(["raw", "ranked", "summary"]),
     answer=st.sampled_from(["arm", "distribution"]),
     reasoning=st.sampled_from(["off", "brief", "free"]),
     rewards=st.sampled_from(["raw", "scaled"]),
@@ -167,8 +167,10 @@ PAID = np.array([1, 0.25, 0.5])
         ({}, "bandit", "0.5"),
         ({"rewards": "scaled"}, "bandit", "5"),
         ({"history": "summary"}, "bandit", "0.5\nT0.25x1 K0.75x2 B?"),
-        ({}, "full", "T0.75 K0.5 B0"),
-        ({"history": "summary"}, "full", "T0.75 K0.5 B0\nT0.5 K0.5 B0 x3"),
+        ({}, "full", "T0.75K0.5B0"),
+        ({"history": "summary"}, "full", "T0.75K0.5B0\nT0.5K0.5B0 x3"),
+        ({"history": "ranked"}, "full", "T0.75K0.5B0"),  # totals 1.5, 1.5 and 0: a tie stays as it was
+        ({"history": "ranked"}, "bandit", "0.5"),
         (
             {"style": "full", "history": "summary"},
             "bandit",
@@ -187,6 +189,20 @@ PAID = np.array([1, 0.25, 0.5])
 def test_what_is_told_by_hand(switches: dict[str, str], feedback: str, told: str) -> None:
     rules = Rules("full" if feedback == "full" else "bandit", 9, 3)
     assert by_hand(rules, **switches).told(ARMS, SEEN if feedback == "full" else PAID, PLAYED) == told
+
+
+def test_ranked_names_the_best_total_first() -> None:
+    seen = np.array([[1, 0, 0], [0, 0.5, 0.75]])  # of K, B and T: the totals are 1, 0.5 and 0.75
+    told = {
+        style: by_hand(Rules("full", 9, 3), style=style, history="ranked").told(ARMS[:2], seen, PLAYED[:2])
+        for style in ("terse", "full")
+    }
+    assert told["terse"] == "K0T0.75B0.5"  # not by the last round, in which T paid most
+    assert "of each was: K 0 points, T 0.75 points, B 0.5 points." in told["full"]
+    ranked = by_hand(Rules("full", 9, 3), history="ranked").opening()
+    assert "best total first" in ranked
+    for other in (by_hand(Rules("bandit", 9, 3), history="ranked"), by_hand(Rules("full", 9, 3))):
+        assert "best total first" not in other.opening()
 
 
 def test_a_distribution_that_was_played_earned_its_mean() -> None:
@@ -269,7 +285,7 @@ def test_words_say_nothing_of_the_arms_numbers_nor_raw_history_of_earlier_rounds
     told = scenario.told(arms, rewards, played)
     assert moved.opening() == scenario.opening()
     assert moved.told(to[arms], rewards[:, old] if rewards.ndim == 2 else rewards, played[:, old]) == told
-    if scenario.wording.history == "raw":
+    if scenario.wording.history == "raw" or (scenario.wording.history == "ranked" and rewards.ndim == 1):
         earlier = rewards.copy()
         earlier[:-1] = 7.0
         assert scenario.told(np.r_[arms[1:-1], arms[0], arms[-1]], earlier, played) == told

@@ -46,8 +46,9 @@ class Wording(Config):
     """`terse`: a handful of tokens per round; `full`: whole sentences."""
     hint: bool = False
     """Whether the policy is told that trying options and settling on good ones have to be balanced."""
-    history: Literal["raw", "summary"] = "raw"
-    """`raw`: each round tells what just happened; `summary`: also each option's count and mean so far."""
+    history: Literal["raw", "ranked", "summary"] = "raw"
+    """`raw`: each round tells what just happened; `ranked`: the same, under full information with the option
+    of the best total first; `summary`: also each option's count and mean so far."""
     answer: Literal["arm", "distribution"] = "arm"
     """`distribution` (full information only): how much of one unit goes on each option."""
     reasoning: Literal["off", "brief", "free"] = "off"
@@ -184,7 +185,8 @@ class SelectionConfig(Config):
     num_selected: Annotated[int, Field(ge=1)] = 4
     """k: rollouts kept per problem (for `lowest_regret_to_go`, per problem and round)."""
     discount: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """How much each later round counts in the regret-to-go; 0 where decisions change nothing later."""
+    """How much each later round counts in the regret-to-go. `excess_regret_to_go` takes it as 0 under full
+    information, where decisions change nothing later."""
     trace: Annotated[float, Field(ge=0, le=1)] = 1.0
     """For `excess_regret_to_go`: how much of the regret that followed is taken as it came (1: all)."""
     strength: Annotated[float, Field(gt=0, le=10)] = 1.0

@@ -96,11 +96,13 @@ def excess_regret_to_go(
     drawn, so on average the excess depends on the decision alone. With trace 1 it is the regret that
     followed less what was expected; below 1 what followed is replaced, more the later it came, by what
     was then expected, which is less noisy (generalized advantage estimation, Schulman et al. 2016).
+    Under full information a decision changes nothing later and all rollouts have seen the same rewards: each
+    round is compared for itself, with the problem's other rollouts.
     """
+    if trajectories.rules.feedback == "full":
+        return _beyond_others(by_round)
     to_go = regret_to_go(by_round, discount)
     excess = _beyond_others(to_go)
-    if trajectories.rules.feedback == "full":
-        return excess  # the state is the same in every rollout: all have seen the same rewards
     num_problems, num_rollouts, horizon = to_go.shape
     features = state_features(trajectories).reshape(num_problems, num_rollouts, horizon, -1)
     features = np.concatenate([_beyond_others(features), features], axis=-1)

@@ -36,6 +36,11 @@ class Facts:
         return self.wording.rewards == "scaled" and math.isfinite(high - low)
 
     @property
+    def ranked(self) -> bool:
+        """Whether the options whose rewards are told are named in the order of their totals."""
+        return self.wording.history == "ranked" and self.rules.feedback == "full"
+
+    @property
     def weights(self) -> str:
         """The shape of an answer that is a distribution."""
         return " ".join(f"{label}=?" for label in self.labels)

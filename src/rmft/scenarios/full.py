@@ -24,6 +24,7 @@ DIVIDED = (
     "In place of every ? write a digit from 0 to 9, the weight of that option: your unit is divided in "
     "proportion to the weights, and evenly if all of them are 0."
 )
+RANKED = "The one with the best total so far is named first."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Full:
             f"There are {rules.horizon} rounds. In every round you {act}.",
             f"The {context.arms} are {', '.join(most)} and {last}.",
             context.full if rules.feedback == "full" else context.bandit,
+            *([RANKED] if facts.ranked else []),
             *self._scale(),
             f"Your aim is to collect as many {context.units} as you can over all rounds.",
             *([HINTS[rules.feedback]] if wording.hint else []),

@@ -85,7 +85,7 @@ class Scenario:
             num_rounds=num_rounds,
             chosen=self.labels[arm] if arm >= 0 else None,
             earned=float(played[-1] @ rewards[-1]) if is_full else float(rewards[-1]),
-            rewards=tuple((self.labels[a], float(rewards[-1, a])) for a in self.order) if is_full else (),
+            rewards=tuple((self.labels[a], float(rewards[-1, a])) for a in self._listing(rewards)),
             summary=self._summary(arms, rewards) if self.wording.history == "summary" else (),
         )
         return self._style.told(news)
@@ -179,6 +179,15 @@ class Scenario:
     @property
     def _style(self) -> Terse | Full:
         return Terse(self._facts) if self.wording.style == "terse" else Full(self._facts)
+
+    def _listing(self, rewards: FloatArray) -> tuple[int, ...]:
+        """The arms whose rewards are told, in that order: as the opening lists them, or best total first."""
+        if rewards.ndim == 1:
+            return ()
+        if self.wording.history != "ranked":
+            return self.order
+        totals = rewards.sum(axis=0)
+        return tuple(sorted(self.order, key=lambda arm: -totals[arm]))
 
     def _summary(self, arms: IntArray, rewards: FloatArray) -> tuple[Tally, ...]:
         tallies = []

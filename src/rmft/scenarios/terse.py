@@ -27,6 +27,8 @@ class Terse:
         act = f"split one unit over {context.arms}" if facts.mixes else context.act
         span = write_range(facts.rules, facts.scaled)
         seen = SEEN[feedback].format(units=context.units) + (f", {span}" if span else "")
+        if facts.ranked:
+            seen += ", best total first"
         sentences = [
             f"{facts.rules.horizon} rounds. Each round {act}:\n{options}\nThen see {seen}.",
             f"Most {context.units} win.",
@@ -49,17 +51,17 @@ class Terse:
 
     def told(self, news: News) -> str:
         """What the last round paid, then the summary: "1" and "G0.67x3 K?", with "x" before how often an
-        option was played; or "G0 K1" and "G0.67 K0.5 x3" under full information, with "x" before the
-        number of rounds."""
+        option was played; or "G0K1" and "G0.67K0.5 x3" under full information, with "x" before the
+        number of rounds. No space stands before a letter there: it would make it another token than the answer."""
         facts = self.facts
 
         def write(reward: float) -> str:
             return write_reward(reward, facts.rules, facts.scaled)
 
         if news.rewards:
-            paid = " ".join(f"{label}{write(reward)}" for label, reward in news.rewards)
-            means = [f"{tally.label}{write(tally.mean)}" for tally in news.summary]
-            tallies = [*means, f"x{news.num_rounds}"] if means else []
+            paid = "".join(f"{label}{write(reward)}" for label, reward in news.rewards)
+            means = "".join(f"{tally.label}{write(tally.mean)}" for tally in news.summary)
+            tallies = [means, f"x{news.num_rounds}"] if means else []
         else:
             paid = write(news.earned)
             tallies = [
