@@ -128,6 +128,8 @@ def metrics(last: int) -> list[dict[str, object]]:
                 "entropy": left,
             }
             row["selected"] = {"regret": 0.8 * (regret + 1 + wobble), "share": 0.5}
+            row["kept"] = {"regret": 0.8 * (regret + 1 + wobble), "share": 0.5}
+            row["rejected"] = {"regret": 1.2 * (regret + 1 + wobble), "share": 0.5}
             row["train"] = {"loss": 0.3 + left, "tokens": 90.0, "usd": 0.1}
             row["rollout"] |= {"tokens": 10, "failed": 0.25 if index == 3 else 0.0}  # type: ignore[operator]
             row["first_arm_best"] = {"rollout": 0.5, "selected": 0.75}

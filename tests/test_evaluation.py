@@ -27,6 +27,7 @@ class Setting:
     name: str
     rules: Rules
     regret_kind: RegretKind
+    environment: str | None = None
 
     def play(self, table: RewardTable) -> TableEnvironment:
         return TableEnvironment(self.rules, table)
@@ -288,14 +289,14 @@ def test_json_holds_what_the_document_says(evaluation: Evaluation):
     assert found["format"] == FORMAT == "rmft-evaluation/1"
     assert set(found) == {
         "format", "suite", "part", "num_problems", "num_rollouts", "seed", "confidence", "versions",
-        "settings", "overall",
+        "fingerprint", "settings", "overall",
     }  # fmt: skip
     setting = found["settings"]["mab"]
     assert set(setting) == {"feedback", "horizon", "num_arms", "regret", "num_problems", "policies"}
     policy = setting["policies"]["uniform"]
     assert set(policy) == {
         "measures", "paired_difference", "relative_regret", "trend_check", "regression_check", "regret_curve",
-        "best_arm_pulls",
+        "best_arm_pulls", "problem_regrets",
     }  # fmt: skip
     assert tuple(policy["measures"]) == tuple(policy["paired_difference"]["oracle"]) == MEASURES
     assert set(policy["measures"]["regret"]) == {"mean", "low", "high"}
@@ -308,6 +309,23 @@ def test_json_holds_what_the_document_says(evaluation: Evaluation):
 def test_json_round_trip(evaluation: Evaluation):
     assert Evaluation.from_json(evaluation.to_json()) == evaluation
     assert Evaluation.from_json(evaluation.to_json().encode()).to_json() == evaluation.to_json()
+
+
+def test_an_older_file_without_regrets_by_problem_is_read(evaluation: Evaluation):
+    found = json.loads(evaluation.to_json())
+    del found["fingerprint"]
+    for policy in found["settings"]["mab"]["policies"].values():
+        del policy["problem_regrets"]
+    older = Evaluation.from_json(json.dumps(found))
+    assert older.fingerprint is None
+    assert older.overall == evaluation.overall
+
+
+def test_lists_of_numbers_take_a_line_each(evaluation: Evaluation):
+    lines = evaluation.to_json().splitlines()
+    assert sum('"problem_regrets": [' in line and line.endswith("]") for line in lines) == 3
+    renamed = evaluation.model_copy(update={"suite": "[ 1, 2 ]", "part": '["a\\"]'})
+    assert Evaluation.from_json(renamed.to_json()) == renamed
 
 
 def test_unknown_keys_are_left_out(evaluation: Evaluation):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from rmft.build import backend, evaluate_target
 from rmft.cli import main
 from rmft.config import SelectionKind, parse_config
-from rmft.evaluation.findings import best_iteration, describe_end, describe_training
+from rmft.evaluation.findings import best_iteration, describe_end, describe_training, is_kept
 from rmft.iteration import Outcome, iterate
 from rmft.problems.suites import Suite, load_suite, suite_from
 from rmft.regret import pseudo_regret_curve
@@ -386,10 +386,27 @@ def test_the_figures_of_an_iteration_by_hand() -> None:
     assert described["rollout"]["regret"] == 1.0
     assert described["rollout"]["entropy"] == pytest.approx(np.log(2))
     assert described["selected"] == {"regret": pytest.approx(2 / 3), "share": 0.5}
+    # sums 0, 2 and 1, of mean 1: regret 2 is rejected, 1 and 0 are kept
+    assert described["kept"] == {"regret": 0.5, "share": pytest.approx(2 / 3)}
+    assert described["rejected"] == {"regret": 2.0, "share": pytest.approx(1 / 3)}
     # one of three begins with the best arm; of what is selected, 0.5 of 1.5
     assert described["first_arm_best"] == {"rollout": pytest.approx(1 / 3), "selected": pytest.approx(1 / 3)}
     assert figures([[-1, 0], [1, 1], [1, 0]])["selected"] == {
         "regret": pytest.approx(2 / 3),
         "share": pytest.approx(4 / 6),
     }
-    assert figures([[0, 0], [0, 0], [0, 0]])["selected"] == {"regret": None, "share": 0.0}
+    nothing = figures([[0, 0], [0, 0], [0, 0]])
+    assert nothing["selected"] == {"regret": None, "share": 0.0}
+    assert nothing["kept"] == {"regret": None, "share": 0.0}
+    assert nothing["rejected"] == {"regret": 1.0, "share": 1.0}
+
+
+def test_rollouts_are_kept_or_rejected_by_what_their_weights_sum_to() -> None:
+    def kept(weights: list[list[float]]) -> list[bool]:
+        return is_kept(np.array(weights, dtype=float)).tolist()
+
+    assert kept([[1, 1, 1], [0, 0, 0], [1, 1, 1]]) == [True, False, True], "whole trajectories"
+    assert kept([[0.1, 0.2, 0.4]] * 3) == [True] * 3, "all count the same"
+    assert kept([[1, 0, 0], [0, 1, 1]]) == [False, True], "rounds one by one: sums 1 and 2, of mean 1.5"
+    assert kept([[1, -1, 0.5], [-1, -1, 1], [-0.5, 1, 1]]) == [True, False, True], "sums 0.5, -1, 1.5"
+    assert kept([[-1, -1], [-1, 1], [0.5, 0]]) == [False, False, True], "above average, but not above 0"

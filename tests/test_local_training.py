@@ -227,6 +227,27 @@ def test_the_anchor_is_cross_entropy_to_what_was_drawn_from(
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("anchor", [0.0, 0.5])
+def test_arm_weights_stand_in_for_the_decisions(
+    anchor: float, start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """Each legal answer by its arm's weight; the token of reasoning by the round's, and by the anchor."""
+    trajectories = play(1, 1, horizon=1)
+    every, weights = np.array([[[1.0, -0.25, -0.5]]]), np.array([[2.0]])
+    turn = trajectories.histories.turns[0][0]
+    logs = loaded(start, config)(torch.from_numpy(turn.ids)[None]).logits[0].double().log_softmax(-1)
+    drawn_from = trajectories.histories.drawn_from
+    assert drawn_from is not None
+    targets = every[0, 0] + anchor * drawn_from[0, 0]
+    [own] = log_likelihood(loaded(start, config), trajectories, 0)
+    [mass] = log_mass(loaded(start, config), trajectories, 0)
+    decision = targets @ logs[-2, LEGAL].detach().numpy()
+    expected = -((2 + anchor) * sum(own[:-1]) + decision - targets.sum() * mass) / len(own)
+    example = Example(trajectories, weights, every)
+    figures = train(start, [example], tmp_path / "next", config, anchor=anchor, format=0)[1]
+    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_anchor_alone_moves_nothing_where_the_policy_is(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from rmft.report.charts import COLOURS, FIXED, frontier, policy_styles, run_styl
 from rmft.report.evaluation_reader import PolicyResult, SettingResult
 from rmft.report.run_reader import FILES, MAX_SETTINGS, read_run
 from rmft.report.terminal import MAX_LINES, WIDTH, overview_lines
-from rmft.report.training_charts import regret_by_iteration
+from rmft.report.training_charts import regret_by_iteration, selection
 from rmft.report.untrusted import Interval, interval, number, shown, whole
 from rmft.report.words import against, digits, findings, headline, second_line, with_bounds
 from run_files import HOSTILE, evaluation, lines, write_run
@@ -156,13 +156,42 @@ def test_every_chart_has_its_numbers_as_a_table(tmp_path: Path) -> None:
 def test_what_the_numbers_say_is_said_in_words(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run"))
     # 1 - 1/2 of every rollout and 3/4 of the kept start with the best arm; locking in: see `policy`
+    # all rollouts: 3.8 + 12.6 exp(-1/9) + 1 + 0.4 sin 7 = 16.34 at first, 0.8 and 1.2 of it 13.07 and 19.61;
+    # at last 3.8 + 12.6 exp(-60/9) + 0.2 + 1 + 0.4 sin 420 = 4.69, of which 3.75 and 5.62
     assert findings(run) == [
+        "Regret of the rollouts kept and of those rejected: in iteration 1 13.1 and 19.6, in iteration 60 "
+        "3.75 and 5.62. The gap is what there is to learn.",
         "It locks onto its first arm in 10% of problems (before training: 16%; Thompson sampling: 1%).",
         "Its regret grows sublinearly, with exponent 0.45 [0.43, 0.47].",
         "Of what iteration 1 kept, 75% starts with the best arm, of all rollouts 50%: the difference is the "
         "luck of the first arm.",
         "Rollouts failed in 1 iterations, at most 25% of them in iteration 3.",
     ]
+
+
+def test_an_older_run_has_no_regret_of_the_rejected_and_is_shown(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", last=3)
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    older = [{key: row[key] for key in row if key not in ("kept", "rejected")} for row in rows]
+    (run_dir / "metrics.jsonl").write_text(lines(older))
+    run = read_run(run_dir)
+    assert [row.rejected_regret for row in run.iterations] == [None] * 4
+    assert run.iterations[1].kept_regret == rows[1]["selected"]["regret"]
+    assert not any("rejected" in said for said in findings(run))
+    chart = selection(run)
+    assert chart is not None
+    assert [trace.name for trace in chart.figure.data] == ["all rollouts", "kept"]
+    assert "rejected" in "\n".join(overview_lines(run))
+
+
+def test_selection_shows_what_was_kept_beside_what_was_rejected(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run", last=3))
+    chart = selection(run)
+    assert chart is not None
+    kept, rejected = chart.columns.index("kept"), chart.columns.index("rejected")
+    for row, iteration in zip(chart.rows, run.iterations[1:], strict=True):
+        assert (row[kept], row[rejected]) == (iteration.kept_regret, iteration.rejected_regret)
+    assert [trace.name for trace in chart.figure.data] == ["all rollouts", "kept", "rejected"]
 
 
 def test_what_a_hosted_model_cost_is_in_its_journal(tmp_path: Path) -> None:

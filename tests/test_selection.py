@@ -11,6 +11,7 @@ from rmft.problems.environment import TableEnvironment
 from rmft.regret import round_regret
 from rmft.rollout import rollout, rows_of_arrays
 from rmft.selection import (
+    arm_weights,
     excess_regret_to_go,
     kept,
     regret_to_go,
@@ -19,7 +20,7 @@ from rmft.selection import (
     state_features,
 )
 from rmft.streams import Streams
-from rmft.types import Decisions, FloatArray, Histories, RewardTable, Rules, Trajectories
+from rmft.types import Decisions, Feedback, FloatArray, Histories, RewardTable, Rules, Trajectories
 
 RNG = np.random.default_rng
 
@@ -36,12 +37,14 @@ class Uniform:
         return Decisions(streams.choose(even), even)
 
 
-def played(num_problems: int, num_rollouts: int, horizon: int, num_arms: int = 3) -> Trajectories:
+def played(
+    num_problems: int, num_rollouts: int, horizon: int, num_arms: int = 3, feedback: Feedback = "bandit"
+) -> Trajectories:
     generator = RNG(0)
     means = np.repeat(generator.random((num_problems, 1, num_arms)), horizon, axis=1)
     table = RewardTable((generator.random(means.shape) < means).astype(float), means).repeat(num_rollouts)
     rows = num_problems * num_rollouts
-    rules = Rules("bandit", horizon, num_arms)
+    rules = Rules(feedback, horizon, num_arms)
     return rollout(Uniform(), TableEnvironment(rules, table), Streams.at(1, [(row,) for row in range(rows)]))
 
 
@@ -153,6 +156,41 @@ def test_excess_weighs_lower_regret_positive_and_averages_to_about_nothing() -> 
     assert weights.reshape(by_round.shape)[~best].mean() < -0.1
     floored = weights_of(trajectories, by_round, 8, kind="excess_regret_to_go", trace=0.9, unlearn=0.5)
     np.testing.assert_array_equal(floored, np.maximum(weights, -0.5))
+
+
+EVERY_ARM = {"kind": "excess_regret_to_go", "every_arm": True, "strength": 2, "unlearn": 1}
+
+
+def test_every_arm_weighs_by_what_it_would_have_paid() -> None:
+    """Uniform play of two arms that pay 1 and 0.2: 0.4 above and below the mean, which is the spread."""
+    rules, rewards = Rules("full", 1, 2), np.array([[[1.0, 0.2]], [[1.0, 0.2]]])
+    environment = TableEnvironment(rules, RewardTable(rewards, rewards))
+    trajectories = rollout(Uniform(), environment, Streams.at(1, [(0,), (1,)]))
+    every = arm_weights(trajectories, SelectionConfig.model_validate(EVERY_ARM))
+    assert every is not None
+    np.testing.assert_allclose(every, 0.5 * np.broadcast_to([2.0, -1.0], (2, 1, 2)))  # -2 is cut to -1
+    weights = weights_of(trajectories, np.zeros((2, 1)), 2, **EVERY_ARM)
+    arms = trajectories.histories.arms.reshape(1, 2, 1)
+    np.testing.assert_allclose(weights, np.where(arms == 0, 2.0, -1.0))
+
+
+def test_every_arm_is_what_decisions_weigh_on_average() -> None:
+    config = SelectionConfig.model_validate(EVERY_ARM | {"unlearn": 5})
+    trajectories = played(1, 4_000, 3, feedback="full")
+    every = arm_weights(trajectories, config)
+    weights = weights_of(trajectories, np.zeros((4_000, 3)), 4_000, **EVERY_ARM | {"unlearn": 5})[0]
+    assert every is not None
+    arms = trajectories.histories.arms
+    for arm in range(3):
+        np.testing.assert_allclose((weights * (arms == arm)).mean(axis=0), every[0, :, arm], atol=0.06)
+    np.testing.assert_allclose(every.sum(axis=2), 0, atol=1e-9)
+
+
+def test_every_arm_is_known_under_full_information_alone() -> None:
+    config = SelectionConfig.model_validate(EVERY_ARM)
+    assert arm_weights(played(2, 3, 4), config) is None
+    plain = config.model_copy(update={"every_arm": False})
+    assert arm_weights(played(2, 3, 4, feedback="full"), plain) is None
 
 
 def test_state_features_know_nothing_of_the_decision_to_come() -> None:

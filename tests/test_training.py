@@ -88,6 +88,19 @@ def test_negative_weights_make_a_decision_less_likely(start: PolicyRef, tmp_path
     assert log_likelihood(trained, trajectories)[chosen].mean() < math.log(1 / 3) - 0.05
 
 
+def test_arm_weights_stand_in_for_the_decisions(start: PolicyRef, tmp_path: Path) -> None:
+    """Every arm's weight where the decision was, and none elsewhere, is what the decision's weight is."""
+    trajectories = play(start, 32)
+    weights = stays(trajectories)
+    every = weights[..., None] * np.eye(3)[trajectories.histories.arms]
+    decided = train(start, [Example(trajectories, weights)], tmp_path / "a")
+    stood_in = train(start, [Example(trajectories, weights, every)], tmp_path / "b")
+    one, other = (load_network(each.path)[0].state_dict() for each in (decided, stood_in))
+    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+    elsewhere = train(start, [Example(trajectories, weights, every[..., ::-1].copy())], tmp_path / "c")
+    assert log_likelihood(decided, trajectories).sum() > log_likelihood(elsewhere, trajectories).sum()
+
+
 def test_a_firm_anchor_holds_the_policy(start: PolicyRef, tmp_path: Path) -> None:
     trajectories = play(start, 64)
     weights = stays(trajectories)

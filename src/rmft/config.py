@@ -195,6 +195,9 @@ class SelectionConfig(Config):
     unlearn: Annotated[float, Field(ge=0, le=5)] = 1.0
     """For `excess_regret_to_go`: the lowest weight is minus this. Below 5 it looks more at
     what went well than at what went badly, which favours decisions that may pay, or exploration."""
+    every_arm: bool = False
+    """For `excess_regret_to_go` under full information: learn from every arm, played or not, since what it
+    would have paid is known."""
 
     @property
     def keeps_k(self) -> bool:
@@ -284,6 +287,12 @@ class RunConfig(Config):
             raise ValueError(
                 "policy.kind hosted learns whole answers, each or not: choose a selection.kind other than "
                 "excess_regret_to_go, such as lowest_regret_to_go, and leave training.anchor at 0"
+            )
+        if self.selection.every_arm and self.selection.kind != "excess_regret_to_go":
+            raise ValueError(f"selection.every_arm goes with excess_regret_to_go, not {self.selection.kind}")
+        if self.selection.every_arm and getattr(self.policy, "wording", Wording()).answer != "arm":
+            raise ValueError(
+                "selection.every_arm needs decisions that are one arm: set policy.wording.answer to arm"
             )
         if self.selection.kind == "excess_regret_to_go" and self.training.anchor == 0:
             raise ValueError(

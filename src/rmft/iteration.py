@@ -20,11 +20,12 @@ from rmft.problems.suites import ProblemBatch, Suite
 from rmft.regret import round_regret
 from rmft.rollout import rollout_in_pieces
 from rmft.run_directory import RunDirectory
-from rmft.selection import kept, select
+from rmft.selection import arm_weights, kept, select
 from rmft.streams import generator, seed_sequence
 from rmft.types import Example, FloatArray, Policy, PolicyRef, Trainer, Trajectories
 
 VALIDATED = ("regret", "suff_fail_freq", "k_min_frac", "entropy", "failed")
+MAX_SAMPLE, MAX_SAMPLE_CELLS = 10, 10_000  # rollouts of a setting, and rounds x arms, told in full
 VALIDATION_SEED = 0  # every iteration and every run is judged with the same luck
 
 
@@ -111,7 +112,8 @@ def _one_iteration(
         for number, (trajectories, regret) in enumerate(zip(played, regrets, strict=True)):
             luck = generator(config.seed, iteration, number)
             weights = select(trajectories, regret, config.rollout.num_rollouts, config.selection, luck)
-            examples.append(Example(trajectories, weights.reshape(regret.shape)))
+            every = arm_weights(trajectories, config.selection)
+            examples.append(Example(trajectories, weights.reshape(regret.shape), every))
     on_step("training")
     with clock("train"):  # 5 fine-tune on what was kept; 6 the result replaces the policy
         target = run.staged_checkpoint(iteration)
@@ -177,7 +179,9 @@ def recorded(
 ) -> dict[str, np.ndarray]:
     """What is stored of an iteration: every regret; of the kept trajectories arms, rewards, weights.
 
-    In words also each problem's context, and everywhere which rollouts failed, to find them by.
+    In words also each problem's context, and everywhere which rollouts failed, to find them by. Without words
+    also, of the first MAX_SAMPLE kept, all that is shown of a trajectory: the probabilities of every arm,
+    the expected rewards and each round's regret.
     """
     arrays: dict[str, np.ndarray] = {}
     for batch, example, regret in zip(problems, examples, regrets, strict=True):
@@ -192,6 +196,13 @@ def recorded(
         arrays[f"{name}/failed"] = np.isin(np.arange(histories.size), list(histories.failed))
         if histories.turns:
             arrays[f"{name}/context"] = context_names(batch)
+        elif histories.drawn_from is not None:
+            cells = histories.rules.horizon * histories.rules.num_arms
+            sample = rows[: min(MAX_SAMPLE, MAX_SAMPLE_CELLS // cells)]
+            expected = example.trajectories.table.expected_rewards
+            arrays[f"{name}/probabilities"] = histories.drawn_from[sample].astype(np.float16)
+            arrays[f"{name}/expected_rewards"] = expected[sample].astype(np.float32)
+            arrays[f"{name}/round_regret"] = regret[sample].astype(np.float32)
     return arrays
 
 

@@ -57,15 +57,53 @@ def select(
             scores = -(histories.played * table.rewards).sum(axis=(1, 2)).reshape(*shape[:2], 1)
         case "random":
             scores = generator.random((*shape[:2], 1))
+        case "excess_regret_to_go" if _every_arm(trajectories, config):
+            arms = trajectories.histories.arms[..., None]
+            weights = np.take_along_axis(_of_every_arm(trajectories, config), arms, axis=2)
+            return weights.reshape(shape) * finished
         case "excess_regret_to_go":
             excess = excess_regret_to_go(trajectories, by_round, config.discount, config.trace)
             spread = excess.std(axis=(0, 1)) + 1e-12
-            weights = np.clip(-config.strength * excess / spread, -config.unlearn, MAX_WEIGHT)
-            return np.asarray(weights * finished)
+            return _weighted(excess, spread, config) * finished
         case "all":
             return np.ones(shape) * finished
     selected = select_lowest(np.where(finished, scores, np.inf), config.num_selected, generator)
     return selected * finished * np.ones(shape)
+
+
+def arm_weights(trajectories: Trajectories, config: SelectionConfig) -> FloatArray | None:
+    """(B, T, K), of every arm as a round's decision, or None where only what was played is learned from.
+
+    Under full information what a decision would have brought is known of every arm, and so is the mean over
+    the probabilities that it was drawn from. With `every_arm` the weight of the decision made is therefore
+    replaced by its mean over all: each arm's weight times its probability. That leaves out the luck of the
+    draw.
+    """
+    if not _every_arm(trajectories, config):
+        return None
+    return _drawn_from(trajectories) * _of_every_arm(trajectories, config)
+
+
+def _every_arm(trajectories: Trajectories, config: SelectionConfig) -> bool:
+    return config.every_arm and trajectories.rules.feedback == "full"
+
+
+def _of_every_arm(trajectories: Trajectories, config: SelectionConfig) -> FloatArray:
+    """(B, T, K), the weight that each arm has if played."""
+    drawn_from, rewards = _drawn_from(trajectories), trajectories.table.rewards
+    excess = (drawn_from * rewards).sum(axis=2, keepdims=True) - rewards
+    spread = np.sqrt((drawn_from * excess**2).sum(axis=2).mean(axis=0)) + 1e-12
+    return _weighted(excess, spread[:, None], config)
+
+
+def _drawn_from(trajectories: Trajectories) -> FloatArray:
+    if trajectories.histories.drawn_from is None:
+        raise ConfigError("selection.every_arm needs the probabilities that decisions were drawn from.")
+    return trajectories.histories.drawn_from
+
+
+def _weighted(excess: FloatArray, spread: FloatArray, config: SelectionConfig) -> FloatArray:
+    return np.clip(-config.strength * excess / spread, -config.unlearn, MAX_WEIGHT)
 
 
 def select_lowest(scores: FloatArray, num_selected: int, generator: np.random.Generator) -> FloatArray:

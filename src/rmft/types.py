@@ -182,10 +182,15 @@ class PolicyRef:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Trajectories to learn from. weights: (B, T), how much each round's decision counts in the loss."""
+    """Trajectories to learn from.
+
+    weights: (B, T), how much each round's decision counts in the loss. arm_weights: (B, T, K), where given,
+    how much every arm counts as that round's decision, in place of the one that was made.
+    """
 
     trajectories: Trajectories
     weights: FloatArray
+    arm_weights: FloatArray | None = None
 
 
 @runtime_checkable

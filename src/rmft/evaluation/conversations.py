@@ -1,4 +1,4 @@
-"""Trajectories in words -> what a run stores of them: conversations with tokens, and the hidden truth."""
+"""Trajectories -> what a run stores of them to be read: words or decisions, and what was hidden."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rmft.regret import round_regret
 from rmft.scenarios.scenario import Scenario, draw_scenario
 from rmft.types import FloatArray, IntArray, Trajectories
 
+COMPARED = ("best", "start")  # the policies of a run, after and before training
 ANY_WORDING = Wording()  # contexts, letters and names do not depend on it
 
 
@@ -43,19 +44,15 @@ def conversations(
         return
     probabilities = histories.played if histories.drawn_from is None else histories.drawn_from
     words: dict[int, Scenario] = {}
-    for row in range(histories.size):
+    for row, line in enumerate(_lines(batch, problems, rollouts, trajectories, regret)):
         seed = int(histories.word_seeds[row])
         if seed not in words:
             words[seed] = draw_scenario(histories.rules, seed, ANY_WORDING)
         yield {
-            "setting": batch.setting.name,
-            "problem": int(batch.indices[problems[row]]),
-            "rollout": int(rollouts[row]),
+            **line,
             "word_seed": seed,
             "context": words[seed].context.name,
             "options": list(zip(words[seed].labels, words[seed].names, strict=True)),
-            "regret": float(regret[row].sum()),
-            "failed": histories.failed.get(row),
             "rewards": table.rewards[row].tolist(),
             "expected_rewards": table.expected_rewards[row].tolist(),
             "rounds": [
@@ -76,16 +73,63 @@ def conversations(
         }
 
 
-class KeptConversations:
-    """Keeps, while policies are evaluated, what those that use words said on the first problems of a part.
+def decisions(
+    batch: ProblemBatch,
+    problems: IntArray,
+    rollouts: IntArray,
+    trajectories: Trajectories,
+    regret: FloatArray,
+) -> Iterator[dict[str, Any]]:
+    """`conversations` of a policy that decides without words, numbers to five digits."""
+    histories, table = trajectories.histories, trajectories.table
+    probabilities = histories.played if histories.drawn_from is None else histories.drawn_from
+    for row, line in enumerate(_lines(batch, problems, rollouts, trajectories, regret)):
+        rounds = zip(
+            histories.arms[row].tolist(),
+            five_digits(probabilities[row]),
+            five_digits(histories.rewards[row]),
+            five_digits(regret[row]),
+            strict=True,
+        )
+        keys = ("arm", "probabilities", "seen", "regret")
+        yield {
+            **line,
+            "rewards": five_digits(table.rewards[row]),
+            "expected_rewards": five_digits(table.expected_rewards[row]),
+            "rounds": [dict(zip(keys, each, strict=True)) for each in rounds],
+        }
 
-    num_problems: on how many, the first rollout of each. `lines` is what was kept, as `conversations` gives
-    it, with the policy's name in `policy`.
+
+def _lines(
+    batch: ProblemBatch,
+    problems: IntArray,
+    rollouts: IntArray,
+    trajectories: Trajectories,
+    regret: FloatArray,
+) -> Iterator[dict[str, Any]]:
+    """What a row is of, and what it came to."""
+    for row in range(len(trajectories)):
+        yield {
+            "setting": batch.setting.name,
+            "problem": int(batch.indices[problems[row]]),
+            "rollout": int(rollouts[row]),
+            "regret": float(regret[row].sum()),
+            "failed": trajectories.histories.failed.get(row),
+        }
+
+
+class KeptConversations:
+    """Keeps, while policies are evaluated, what was played on the first problems of a part.
+
+    num_problems: on how many, the first rollout of each, by every policy that uses words and by those of
+    `COMPARED`. max_cells: rounds x arms kept at most of a policy without words. `lines` is what was kept, as
+    `conversations` and `decisions` give it, with the policy's name in `policy`.
     """
 
-    def __init__(self, num_problems: int = 50) -> None:
+    def __init__(self, num_problems: int = 50, max_cells: int = 100_000) -> None:
         self.num_problems = num_problems
         self.lines: list[dict[str, Any]] = []
+        self._room = dict.fromkeys(COMPARED, max_cells)
 
     def __call__(
         self,
@@ -97,12 +141,24 @@ class KeptConversations:
     ) -> None:
         """See `rmft.evaluation.evaluate.Keep`."""
         rows = np.flatnonzero((batch.indices[problems] < self.num_problems) & (rollouts == 0))
-        if not len(rows) or not trajectories.histories.turns:
+        tell = conversations if trajectories.histories.turns else decisions
+        if tell is decisions:
+            cells = batch.setting.rules.horizon * batch.setting.rules.num_arms
+            rows = rows[: self._room.get(policy, 0) // cells]
+            self._room[policy] = self._room.get(policy, 0) - len(rows) * cells
+        if not len(rows):
             return
         chosen = trajectories.rows(rows)
         regret = round_regret(chosen, batch.setting.regret_kind)
-        for line in conversations(batch, problems[rows], rollouts[rows], chosen, regret):
+        for line in tell(batch, problems[rows], rollouts[rows], chosen, regret):
             self.lines.append({"policy": policy, **line})
+
+
+def five_digits(values: FloatArray) -> list[Any]:
+    """Numbers for JSON, nested as the array is, each to five significant digits."""
+    if values.ndim > 1:
+        return [five_digits(each) for each in values]
+    return [float(f"{value:.5g}") for value in values.tolist()]
 
 
 def _listed(values: np.ndarray | None) -> list[float | None] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import scipy
 import rmft
 from rmft.errors import ConfigError
 from rmft.evaluation import statistics
+from rmft.evaluation.conversations import five_digits
 from rmft.evaluation.measures import MEASURES, histogram, measure, regression_check, trend_check
 from rmft.evaluation.results import (
     Comparison,
@@ -34,6 +37,7 @@ Keep = Callable[[str, ProblemBatch, IntArray, IntArray, Trajectories], None]
 """Told of everything that is played: the policy, the batch, for each row its problem's place in the batch and
 its number among that problem's rollouts, and the trajectories."""
 
+MAX_REGRETS = 100_000  # numbers kept per problem; of the first policies, as many as have room
 PLAYING = 0xE7A1  # the path of the policies' random numbers, apart from those that tables are drawn from
 
 
@@ -69,6 +73,7 @@ def evaluate(
     except ValueError as error:
         raise ConfigError(f"A policy, setting, suite or part has a wrong name: {error}.") from None
     settings, pooled = {}, []
+    with_regrets = list(policies)[: MAX_REGRETS // sum(len(batch.indices) for batch in batches)]
     for number, batch in enumerate(batches):
         played = []
         for turn, (name, make_policy) in enumerate(policies.items(), start=1):
@@ -78,7 +83,7 @@ def evaluate(
             played.append(_play(make_policy, batch, number, num_rollouts, seed, kept))
         per_problem = np.stack([each.measures for each in played], axis=1)
         comparisons = _compare(list(policies), per_problem, seed)
-        settings[batch.setting.name] = _setting_result(batch, comparisons, played, seed)
+        settings[batch.setting.name] = _setting_result(batch, comparisons, played, seed, with_regrets)
         pooled.append(per_problem)
     overall = comparisons if len(settings) == 1 else _compare(list(policies), np.concatenate(pooled), seed)
     return Evaluation(
@@ -94,9 +99,27 @@ def evaluate(
             "numpy": np.__version__,
             "scipy": scipy.__version__,
         },
+        fingerprint=fingerprint(batches),
         settings=settings,
         overall=overall,
     )
+
+
+def fingerprint(batches: Sequence[ProblemBatch]) -> str:
+    """32 hexadecimal digits of all that makes these problems what they are, but no names.
+
+    Rules, the kind of regret, the environment, reward tables and the seeds of words, in order. Evaluations
+    with the same can be paired, problem by problem, whichever suite they name.
+    """
+    digest = hashlib.sha256()
+    for batch in batches:
+        setting, rules = batch.setting, batch.setting.rules
+        facts = (rules.feedback, rules.horizon, rules.num_arms, rules.reward_range, rules.contexts)
+        about = json.dumps([*facts, setting.regret_kind, setting.environment, batch.indices.tolist()])
+        digest.update(about.encode())
+        for array in (batch.word_seeds, batch.table.rewards, batch.table.expected_rewards):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +194,11 @@ def _compare(names: list[str], per_problem: FloatArray, seed: int) -> dict[str, 
 
 
 def _setting_result(
-    batch: ProblemBatch, comparisons: dict[str, Comparison], played: list[_Played], seed: int
+    batch: ProblemBatch,
+    comparisons: dict[str, Comparison],
+    played: list[_Played],
+    seed: int,
+    with_regrets: Sequence[str],
 ) -> SettingResult:
     rules = batch.setting.rules
     curves = np.stack([each.curves for each in played], axis=1)
@@ -197,6 +224,9 @@ def _setting_result(
                 high=[statistics.defined(value) for value in high[i]],
             ),
             best_arm_pulls=Histogram(counts=played[i].counts.tolist(), edges=played[i].edges.tolist()),
+            problem_regrets=five_digits(played[i].measures[:, MEASURES.index("regret")])
+            if name in with_regrets
+            else None,
         )
         for i, (name, comparison) in enumerate(comparisons.items())
     }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmft.evaluation.measures import best_arms, measure
 from rmft.problems.suites import ProblemBatch
@@ -23,8 +24,10 @@ def describe_training(
 
     rollout: mean regret, SuffFailFreq, entropy (nats per decision, None where no probabilities were stated)
     of all rollouts, and the share that failed. selected: the mean regret weighted as it is trained on (None
-    where nothing is), and the share of decisions that count. first_arm_best: the share of rollouts whose
-    first decision is the best arm, in both; what is selected beyond all is luck, for nobody can know it yet.
+    where nothing is), and the share of decisions that count. kept, rejected: the mean regret of the rollouts
+    that `is_kept` tells apart (None where there are none), and their share. first_arm_best: the share of
+    rollouts whose first decision is the best arm, of all and as selected; what is selected beyond all is
+    luck, for nobody can know it yet.
     """
     measured = [
         measure(example.trajectories, batch.setting.regret_kind)
@@ -41,6 +44,7 @@ def describe_training(
     if np.isnan(rollout["entropy"] or 0.0):
         rollout["entropy"] = None
     selected = float(np.average(regrets, weights=weights)) if weights.any() else None
+    kept = np.concatenate([is_kept(example.weights) for example in examples])
     lucky = np.concatenate(
         [
             _first_is_best(example.trajectories, batch.setting.regret_kind)
@@ -50,10 +54,30 @@ def describe_training(
     return {
         "rollout": rollout,
         "selected": {"regret": selected, "share": counted / decisions},
+        "kept": _group(regrets, kept),
+        "rejected": _group(regrets, ~kept),
         "first_arm_best": {
             "rollout": float(lucky.mean()),
             "selected": float(np.average(lucky, weights=weights)) if weights.any() else None,
         },
+    }
+
+
+def is_kept(weights: FloatArray) -> NDArray[np.bool_]:
+    """(B,) whether a rollout is kept, by weights (B, T): their sum is above 0, and no less than average.
+
+    Of whole trajectories these are the selected ones. Where rounds are selected one by one, or weights have
+    either sign, every rollout is learned from in part; kept are then those that count for more than others.
+    """
+    sums = weights.sum(axis=1)
+    return np.asarray((sums > 0) & (sums >= sums.mean() - 1e-9))
+
+
+def _group(regrets: FloatArray, chosen: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Mean regret of the rollouts that are chosen, and their share of all."""
+    return {
+        "regret": float(regrets[chosen].mean()) if chosen.any() else None,
+        "share": float(chosen.mean()),
     }
 
 

@@ -6,6 +6,8 @@ printable, every curve is as long as its horizon.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -94,12 +96,13 @@ class Comparison(Part):
 
 
 class PolicyResult(Comparison):
-    """One policy in one setting."""
+    """One policy in one setting. problem_regrets: the mean over a problem's rollouts, of each problem."""
 
     trend_check: TrendResult
     regression_check: RegressionResult
     regret_curve: Curve
     best_arm_pulls: Histogram
+    problem_regrets: list[float] | None = None
 
 
 class SettingResult(Part):
@@ -119,11 +122,17 @@ class SettingResult(Part):
             lengths = {len(curve.mean), len(curve.low), len(curve.high)}
             if lengths != {self.horizon}:
                 raise ValueError(f"regret_curve of '{name}' has {lengths} points, the horizon {self.horizon}")
+            if policy.problem_regrets is not None and len(policy.problem_regrets) != self.num_problems:
+                found = len(policy.problem_regrets)
+                raise ValueError(f"problem_regrets of '{name}' are {found}, the problems {self.num_problems}")
         return self
 
 
 class Evaluation(Part):
-    """Policies x settings, each with measures, intervals and paired differences."""
+    """Policies x settings, each with measures, intervals and paired differences.
+
+    fingerprint: of the problems; equal where and only where they are the same.
+    """
 
     format: Literal["rmft-evaluation/1"] = FORMAT
     suite: Name
@@ -133,6 +142,7 @@ class Evaluation(Part):
     seed: Count
     confidence: float
     versions: dict[Name, Name]
+    fingerprint: Name | None = None
     settings: Annotated[dict[Name, SettingResult], Field(min_length=1)]
     overall: dict[Name, Comparison]
 
@@ -157,8 +167,9 @@ class Evaluation(Part):
         return list(self.overall)
 
     def to_json(self) -> str:
-        """Stable JSON, format rmft-evaluation/1: no NaN, null where undefined."""
-        return self.model_dump_json(indent=1) + "\n"
+        """Stable JSON, format rmft-evaluation/1: no NaN, null where undefined, lists of numbers in a line."""
+        indented = self.model_dump_json(indent=1)
+        return re.sub(r"\[\n[^][{}\"]*\]", lambda found: json.dumps(json.loads(found[0])), indented) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Evaluation:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from rmft.report.paired import pairings, unpaired
 from rmft.report.run_reader import Run, read_run
 from rmft.report.untrusted import Interval, shown
 from rmft.report.words import BEST, digits, with_bounds
@@ -56,13 +57,15 @@ def summarize(runs: Sequence[Run]) -> list[RunSummary]:
 
 def comparison_table(run_dirs: Sequence[Path]) -> Table:
     """One column per run, one row per result and per differing setting. Raises RunDirectoryError."""
-    summaries = compare_runs(run_dirs)
+    runs = [read_run(path) for path in run_dirs]
+    summaries = summarize(runs)
     names = [summary.name for summary in summaries]
-    unique = len(set(names)) == len(names)
+    if len(set(names)) < len(names):
+        names = [str(summary.path) for summary in summaries]
     table = Table(title="Runs")
     table.add_column("", no_wrap=True)
-    for summary in summaries:
-        table.add_column(Text(shown(summary.name if unique else str(summary.path))), justify="right")
+    for name in names:
+        table.add_column(Text(shown(name)), justify="right")
     rows: dict[str, list[str]] = {
         "status": [summary.status for summary in summaries],
         "best iteration": [best_of(summary) for summary in summaries],
@@ -76,12 +79,21 @@ def comparison_table(run_dirs: Sequence[Path]) -> Table:
     for title, cells in rows.items():
         table.add_row(Text(title), *(Text(shown(cell)) for cell in cells))
     table.add_section()
+    paired = pairings(runs)
+    for pairing in paired:
+        for other in pairing.runs:
+            found = [pairing.differences.get((place, other)) for place in range(len(runs))]
+            cells = [with_bounds(each) for each in found]
+            table.add_row(Text(shown(f"minus {names[other]}", 60)), *(Text(cell) for cell in cells))
+    table.add_section()
     keys = list(summaries[0].differing) if summaries else []
     for key in keys[:MAX_DIFFERENCES]:
         table.add_row(
             Text(shown(key, 80)), *(Text(shown(summary.differing[key], 80)) for summary in summaries)
         )
     captions = warnings(summaries)
+    captions += [f"Minus a run: regret on the same {pairing.on}, paired." for pairing in paired]
+    captions += [f"No paired difference. {why}" for why in unpaired(runs, names, paired)]
     captions += [f"{summary.name}: {note}" for summary in summaries for note in summary.notes]
     table.caption = Text(shown("\n".join(captions), 4000)) if captions else None
     return table

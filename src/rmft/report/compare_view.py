@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rmft.report.blocks import Block, Cell, Chart, Heading, Note, Piece, Style, Table, Text
 from rmft.report.charts import COLOURS, DASHES, axes, escaped, faint, rounded, thinned
 from rmft.report.compare import MAX_DIFFERENCES, RunSummary, best_of, summarize, warnings
+from rmft.report.paired import pairings, unpaired
 from rmft.report.run_reader import Run
 from rmft.report.words import START, label, rival
 
@@ -37,7 +38,8 @@ def compare_piece(runs: Sequence[Run]) -> Piece:
     found.append(Table("Results", columns, rows, caption, keys=_run_styles(runs)))
     chart = _regret_by_iteration(runs)
     found += [chart] if chart else []
-    found += _paired(runs, summaries, names)
+    found += _each_other(runs, names)
+    found += _opponents(runs, summaries, names)
     keys = list(summaries[0].differing)[:MAX_DIFFERENCES] if summaries else []
     if keys:
         columns = ["setting", *names]
@@ -68,8 +70,30 @@ def _run_styles(runs: Sequence[Run]) -> list[Style]:
     ]
 
 
-def _paired(runs: Sequence[Run], summaries: Sequence[RunSummary], names: Sequence[str]) -> list[Block]:
-    """Each run's gain on the opponents that any evaluation has: before training, baselines, other runs."""
+def _each_other(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
+    """Runs that played the same problems set against each other, and why others are not."""
+    found: list[Block] = []
+    paired = pairings(runs)
+    for pairing in paired:
+        rows: list[list[Cell]] = [
+            [names[place], *(pairing.differences.get((place, other)) for other in pairing.runs)]
+            for place in pairing.runs
+        ]
+        caption = (
+            f"Each run's regret minus another's on the same {pairing.on}, whichever of them was evaluated "
+            "first: differences problem by problem, with 95% confidence intervals. Below 0 is better."
+        )
+        columns = ["run", *(f"minus {names[other]}" for other in pairing.runs)]
+        styles = _run_styles(runs)
+        keys = [styles[place] for place in pairing.runs]
+        signed = list(range(1, len(columns)))
+        found.append(Table("Runs against each other", columns, rows, caption, signed, keys=keys))
+    said = unpaired(runs, names, paired)
+    return [*found, Note("No paired difference between runs:", said)] if said else found
+
+
+def _opponents(runs: Sequence[Run], summaries: Sequence[RunSummary], names: Sequence[str]) -> list[Block]:
+    """Each run's gain on opponents in its evaluation: before training, baselines, other policies."""
     opponents = dict.fromkeys((START, "thompson"))
     for run in runs:
         best = rival(run.evaluation.overall) if run.evaluation else None
@@ -83,10 +107,7 @@ def _paired(runs: Sequence[Run], summaries: Sequence[RunSummary], names: Sequenc
         [name, *(summary.gains.get(opponent) for opponent in present)]
         for name, summary in zip(names, summaries, strict=True)
     ]
-    caption = (
-        "Each run's regret minus an opponent's on the same reward tables, so paired: below 0 is better. Two "
-        "runs are paired by evaluating one against the other: rmft evaluate RUN --against OTHER."
-    )
+    caption = "Each run's regret minus an opponent's on the same reward tables, so paired: below 0 is better."
     columns = ["run", *(f"minus {label(name)}" for name in present)]
     signed = list(range(1, len(columns)))
     return [Table("Paired differences", columns, rows, caption, signed, keys=_run_styles(runs))]

@@ -28,7 +28,7 @@ def conversation(shelf: Shelf, line: object) -> Json:
     ]
     return {
         "title": shelf.title,
-        "facts": _facts(line),
+        "facts": [*([["suite", shelf.suite]] if shelf.suite else []), *_facts(line)],
         "failed": shown(text(get(line, "failed")) or "", MAX_WORDS),
         "options": _options(line, found),
         "rounds": found,

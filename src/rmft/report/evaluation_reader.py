@@ -22,6 +22,7 @@ class PolicyResult:
     p_below_1: float | None  # of the test that b0 is 1 or more
     curve: tuple[list[float], list[float], list[float]] | None  # mean, low, high
     pulls: tuple[list[float], list[float]] | None  # counts, edges
+    problem_regrets: list[float] | None = None  # one per problem, where they are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class SettingResult:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """An evaluation.json. `overall` pools all settings; of a single setting it is that setting."""
+    """An evaluation.json. `overall` pools all settings; of a single setting it is that setting.
+
+    fingerprint: of the problems, the same where they are; an older or damaged file has none.
+    """
 
     suite: str
     part: str
@@ -45,6 +49,20 @@ class EvaluationResult:
     confidence: float
     settings: list[SettingResult]
     overall: SettingResult
+    fingerprint: str | None = None
+
+    def problem_regrets(self, policy: str) -> list[float] | None:
+        """The policy's regret in every problem, setting after setting; None where one has none."""
+        found = [
+            setting.policies[policy].problem_regrets if policy in setting.policies else None
+            for setting in self.settings
+        ]
+        known = [regrets for regrets in found if regrets]
+        return (
+            [regret for regrets in known for regret in regrets]
+            if known and len(known) == len(found)
+            else None
+        )
 
 
 def read_evaluation(value: object, notes: list[str], name: str) -> EvaluationResult | None:
@@ -56,8 +74,8 @@ def read_evaluation(value: object, notes: list[str], name: str) -> EvaluationRes
         return None
     if value.get("format") != EVALUATION_FORMAT:
         notes.append(f"{name} has format {value.get('format')!r}; this version reads '{EVALUATION_FORMAT}'.")
-    settings = [_setting(name, item) for name, item in mapping(value.get("settings")).items()]
-    settings = [setting for setting in settings if setting.policies]
+    found = [_setting(name, item) for name, item in mapping(value.get("settings")).items()]
+    settings = [setting for setting in found if setting.policies]
     pooled = _setting(POOLED, {"policies": value.get("overall")})
     if not pooled.policies and not settings:
         notes.append(f"{name} is damaged: no policy with a regret was found in it.")
@@ -74,6 +92,7 @@ def read_evaluation(value: object, notes: list[str], name: str) -> EvaluationRes
         confidence=confidence if confidence is not None and 0 < confidence < 1 else 0.95,
         settings=settings,
         overall=pooled if pooled.policies and len(settings) != 1 else settings[0],
+        fingerprint=text(value.get("fingerprint")) if len(settings) == len(found) else None,
     )
 
 
@@ -107,4 +126,5 @@ def _policy(name: str, value: object) -> PolicyResult:
         p_below_1=number(get(check, "b0_below_1", "p_value")),
         curve=(mean, low, high) if mean and low and high else None,
         pulls=(counts, edges) if histogram and counts and edges else None,
+        problem_regrets=numbers(get(value, "problem_regrets")),
     )

@@ -41,7 +41,8 @@ class Iteration:
     failed: float | None
     first_best: float | None  # share of rollouts whose first decision is the best arm
     kept_first_best: float | None
-    kept_regret: float | None
+    kept_regret: float | None  # an older run's is weighted as it is trained on
+    rejected_regret: float | None
     kept_share: float | None
     loss: float | None
     regret: Interval | None  # on the validation part
@@ -259,7 +260,10 @@ def _iteration(line: object, seconds: Mapping[int | None, dict[str, float]]) -> 
         failed=number(get(line, "rollout", "failed")),
         first_best=number(get(line, "first_arm_best", "rollout")),
         kept_first_best=number(get(line, "first_arm_best", "selected")),
-        kept_regret=number(get(line, "selected", "regret")),
+        kept_regret=number(
+            get(line, "kept", "regret") if "kept" in mapping(line) else get(line, "selected", "regret")
+        ),
+        rejected_regret=number(get(line, "rejected", "regret")),
         kept_share=number(get(line, "selected", "share")),
         loss=number(get(line, "train", "loss")),
         regret=interval(get(line, "validation", "regret")),

@@ -14,7 +14,7 @@ MAX_LINES = 40
 MAX_ITERATIONS = 9
 MAX_POLICIES = 8
 MAX_NOTES = 3
-MAX_FINDINGS = 4
+MAX_FINDINGS = 5
 WIDTH = 110
 SHOWN_MEASURES = ("suff_fail_freq", "k_min_frac", "first_arm_only")
 
@@ -47,15 +47,15 @@ def _iterations(run: Run) -> list[str]:
         return []
     step = -(-len(rows) // (MAX_ITERATIONS - 2)) or 1
     chosen = {row.index for row in (*rows[::step], rows[-1])} | {run.best_iteration}
-    cells = [["iteration", "regret", "SuffFailFreq", "rollouts", "kept", "loss", "entropy"]]
+    cells = [["iteration", "regret", "SuffFailFreq", "rollouts", "kept", "rejected", "loss", "entropy"]]
     cells += [_iteration(row, row.index == run.best_iteration) for row in rows if row.index in chosen]
     return ["", *_aligned(cells)]
 
 
 def _iteration(row: Iteration, is_best: bool) -> list[str]:
     measured = [with_bounds(row.regret), digits(row.suff_fail_freq.mean if row.suff_fail_freq else None)]
-    others = [digits(value) for value in (row.rollout_regret, row.kept_regret, row.loss, row.entropy)]
-    return [f"{row.index}{' *' if is_best else '  '}", *measured, *others]
+    others = (row.rollout_regret, row.kept_regret, row.rejected_regret, row.loss, row.entropy)
+    return [f"{row.index}{' *' if is_best else '  '}", *measured, *map(digits, others)]
 
 
 def _policies(run: Run) -> list[str]:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import plotly.graph_objects as go
 
 from rmft.report.blocks import Cell, Chart, Style
-from rmft.report.charts import COLOURS, FIXED, MAX_ROWS, axes, escaped, faint, rounded, thinned
+from rmft.report.charts import COLOURS, DASHES, FIXED, MAX_ROWS, axes, escaped, faint, rounded, thinned
 from rmft.report.run_reader import Iteration, Run
 from rmft.report.untrusted import Interval
 from rmft.report.words import BEST, BOUNDS, START
 
-ALL, KEPT = FIXED[START], FIXED[BEST]
+ALL, KEPT, REJECTED = FIXED[START], FIXED[BEST], Style(COLOURS[0], DASHES[1])
 Line = tuple[str, Style, Callable[[Iteration], float | None]]
 
 
@@ -114,8 +114,11 @@ def _said_of_levels(run: Run) -> str:
 
 
 def selection(run: Run) -> Chart | None:
-    """Regret of all rollouts and of those kept to learn from."""
-    caption = "What an iteration learns from: the gap between all rollouts and those kept is the signal."
+    """Regret of all rollouts, of those kept to learn from and of those rejected."""
+    caption = (
+        "The gap between rollouts kept and rejected is the signal. A rollout is kept if it counts for "
+        "learning, and no less than the average one."
+    )
     return _lines(
         run,
         "Selection",
@@ -124,8 +127,9 @@ def selection(run: Run) -> Chart | None:
         [
             ("all rollouts", ALL, lambda row: row.rollout_regret),
             ("kept", KEPT, lambda row: row.kept_regret),
+            ("rejected", REJECTED, lambda row: row.rejected_regret),
         ],
-        others=[("share kept", lambda row: row.kept_share)],
+        others=[("share of decisions that count", lambda row: row.kept_share)],
     )
 
 

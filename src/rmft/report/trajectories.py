@@ -22,11 +22,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from rmft.report.suite_names import suite_name
 from rmft.report.untrusted import get, items_of, number, shown, text, whole
 
 MAX_LINE = 8 * 2**20  # bytes of one trajectory
 MAX_FILE = 2 * 2**30  # bytes of one file, unpacked
 MAX_ENTRIES = 500_000  # of one run
+PARTS = ("arm", "reward", "weight", "probabilities", "expected_rewards", "round_regret")
 BROKEN = (
     *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError),
     *(ValueError, TypeError, LookupError),
@@ -54,11 +56,13 @@ class Entry(NamedTuple):
 class Shelf:
     """The trajectories of one file, without its ending: "000005" or "conversations-...".
 
-    title: what they are, in words. iteration: None of an evaluation. notes: what could not be read.
+    title: what they are, in words. suite: whose problems, "" if not known. iteration: None of an evaluation.
+    notes: what could not be read.
     """
 
     name: str
     title: str
+    suite: str
     iteration: int | None
     in_words: bool
     entries: list[Entry]
@@ -69,9 +73,11 @@ def shelves(run_dir: Path) -> list[Shelf]:
     """Every file of trajectories in a run, in order; a file that has not changed is not read again."""
     folder = run_dir / "trajectories"
     names = {path.name.partition(".")[0] for path in folder.glob("[0-9]*.*") if path.suffix != ".tmp"}
-    found = [_iteration_shelf(folder, name, *_stamps(folder, name)) for name in sorted(names)]
+    own = suite_name(run_dir)
+    found = [_iteration_shelf(folder, name, own, *_stamps(folder, name)) for name in sorted(names)]
     said = sorted(run_dir.glob("conversations-*.jsonl.gz"))
-    return found + [_conversation_shelf(path, path.stat().st_mtime_ns) for path in said]
+    stamped = [(path, suite_name(run_dir, _played(path)), path.stat().st_mtime_ns) for path in said]
+    return found + [_conversation_shelf(*each) for each in stamped]
 
 
 def stored(run_dir: Path, shelf: Shelf, rows: Collection[int]) -> Iterator[tuple[int, object]]:
@@ -97,7 +103,7 @@ def _stamps(folder: Path, name: str) -> tuple[int, int]:
 
 
 @cache
-def _iteration_shelf(folder: Path, name: str, arrays: int, lines: int) -> Shelf:
+def _iteration_shelf(folder: Path, name: str, suite: str, arrays: int, lines: int) -> Shelf:
     """The shelf of one iteration. arrays, lines: its files' stamps; another one is another shelf."""
     iteration, title = int(name) if name.isdigit() else None, f"training, iteration {int(name):,}"
     notes: list[str] = []
@@ -111,16 +117,21 @@ def _iteration_shelf(folder: Path, name: str, arrays: int, lines: int) -> Shelf:
     if lines and not complete:  # an older run's arrays, or damaged ones
         known = {entry.row: entry.selected for entry in entries}
         entries = _from_lines(folder / f"{name}.jsonl.gz", known, notes)
-    return Shelf(name, title, iteration, bool(lines), entries, notes)
+    return Shelf(name, title, suite, iteration, bool(lines), entries, notes)
+
+
+def _played(path: Path) -> str:
+    """The suite and part of an evaluation's trajectories as in the file's name, "words-bandits-held_out"."""
+    return path.name.removesuffix(".jsonl.gz").removeprefix("conversations-")
 
 
 @cache
-def _conversation_shelf(path: Path, stamp: int) -> Shelf:
+def _conversation_shelf(path: Path, suite: str, stamp: int) -> Shelf:
     """The shelf of what was said in an evaluation. stamp: when it was written."""
     del stamp
     name, notes = path.name.removesuffix(".jsonl.gz"), list[str]()
-    played = name.removeprefix("conversations-")
-    return Shelf(name, f"evaluation, {played}", None, True, _from_lines(path, {}, notes), notes)
+    entries = _from_lines(path, {}, notes)
+    return Shelf(name, f"evaluation, {_played(path)}", suite, None, True, entries, notes)
 
 
 def _from_arrays(path: Path, *, in_words: bool) -> tuple[list[Entry], bool]:
@@ -224,21 +235,22 @@ def _array_rows(path: Path, shelf: Shelf, rows: Collection[int]) -> Iterator[tup
         with _arrays(path) as arrays:
             begun = 0
             for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays.files):
-                arms, rewards, weights = (arrays[f"{name}/{part}"] for part in ("arm", "reward", "weight"))
-                for row in range(len(arms)):
-                    if begun + row in rows:
-                        yield (
-                            begun + row,
-                            _array_row(shelf.entries[begun + row], arms[row], rewards[row], weights[row]),
-                        )
-                begun += len(arms)
+                count = len(arrays[f"{name}/arm"])
+                wanted = [row for row in range(count) if begun + row in rows]
+                parts = {part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays.files}
+                for row in wanted:
+                    told = {part: array[row].tolist() for part, array in parts.items() if row < len(array)}
+                    yield begun + row, _array_row(shelf.entries[begun + row], told)
+                begun += count
     except BROKEN:
         return
 
 
-def _array_row(entry: Entry, arms: np.ndarray, rewards: np.ndarray, weights: np.ndarray) -> dict[str, object]:
-    rounds = [
-        {"arm": arm, "seen": seen, "weight": weight}
-        for arm, seen, weight in zip(arms.tolist(), rewards.tolist(), weights.tolist(), strict=True)
-    ]
-    return {**entry._asdict(), "rounds": rounds}
+def _array_row(entry: Entry, told: dict[str, list[object]]) -> dict[str, object]:
+    """A line from the arrays of `PARTS`, of which only the first trajectories of a file have all."""
+    names = {"arm": "arm", "reward": "seen", "weight": "weight", "probabilities": "probabilities"}
+    names["round_regret"] = "regret"
+    horizon = len(told["arm"])
+    fitting = {names[part]: each for part, each in told.items() if part in names and len(each) == horizon}
+    rounds = [{name: each[place] for name, each in fitting.items()} for place in range(horizon)]
+    return {**entry._asdict(), "rounds": rounds, "expected_rewards": told.get("expected_rewards")}

@@ -16,9 +16,10 @@ NUMBERS = ("row", "problem", "rollout")
 def index(found: Sequence[Shelf], only: Collection[str] | None = None, note: str = "") -> Json:
     """Every trajectory of the shelves, or those called `only` ("000005.17"), one column per property.
 
-    files: name, title and iteration of each shelf. columns: file (a place in files), row, problem, rollout,
-    regret, selected and failed (1, 0, None where it is not known); setting, context and policy (places in
-    `names`, None where there is none). total: how many there are in the run.
+    files: name, title, suite and iteration of each shelf. columns: file (a place in files), row, problem,
+    rollout, regret, selected and failed (1, 0, None where it is not known); setting, context and policy
+    (places in `names`, None where there is none). total: how many there are in the run. stored: which those
+    are, in words.
     """
     total = sum(len(shelf.entries) for shelf in found)
     step = -(-total // MAX_ENTRIES) or 1
@@ -46,12 +47,28 @@ def index(found: Sequence[Shelf], only: Collection[str] | None = None, note: str
         columns[key] = [places.setdefault(value, len(places)) if value else None for value in values]
         names[key] = [shown(name, 80) for name in places]
     return {
-        "files": as_json([{"name": s.name, "title": s.title, "iteration": s.iteration} for s in found]),
+        "files": as_json(
+            [{"name": s.name, "title": s.title, "suite": s.suite, "iteration": s.iteration} for s in found]
+        ),
         "names": names,
         "columns": columns,
         "total": total,
         "note": note,
+        "stored": _stored(found),
     }
+
+
+def _stored(found: Sequence[Shelf]) -> str:
+    """What a run stores, where that is not everything."""
+    said = ""
+    if any(shelf.iteration is None for shelf in found):
+        said = "Of an evaluation the first problems are stored, 50 at most, one rollout of each. "
+    if any(shelf.iteration is not None and not shelf.in_words for shelf in found):
+        said += (
+            "Of training the rollouts that were learned from are stored, the first few of each iteration and "
+            "setting with probabilities and true means."
+        )
+    return said.strip()
 
 
 def sample(found: Sequence[Shelf], most: int) -> list[str]:

@@ -158,8 +158,8 @@ def status(run: Run) -> str:
 
 
 def findings(run: Run) -> list[str]:
-    """What else the numbers say: locking in, luck of the first arm, failures, the growth of regret."""
-    said: list[str] = []
+    """What else the numbers say: what was kept, locking in, luck of the first arm, failures, growth."""
+    said = _kept_and_rejected(run)
     policies = run.evaluation.overall.policies if run.evaluation else {}
     best = policies.get(BEST)
     if best and (locked := best.measures.get("first_arm_only")):
@@ -192,3 +192,14 @@ def findings(run: Run) -> list[str]:
             f"them in iteration {worst.index}."
         )
     return said
+
+
+def _kept_and_rejected(run: Run) -> list[str]:
+    """How far apart selection found rollouts to be, in the first iteration and in the last."""
+    measured = [row for row in run.iterations if None not in (row.kept_regret, row.rejected_regret)]
+    told = [
+        f"in iteration {row.index} {digits(row.kept_regret)} and {digits(row.rejected_regret)}"
+        for row in (measured[:1] + measured[1:][-1:])
+    ]
+    gap = "The gap is what there is to learn."
+    return [f"Regret of the rollouts kept and of those rejected: {', '.join(told)}. {gap}"] if told else []

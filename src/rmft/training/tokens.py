@@ -47,13 +47,14 @@ def written(example: Example, anchor: float, form: float) -> list[list[Written]]
 
     A sampled token counts by its round's weight. anchor: times the cross-entropy to what was sampled from:
     to all of the decision's probabilities where it was one token of an arm each (`Turn.legal`), else to
-    the sampled token, which is the same on average. form: times minus the log of the probability that a
-    decision is a legal one at all. Raises TrainingError when there are no tokens.
+    the sampled token, which is the same on average. Such a decision counts by `arm_weights` where there are
+    some. form: times minus the log of the probability that a decision is a legal one at all. Raises
+    TrainingError when there are no tokens.
     """
     histories = example.trajectories.histories
     groups: dict[tuple[int, int], list[Written]] = {}
     for row in kept(example.weights):
-        one = _trajectory(histories, int(row), example.weights[row], anchor, form)
+        one = _trajectory(example, int(row), anchor, form)
         if len(one.targets):
             groups.setdefault((int(histories.word_seeds[row]), int(one.ids[0])), []).append(one)
     return [_with_opening(group) for group in groups.values()]
@@ -66,12 +67,13 @@ def _with_opening(group: list[Written]) -> list[Written]:
     return [replace(one, opening=opening) for one in group]
 
 
-def _trajectory(histories: Histories, row: int, weights: FloatArray, anchor: float, form: float) -> Written:
+def _trajectory(example: Example, row: int, anchor: float, form: float) -> Written:
+    histories, every = example.trajectories.histories, example.arm_weights
     ids: list[IntArray] = []
     asked: list[tuple[IntArray, IntArray, FloatArray]] = []
     decided: list[tuple[int, IntArray, float]] = []
     length = count = 0
-    for index, (turns, weight) in enumerate(zip(histories.turns, weights.tolist(), strict=True)):
+    for index, (turns, weight) in enumerate(zip(histories.turns, example.weights[row].tolist(), strict=True)):
         own, sampled = _sampled(turns[row])
         if not length and 0 in sampled:
             raise TrainingError("A trajectory's first token was sampled after nothing; expected a prompt.")
@@ -79,11 +81,15 @@ def _trajectory(histories: Histories, row: int, weights: FloatArray, anchor: flo
             shares = np.full(len(sampled), weight + anchor)
             legal = turns[row].legal
             if legal is not None:
-                decided.append((length + int(sampled[-1]) - 1, legal, weight + anchor - form))
-            if anchor and legal is not None:
-                shares[-1] = weight
-                last = np.full(len(legal), length + sampled[-1] - 1)
-                asked.append((last, legal, anchor * _drawn_from(histories)[row, index]))
+                decision = length + int(sampled[-1]) - 1
+                if anchor or every is not None:
+                    shares[-1] = weight if every is None else 0.0
+                    arms = np.zeros(len(legal)) if every is None else every[row, index]
+                    if anchor:
+                        arms = arms + anchor * _drawn_from(histories)[row, index]
+                    asked.append((np.full(len(legal), decision), legal, arms))
+                mass = weight + anchor if every is None else float(arms.sum())
+                decided.append((decision, legal, mass - form))
             asked.append((length + sampled - 1, own[sampled], shares))
             count += len(sampled) if weight else 0
         length += len(own)

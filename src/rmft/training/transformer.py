@@ -20,7 +20,7 @@ from rmft.policies.transformer import (
 from rmft.selection import kept
 from rmft.training.optimizer import load_optimizer, save_optimizer
 from rmft.training.schedule import learning_rate
-from rmft.types import Example, FloatArray, PolicyRef, Trajectories
+from rmft.types import Example, PolicyRef
 
 ROWS_AT_ONCE = 64  # gradients are accumulated over pieces this large, which stay in the processor's cache
 
@@ -52,11 +52,11 @@ class TransformerTrainer:
         player = TransformerPolicy(network)
         losses, norms = [], []
         for batch in _batches(examples, self.config, np.random.default_rng(seed)):
-            total = sum(int(np.count_nonzero(weights)) for _, weights in batch)
+            total = sum(int(np.count_nonzero(example.weights)) for example in batch)
             loss = 0.0
             optimizer.zero_grad()
-            for trajectories, weights in batch:
-                piece = _loss(player, trajectories, weights, self.config.anchor) / total
+            for example in batch:
+                piece = _loss(player, example, self.config.anchor) / total
                 torch.autograd.backward(piece)
                 loss += piece.item()
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), self.config.max_gradient_norm).item()
@@ -78,7 +78,7 @@ class TransformerTrainer:
 
 def _batches(
     examples: list[Example], config: TrainingConfig, shuffle: np.random.Generator
-) -> Iterator[list[tuple[Trajectories, FloatArray]]]:
+) -> Iterator[list[Example]]:
     """Batches of about `batch_size` trajectories, in pieces of one shape each, shuffled every epoch."""
     for _ in range(config.epochs):
         pieces = []
@@ -89,7 +89,8 @@ def _batches(
         batch, size = [], 0
         for index in shuffle.permutation(len(pieces)):
             example, rows = pieces[index]
-            batch.append((example.trajectories.rows(rows), example.weights[rows]))
+            every = None if example.arm_weights is None else example.arm_weights[rows]
+            batch.append(Example(example.trajectories.rows(rows), example.weights[rows], every))
             size += len(rows)
             if size >= config.batch_size:
                 yield batch
@@ -98,14 +99,15 @@ def _batches(
             yield batch
 
 
-def _loss(
-    policy: TransformerPolicy, trajectories: Trajectories, weights: FloatArray, anchor: float
-) -> torch.Tensor:
-    """Sum over rounds of weight x cross-entropy of the decision made, and of the anchor's."""
-    histories = trajectories.histories
+def _loss(policy: TransformerPolicy, example: Example, anchor: float) -> torch.Tensor:
+    """Sum over rounds of weight x cross-entropy, of the decision or of every arm, and of the anchor's."""
+    histories = example.trajectories.histories
     log_probabilities = policy.logits(histories).log_softmax(dim=-1)
-    of_decision = log_probabilities.gather(2, torch.from_numpy(histories.arms).unsqueeze(2)).squeeze(2)
-    loss = -(torch.from_numpy(weights).float() * of_decision).sum()
+    if example.arm_weights is not None:
+        loss = -(torch.from_numpy(example.arm_weights).float() * log_probabilities).sum()
+    else:
+        of_decision = log_probabilities.gather(2, torch.from_numpy(histories.arms).unsqueeze(2)).squeeze(2)
+        loss = -(torch.from_numpy(example.weights).float() * of_decision).sum()
     if anchor:
         if histories.drawn_from is None:
             raise TrainingError("training.anchor needs the probabilities that decisions were drawn from.")

@@ -1,7 +1,6 @@
 // Finding trajectories among all of a run, and one or two of them as conversations.
 
 const PER_PAGE = 50;
-const FILTERS = ["where", "iteration", "policy", "setting", "context", "selected", "failed", "least", "most", "sort", "page"];
 
 async function trajectoriesView(run) {
   const index = await source.piece(`${run}/trajectories`);
@@ -25,6 +24,10 @@ function found(index, wanted) { // places of the trajectories that fit, in the o
   const where = wanted.get("where");
   if (where) {
     const fits = index.files.map((file) => (where === "training" ? file.iteration !== null : file.name === where));
+    tests.push((place) => fits[columns.file[place]]);
+  }
+  if (wanted.has("suite")) {
+    const fits = index.files.map((file) => file.suite === wanted.get("suite"));
     tests.push((place) => fits[columns.file[place]]);
   }
   if (wanted.has("iteration")) {
@@ -73,7 +76,7 @@ function trajectoryList(run, index) {
     const page = event.target.closest("button")?.value;
     if (page) { change({ page: page === "0" ? null : page }); update(); results.querySelector("p").focus(); }
   });
-  return [element("h1", {}, "Trajectories"), index.note ? element("p", { class: "caption" }, index.note) : null, pairLinks(index), form, results];
+  return [element("h1", {}, "Trajectories"), ...[index.stored, index.note].filter(Boolean).map((said) => element("p", { class: "caption" }, said)), pairLinks(index), form, results];
 }
 
 function filterFields(index) {
@@ -81,9 +84,11 @@ function filterFields(index) {
   const trained = index.files.filter((file) => file.iteration !== null);
   const values = (name) => index.names[name].map((value) => [value, name === "policy" ? policyName(value) : value]);
   const known = (name) => index.columns[name].some((flag) => flag !== null);
+  const suites = suitesOf(index);
   const yesNo = [["yes", "yes"], ["no", "no"]];
   return [
     said.length ? choice("where", "From", [...(trained.length ? [["training", "training"]] : []), ...said.map((file) => [file.name, file.title])]) : null,
+    suites.length > 1 ? choice("suite", "Suite", suites.map((suite) => [suite, suite])) : null,
     trained.length > 1 ? choice("iteration", "Iteration", trained.map((file) => [String(file.iteration), String(file.iteration)])) : null,
     index.names.policy.length ? choice("policy", "Played by", values("policy")) : null,
     index.names.setting.length > 1 ? choice("setting", "Setting", values("setting")) : null,
@@ -93,6 +98,10 @@ function filterFields(index) {
     amount("least", "Regret from"), amount("most", "to"),
     choice("sort", "Order", [["lowest", "lowest regret first"], ["highest", "highest regret first"]], "as played"),
   ];
+}
+
+function suitesOf(index) {
+  return [...new Set(index.files.map((file) => file.suite).filter(Boolean))].sort();
 }
 
 function choice(name, label, values, any = "any") {
@@ -135,8 +144,9 @@ function resultRow(index, place) {
       .filter((_, column) => column !== 1 || index.names.context.length).map((cell) => element("td", {}, String(cell))));
 }
 
-function pairLinks(index) { // problems that several policies played in words, to lay them side by side
+function pairLinks(index) { // problems that several policies played, to lay them side by side
   const { file, policy, problem } = index.columns;
+  const of = (place) => (suitesOf(index).length > 1 ? `${index.files[place].suite} ` : "");
   const starts = [];
   for (let place = 0; place < file.length; place++) {
     if (policy[place] !== null && index.names.policy[policy[place]] === "start") starts.push(place);
@@ -144,7 +154,7 @@ function pairLinks(index) { // problems that several policies played in words, t
   if (!starts.length) return null;
   starts.sort((a, b) => problem[a] - problem[b]).splice(12);
   return element("p", { class: "pairs" }, "Before and after training on the same problem: ",
-    ...starts.flatMap((place) => [element("a", { href: address({ open: nameOf(index, place), beside: null }) }, `problem ${problem[place]}`), " "]));
+    ...starts.flatMap((place) => [element("a", { href: address({ open: nameOf(index, place), beside: null }) }, of(file[place]) + `problem ${problem[place]}`), " "]));
 }
 
 function rivals(index, place) { // others on the same problem: of an evaluation other policies, of training other rollouts

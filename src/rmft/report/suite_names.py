@@ -1,0 +1,48 @@
+"""Which suite a run's trajectories are of, by name. Lenient: a damaged file says nothing."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from rmft.report.untrusted import get, shown, text
+
+MAX_BYTES = 64 * 2**20
+MAX_NAME = 80
+
+
+def suite_name(run_dir: Path, played: str = "") -> str:
+    """The run's own suite, or that of an evaluation; "" where it is not known.
+
+    played: its suite and part as in names of files, "words-bandits-held_out", which have no room for a slash.
+    """
+    own = _said_by(run_dir / "suite.yaml", "name") or _said_by(run_dir / "run.json", "suite")
+    if not played:
+        return own
+    dashed, _, part = played.rpartition("-")
+    if name := _said_by(run_dir / f"evaluation-{played}.json", "suite"):
+        return name
+    return own if own.replace("/", "-") == dashed else shown(dashed or part, MAX_NAME)
+
+
+def _said_by(path: Path, key: str) -> str:
+    try:
+        stamp = path.stat()
+    except OSError:
+        return ""
+    return _read(path, key, stamp.st_mtime_ns) if stamp.st_size <= MAX_BYTES else ""
+
+
+@cache
+def _read(path: Path, key: str, stamp: int) -> str:
+    """What the file says of `key`. stamp: when it was written."""
+    del stamp
+    try:
+        content = path.read_text(encoding="utf-8")
+        found = yaml.safe_load(content) if path.suffix == ".yaml" else json.loads(content)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return ""
+    return shown(text(get(found, key)) or "", MAX_NAME)
