@@ -254,6 +254,29 @@ def test_a_forecast_is_near_what_a_run_costs(
     assert list(tmp_path.iterdir()) == [config]
 
 
+def test_a_trained_model_is_evaluated_and_watched_and_asked_nothing_twice(
+    vendor: Vendor, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    finish("train", write_config(tmp_path, vendor), "--run-dir", run)
+    evaluate = ("evaluate", run, "--num-problems", "2", "--against", "start", "--against", "thompson")
+    finish(*evaluate)
+    journal = (run / "answers-evaluation.jsonl").read_text("utf-8").splitlines()
+    keys = Counter(json.loads(line)["key"] for line in journal)
+    assert max(keys.values()) == 1, "the policies of a run share what is known of its endpoint"
+    before = sum(asked(vendor).values())
+    finish(*evaluate)
+    assert sum(asked(vendor).values()) == before
+    command = [sys.executable, "-m", "rmft.cli", "play", str(run)]
+    done = subprocess.run(
+        command, env=os.environ | {"VENDOR_KEY": KEY}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Round 8" in done.stdout
+    assert "Thompson sampling" in done.stdout
+    assert sum(asked(vendor).values()) > before
+
+
 def test_no_key_is_ever_written(vendor: Vendor, tmp_path: Path) -> None:
     config = write_config(tmp_path, vendor)
     said = finish("train", config, "--run-dir", tmp_path / "run", "--set", "iterations=1")

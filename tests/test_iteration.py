@@ -14,7 +14,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from rmft.build import backend, evaluate_target
+from rmft.build import backend
 from rmft.cli import main
 from rmft.config import SelectionKind, parse_config
 from rmft.evaluation.findings import best_iteration, describe_end, describe_training, is_kept
@@ -22,6 +22,7 @@ from rmft.iteration import Outcome, iterate
 from rmft.problems.suites import Suite, load_suite, suite_from
 from rmft.regret import pseudo_regret_curve
 from rmft.run_directory import RunDirectory
+from rmft.targets import evaluate_target
 from rmft.types import Decisions, Example, Histories, RewardTable, Rules, Trajectories
 
 TINY: dict[str, Any] = {

@@ -82,9 +82,10 @@ def digits(player: LanguagePolicy) -> set[int]:
     return {player.tokenizer.encode(f"={digit}", add_special_tokens=False)[-1] for digit in range(10)}
 
 
+@pytest.mark.parametrize("rounds", ["messages", "log"])
 @pytest.mark.parametrize("wording", SWITCHES, ids=lambda w: "-".join(map(str, w.model_dump().values())))
-def test_every_wording_plays_within_its_length(tiny: Path, wording: Wording) -> None:
-    player = policy(tiny, wording=wording)
+def test_every_wording_plays_within_its_length(tiny: Path, wording: Wording, rounds: str) -> None:
+    player = policy(tiny, wording=wording, rounds=rounds)
     rules = Rules("full" if wording.answer == "distribution" else "bandit", 3, 3)
     histories = play(player, rules).histories
     lengths = np.sum([[len(turn.ids) for turn in turns] for turns in histories.turns], axis=0)
@@ -93,6 +94,31 @@ def test_every_wording_plays_within_its_length(tiny: Path, wording: Wording) -> 
         assert histories.arms.min() >= 0
     if wording.reasoning == "off":
         assert max(rescored(player, histories, row) for row in range(4)) < 1e-4
+
+
+@pytest.mark.parametrize("feedback", ["bandit", "full"])
+def test_a_log_is_one_answer_with_a_line_for_each_round(tiny: Path, feedback: str) -> None:
+    player = policy(tiny, rounds="log", sample_arms=True)
+    histories = play(player, Rules(feedback, 4, 3)).histories
+    for row in range(4):
+        turns = [turns[row] for turns in histories.turns]
+        opening, text = turns[0].ids.tolist(), player.tokenizer.decode(np.concatenate([t.ids for t in turns]))
+        assert opening[:-1] == player.chat.opening(turns[0].system, turns[0].told)
+        letters = [player.tokenizer.decode(turn.ids[-1:]) for turn in turns]
+        gap = ":" if feedback == "full" else ""
+        lines = [f"{letter}{gap}{turn.told}\n" for letter, turn in zip(letters, turns[1:], strict=False)]
+        assert text == player.tokenizer.decode(opening[:-1]) + "".join(lines) + letters[-1]
+        if feedback == "full":  # what an option paid stands after the token by which it is chosen
+            told = set(turns[-1].ids[:-1].tolist())
+            assert set(turns[0].legal.tolist()) <= told
+
+
+def test_a_log_saves_the_tokens_that_a_chat_puts_around_a_round(tiny: Path) -> None:
+    messages, log = policy(tiny), policy(tiny, rounds="log")
+    template = len(messages.chat.turn("1")) - len(messages.tokenizer.encode("1\n", add_special_tokens=False))
+    assert template > 5
+    rules = Rules("bandit", 20, 3)
+    assert messages.longest(rules) - log.longest(rules) == 19 * template
 
 
 def test_reasoning_is_sampled_freely_and_rescores(tiny: Path) -> None:

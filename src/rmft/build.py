@@ -8,17 +8,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rmft.config import BudgetConfig, HostedConfig, LocalConfig, RunConfig
-from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
-from rmft.evaluation.conversations import KeptConversations
+from rmft.config import HostedConfig, LocalConfig, RunConfig
+from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError
 from rmft.evaluation.evaluate import evaluate as play
-from rmft.evaluation.findings import best_iteration
-from rmft.evaluation.results import Evaluation
-from rmft.generators.checkpoint import POLICY
-from rmft.play import Game
-from rmft.play import play as play_game
 from rmft.policies.baselines.catalogue import (
     TUNED,
     baselines_for,
@@ -28,12 +22,11 @@ from rmft.policies.baselines.catalogue import (
 )
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.baselines.tuning import tune
-from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
+from rmft.problems.suites import PARTS, Suite
 from rmft.providers.answers import estimate_tokens
 from rmft.providers.catalogue import find_provider
-from rmft.providers.hosted_model import HOSTED
 from rmft.rollout import MakePolicy
-from rmft.run_directory import RunDirectory, write_atomically, write_lines
+from rmft.run_directory import RunDirectory
 from rmft.scenarios.scenario import draw_scenario
 from rmft.types import Policy, PolicyRef, Trainer
 
@@ -240,141 +233,3 @@ def best_baseline(run: RunDirectory, suite: Suite, say: Callable[[str], None]) -
             f"'{run.path / 'baselines.json'}' is damaged; delete it, and 'rmft resume' plays them again."
         ) from None
     return best, regrets[best]
-
-
-def evaluate_target(
-    target: str,
-    suite_name: str | None,
-    against: list[str] | None,
-    part: str,
-    num_problems: int | None,
-    num_rollouts: int,
-    seed: int,
-    progress: Callable[[str], None],
-) -> tuple[Evaluation, Path | None]:
-    """Evaluate a run, a checkpoint's folder or a baseline; a run's result is written into it."""
-    if part not in ("held_out", "validation"):
-        raise UnknownNameError("part", part, ["held_out", "validation"])
-    run = None
-    if os.path.exists(Path(target) / "run.json"):
-        run = RunDirectory.open(Path(target), lock=False)
-    if suite_name is not None:
-        suite = load_suite(suite_name)
-    elif run is not None:
-        suite = suite_from(run.suite, str(run.path / "suite.yaml"))
-    else:
-        raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
-    policies: dict[str, MakePolicy] = {}
-    if run is not None:
-        if run.config.policy.kind != "hosted":
-            torch_threads(run.config.num_threads)
-        policies["best"] = _playing(run.policy(_best(run)[0]), suite)
-    elif os.path.isdir(target):
-        policies[Path(target).name] = _playing(policy_in(Path(target)), suite)
-    else:
-        policies |= baselines([target], suite)
-    opponents = list(against) if against else ["start", *suite.baselines]
-    if "start" in opponents and run is not None:
-        policies["start"] = _playing(run.policy(0), suite)
-    elif "start" in opponents and against:
-        raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
-    for spec in opponents:
-        if os.path.isdir(spec):
-            policies[spec] = _playing(policy_in(Path(spec)), suite)
-    policies |= baselines([spec for spec in opponents if spec != "start" and spec not in policies], suite)
-    count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
-    problems = suite.draw("held_out" if part == "held_out" else "validation", count)
-    kept = KeptConversations()
-    result = play(policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part, keep=kept)
-    if run is None:
-        return result, None
-    own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
-    name = "evaluation.json" if own else f"evaluation-{played}.json"
-    write_atomically(run.path / name, result.to_json().encode())
-    write_lines(run.path / f"conversations-{played}.jsonl.gz", kept.lines)
-    return result, run.path / name
-
-
-def play_problem(
-    target: str,
-    suite_name: str,
-    setting: str | None,
-    problem: int,
-    contexts: str | None,
-    seed: int,
-    person: Callable[[str], str] | None,
-    say: Callable[[str], None],
-    pause: Callable[[], None],
-) -> dict[str, float]:
-    """Play one validation problem of a suite: a person first, if asked by `person`, then the target.
-
-    Returns regret by player; see `rmft.play`. Raises UnknownNameError, ConfigError.
-    """
-    suite = load_suite(suite_name)
-    batches = suite.draw("validation", (problem + 1) * len(suite.settings("validation")))
-    found = {batch.setting.name: batch for batch in batches}
-    if setting is not None and setting not in found:
-        raise UnknownNameError("setting", setting, found)
-    batch = found[setting] if setting else batches[problem % len(batches)]
-    game = Game.of(batch, problem if setting else problem // len(batches), contexts, seed)
-    if os.path.isdir(target):
-        name, make_policy = Path(target).name, _playing(policy_in(Path(target)), suite)
-    else:
-        name, make_policy = target, next(iter(baselines([target], suite).values()))
-    suited = "thompson" in baselines_for(batch.setting.rules)
-    thompson = _maker("thompson") if suited else None
-    return play_game(
-        game, name, make_policy(game.problem.table), thompson, person=person, say=say, pause=pause
-    )
-
-
-def policy_in(path: Path) -> PolicyRef:
-    """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
-    if not os.path.exists(path / "run.json"):
-        kinds = {POLICY: "local", HOSTED: "hosted"}
-        found = [kind for file, kind in kinds.items() if os.path.exists(path / file)]
-        return PolicyRef(found[0] if found else "transformer", path)
-    run = RunDirectory.open(path, lock=False)
-    return run.policy(_best(run)[0])
-
-
-def _best(run: RunDirectory) -> tuple[int, list[dict[str, Any]]]:
-    """The run's best iteration, and the metrics of all. Raises RunDirectoryError when there are none."""
-    history = run.metrics()
-    if not history:
-        raise RunDirectoryError(f"'{run.path}' holds no policy yet. Go on with: rmft resume {run.path}")
-    return best_iteration(history), history
-
-
-def export_run(path: Path, target: Path, *, merge: bool) -> Path:
-    """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
-    run = RunDirectory.open(path, lock=False)
-    if not isinstance(run.config.policy, LocalConfig):
-        raise ConfigError(f"'{path}' trains a numeric Transformer; only language models can be exported.")
-    iteration, history = _best(run)
-    with extra("llm"):
-        from rmft.training.export import export_policy
-
-    about = {
-        "run": run.config.name,
-        "suite": run.config.suite,
-        "settings": [str(setting["name"]) for setting in run.suite["train"]["settings"]],
-        "iteration": iteration,
-        "validation": {"before": history[0]["validation"], "after": history[iteration]["validation"]},
-        "evaluation": run.read_json("evaluation.json"),
-    }
-    export_policy(run.policy(iteration), target, merge, about)
-    return target
-
-
-def _playing(policy: PolicyRef, suite: Suite) -> MakePolicy:
-    if policy.kind != "hosted":
-        loaded = load_policy(policy)
-        return lambda _: loaded
-    folder = policy.path.parent.parent
-    run = RunDirectory.open(folder, lock=False)
-    assert isinstance(run.config.policy, HostedConfig)
-    config = run.config.model_copy(update={"budget": BudgetConfig()})  # which is that of training
-    hosted = hosted_backend(config, run.config.policy, suite, folder, "answers-evaluation.jsonl")
-    asked = hosted.load(policy, exploring=False)
-    return lambda _: asked

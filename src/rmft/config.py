@@ -77,6 +77,9 @@ class LocalConfig(Config):
     model: str = "smollm2-135m"
     """A model that `rmft models` lists, a folder that transformers can load, or a name on a model hub."""
     wording: Wording = Wording()
+    rounds: Literal["messages", "log"] = "messages"
+    """`messages`: each round is a user's message and an answer; `log`: all rounds follow one another in one
+    answer, "Q1" for option Q that paid 1, a line each, which takes a fraction of the tokens."""
     reasoning_budget: Annotated[int, Field(ge=1, le=100_000)] = 24
     """Tokens of reasoning in a round, at most; used unless wording.reasoning is off."""
     lora: LoraConfig | None = LoraConfig()

@@ -86,7 +86,7 @@ def play(
 
     At the end: your regret, the agent's and Thompson sampling's, and what was hidden.
     """
-    from rmft.build import play_problem
+    from rmft.targets import play_problem
 
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
 

@@ -106,7 +106,7 @@ def evaluate(
     from a cluster bootstrap over problems. Baselines named `tuned:` take their parameters from the
     suite's validation part. Written to the run's evaluation.json, which `rmft report` shows.
     """
-    from rmft.build import evaluate_target
+    from rmft.targets import evaluate_target
 
     result, written = evaluate_target(
         target, suite, against, part, num_problems, num_rollouts, seed, progress=say
@@ -131,7 +131,7 @@ def export(
 
     Without --merge it is a PEFT adapter; either way a README.md tells of base model, data, and regret.
     """
-    from rmft.build import export_run
+    from rmft.targets import export_run
 
     print(export_run(run, target, merge=merge))
 

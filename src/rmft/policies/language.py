@@ -25,7 +25,7 @@ from rmft.scenarios.scenario import Scenario, draw_scenario
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Rules, Turn
 
-TURN_START = "\n"  # what every chat template has before the model's first token
+TURN_START = "\n"  # what every chat template, and every line of a log, has before the model's first token
 PROBES = 3  # wordings of each context that are measured for the longest
 SPARE_TOKENS = 1  # a round, for wordings that were not
 
@@ -121,7 +121,7 @@ class LanguagePolicy:
                 first = self.chat.opening(scenario.opening(), scenario.told(*_past(rules, rounds[:0], 0.0)))
                 opening = max(opening, len(first) + said)
                 for reward in rewards if len(rounds) else ():
-                    turn = self.chat.turn(scenario.told(*_past(rules, rounds, reward)))
+                    turn = self._turn(scenario.told(*_past(rules, rounds, reward)))
                     per_round = max(per_round, len(turn) + said)
         return opening, per_round + SPARE_TOKENS
 
@@ -130,7 +130,7 @@ class LanguagePolicy:
         playing: Playing = histories.remember(self, lambda: self._begin(histories))
         told_words = [self._told(scenario, histories, row) for row, scenario in enumerate(playing.scenarios)]
         if histories.num_rounds:
-            told = [self.chat.turn(words) for words in told_words]
+            told = [self._turn(words) for words in told_words]
         else:
             openings = [scenario.opening() for scenario in playing.scenarios]
             told = [self.chat.opening(*both) for both in zip(openings, told_words, strict=True)]
@@ -170,6 +170,13 @@ class LanguagePolicy:
 
     def _told(self, scenario: Scenario, histories: Histories, row: int) -> str:
         return scenario.told(histories.arms[row], histories.rewards[row], histories.played[row])
+
+    def _turn(self, words: str) -> list[int]:
+        """Tokens from right after a decision to where the next one, or the reasoning before it, begins."""
+        if self.config.rounds == "messages":
+            return self.chat.turn(words)
+        gap = ":" if words[:1].isalpha() else ""  # a letter right after a letter would be another token
+        return self._encode(f"{gap}{words}{TURN_START}")
 
     def _session(self, playing: Playing, histories: Histories, told: list[list[int]]) -> Session:
         """The session that has read the histories, and now what is told; a fresh one if it has not."""

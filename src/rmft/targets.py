@@ -1,0 +1,192 @@
+"""What a user names is played or exported: a run, a checkpoint's folder or a baseline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmft.build import baselines, extra, hosted_backend, load_policy, torch_threads
+from rmft.config import BudgetConfig, HostedConfig, LocalConfig
+from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
+from rmft.evaluation.conversations import KeptConversations
+from rmft.evaluation.evaluate import evaluate as play
+from rmft.evaluation.findings import best_iteration
+from rmft.evaluation.results import Evaluation
+from rmft.generators.checkpoint import POLICY
+from rmft.play import Game
+from rmft.play import play as play_game
+from rmft.policies.baselines.catalogue import baselines_for, make_baseline
+from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.providers.hosted_model import HOSTED
+from rmft.rollout import MakePolicy
+from rmft.run_directory import RunDirectory, write_atomically, write_lines
+from rmft.types import PolicyRef
+
+if TYPE_CHECKING:
+    from rmft.hosting import HostedBackend
+
+Playing = Callable[[PolicyRef], MakePolicy]
+
+
+def evaluate_target(
+    target: str,
+    suite_name: str | None,
+    against: list[str] | None,
+    part: str,
+    num_problems: int | None,
+    num_rollouts: int,
+    seed: int,
+    progress: Callable[[str], None],
+) -> tuple[Evaluation, Path | None]:
+    """Evaluate a run, a checkpoint's folder or a baseline; a run's result is written into it."""
+    if part not in ("held_out", "validation"):
+        raise UnknownNameError("part", part, ["held_out", "validation"])
+    run = None
+    if os.path.exists(Path(target) / "run.json"):
+        run = RunDirectory.open(Path(target), lock=False)
+    if suite_name is not None:
+        suite = load_suite(suite_name)
+    elif run is not None:
+        suite = suite_from(run.suite, str(run.path / "suite.yaml"))
+    else:
+        raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
+    if run is not None and run.config.policy.kind != "hosted":
+        torch_threads(run.config.num_threads)
+    count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
+    problems = suite.draw("held_out" if part == "held_out" else "validation", count)
+    kept = KeptConversations()
+    with _players(suite) as playing:
+        policies = _policies(target, run, suite, against, playing)
+        result = play(
+            policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part, keep=kept
+        )
+    if run is None:
+        return result, None
+    own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
+    name = "evaluation.json" if own else f"evaluation-{played}.json"
+    write_atomically(run.path / name, result.to_json().encode())
+    write_lines(run.path / f"conversations-{played}.jsonl.gz", kept.lines)
+    return result, run.path / name
+
+
+def _policies(
+    target: str, run: RunDirectory | None, suite: Suite, against: list[str] | None, playing: Playing
+) -> dict[str, MakePolicy]:
+    """The target's policy, and those that it is set against (None: the start and the suite's baselines)."""
+    policies: dict[str, MakePolicy] = {}
+    if run is not None:
+        policies["best"] = playing(run.policy(_best(run)[0]))
+    elif os.path.isdir(target):
+        policies[Path(target).name] = playing(policy_in(Path(target)))
+    else:
+        policies |= baselines([target], suite)
+    opponents = list(against) if against else ["start", *suite.baselines]
+    if "start" in opponents and run is not None:
+        policies["start"] = playing(run.policy(0))
+    elif "start" in opponents and against:
+        raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
+    for spec in opponents:
+        if os.path.isdir(spec):
+            policies[spec] = playing(policy_in(Path(spec)))
+    rest = [spec for spec in opponents if spec != "start" and spec not in policies]
+    return policies | baselines(rest, suite)
+
+
+def play_problem(
+    target: str,
+    suite_name: str,
+    setting: str | None,
+    problem: int,
+    contexts: str | None,
+    seed: int,
+    person: Callable[[str], str] | None,
+    say: Callable[[str], None],
+    pause: Callable[[], None],
+) -> dict[str, float]:
+    """Play one validation problem of a suite: a person first, if asked by `person`, then the target.
+
+    Returns regret by player; see `rmft.play`. Raises UnknownNameError, ConfigError.
+    """
+    suite = load_suite(suite_name)
+    batches = suite.draw("validation", (problem + 1) * len(suite.settings("validation")))
+    found = {batch.setting.name: batch for batch in batches}
+    if setting is not None and setting not in found:
+        raise UnknownNameError("setting", setting, found)
+    batch = found[setting] if setting else batches[problem % len(batches)]
+    game = Game.of(batch, problem if setting else problem // len(batches), contexts, seed)
+    suited = "thompson" in baselines_for(batch.setting.rules)
+    thompson = partial(make_baseline, "thompson") if suited else None
+    with _players(suite) as playing:
+        if os.path.isdir(target):
+            name, make_policy = Path(target).name, playing(policy_in(Path(target)))
+        else:
+            name, make_policy = target, baselines([target], suite).popitem()[1]
+        agent = make_policy(game.problem.table)
+        return play_game(game, name, agent, thompson, person=person, say=say, pause=pause)
+
+
+def policy_in(path: Path) -> PolicyRef:
+    """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
+    if not os.path.exists(path / "run.json"):
+        kinds = {POLICY: "local", HOSTED: "hosted"}
+        found = [kind for file, kind in kinds.items() if os.path.exists(path / file)]
+        return PolicyRef(found[0] if found else "transformer", path)
+    run = RunDirectory.open(path, lock=False)
+    return run.policy(_best(run)[0])
+
+
+def _best(run: RunDirectory) -> tuple[int, list[dict[str, Any]]]:
+    """The run's best iteration, and the metrics of all. Raises RunDirectoryError when there are none."""
+    history = run.metrics()
+    if not history:
+        raise RunDirectoryError(f"'{run.path}' holds no policy yet. Go on with: rmft resume {run.path}")
+    return best_iteration(history), history
+
+
+def export_run(path: Path, target: Path, *, merge: bool) -> Path:
+    """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
+    run = RunDirectory.open(path, lock=False)
+    if not isinstance(run.config.policy, LocalConfig):
+        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric Transformer"
+        raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
+    iteration, history = _best(run)
+    with extra("llm"):
+        from rmft.training.export import export_policy
+
+    about = {
+        "run": run.config.name,
+        "suite": run.config.suite,
+        "settings": [str(setting["name"]) for setting in run.suite["train"]["settings"]],
+        "iteration": iteration,
+        "validation": {"before": history[0]["validation"], "after": history[iteration]["validation"]},
+        "evaluation": run.read_json("evaluation.json"),
+    }
+    export_policy(run.policy(iteration), target, merge, about)
+    return target
+
+
+@contextmanager
+def _players(suite: Suite) -> Iterator[Playing]:
+    """What makes policies in folders play. Those of one hosted run share its connection and its journal."""
+    hosted: dict[Path, HostedBackend] = {}
+    with ExitStack() as opened:
+
+        def playing(policy: PolicyRef) -> MakePolicy:
+            if policy.kind != "hosted":
+                loaded = load_policy(policy)
+                return lambda _: loaded
+            folder = policy.path.parent.parent
+            if folder not in hosted:
+                run = RunDirectory.open(folder, lock=False)
+                assert isinstance(run.config.policy, HostedConfig)
+                config = run.config.model_copy(update={"budget": BudgetConfig()})  # which is training's
+                backend = hosted_backend(config, run.config.policy, suite, folder, "answers-evaluation.jsonl")
+                hosted[folder] = opened.enter_context(closing(backend))
+            asked = hosted[folder].load(policy, exploring=False)
+            return lambda _: asked
+
+        yield playing
