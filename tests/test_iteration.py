@@ -236,6 +236,9 @@ def test_what_is_stored_of_an_iteration_gives_its_regrets_again(tmp_path: Path) 
             "reward": ((12, 10), "float32"),
             "weight": ((12, 10), "float16"),
             "failed": ((24,), "bool"),
+            "probabilities": ((10, 10, 3), "float16"),  # of the first few kept, all that is shown
+            "expected_rewards": ((10, 10, 3), "float32"),
+            "round_regret": ((10, 10), "float32"),
         }
         assert arrays["problem"].tolist() == list(range(6))
         assert (arrays["weight"] == 1).all()
@@ -247,6 +250,9 @@ def test_what_is_stored_of_an_iteration_gives_its_regrets_again(tmp_path: Path) 
         assert np.array_equal((played * table.rewards).sum(axis=2), arrays["reward"])
         regrets = pseudo_regret_curve(table.expected_rewards, played)[:, -1]
         assert regrets == pytest.approx(arrays["regret"][problem, rollout], abs=1e-5)
+        assert arrays["round_regret"].sum(axis=1) == pytest.approx(regrets[:10], abs=1e-5)
+        assert arrays["expected_rewards"] == pytest.approx(table.expected_rewards[:10], abs=1e-6)
+        assert arrays["probabilities"].sum(axis=2) == pytest.approx(1, abs=1e-2)
         left = np.ones((6, 4), dtype=bool)
         left[problem, rollout] = False
         lowest = regrets.reshape(6, 2).max(axis=1)

@@ -98,7 +98,10 @@ def test_arm_weights_stand_in_for_the_decisions(start: PolicyRef, tmp_path: Path
     one, other = (load_network(each.path)[0].state_dict() for each in (decided, stood_in))
     assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
     elsewhere = train(start, [Example(trajectories, weights, every[..., ::-1].copy())], tmp_path / "c")
-    assert log_likelihood(decided, trajectories).sum() > log_likelihood(elsewhere, trajectories).sum()
+    learned, not_learned = (
+        (weights * log_likelihood(each, trajectories)).sum() for each in (decided, elsewhere)
+    )
+    assert learned > not_learned
 
 
 def test_a_firm_anchor_holds_the_policy(start: PolicyRef, tmp_path: Path) -> None:
