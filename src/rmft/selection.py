@@ -2,6 +2,7 @@
 
 Every selection takes the rollouts of M problems, L each, and returns weights (M, L, T): how much each
 round's decision counts in the loss. They are 0 or 1, but for the excess, which can have either sign.
+Under full information it can be had of every arm, played or not (`arm_weights`).
 
     lowest_regret        whole trajectories, the k of lowest regret per problem: the method as published
     lowest_regret_to_go  in every round the k rollouts of a problem whose regret from there on is lowest
