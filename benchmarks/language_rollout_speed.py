@@ -1,15 +1,16 @@
 """How fast a language model rolls out, beside what the machine's matrix products allow.
 
     python benchmarks/language_rollout_speed.py [--model smollm2-135m] [--threads 2] [--rows 64]
-        [--horizons 10 20 40] [--reasoning 16] [--generate-rows 16] [--memory]
+        [--horizons 10 20 40] [--told 13] [--reasoning 16] [--generate-rows 16] [--memory]
 
 Plays rounds that look like the terse ones: an opening of about 100 tokens, shared by the 8 rollouts of a
-problem, then in each round 12 to 14 told tokens and one that is chosen among 5; with --reasoning N also N
-tokens of free writing. The tokens told are random (seed 0), so there is no environment in the times.
-Tokens per second count those of the histories, told, written and chosen, that were computed: an opening
-once per problem. The limit is the time that the model's own multiplications (linear layers, attention,
-the rows of the output layer that are used) would take at the rate of a 2048^3 fp32 product measured in the
-same run. Each figure is one run after a short one that is not counted.
+problem, then in each round about 13 told tokens (--told; 2 are those of `policy.rounds: log`) and one that
+is chosen among 5; with --reasoning N also N tokens of free writing. The tokens told are random (seed 0), so
+there is no environment in the times. Tokens per second count those of the histories, told, written and
+chosen, that were computed: an opening once per problem. The limit is the time that the model's own
+multiplications (linear layers, attention, the rows of the output layer that are used) would take at the rate
+of a 2048^3 fp32 product measured in the same run. Each figure is one run after a short one that is not
+counted.
 
 --generate-rows: also plays horizon 20 with so many rows by calling transformers' `generate` on the whole
 history in every round (minutes); 0 leaves it out. --memory: also holds 64 rows of 1,000 tokens.
@@ -43,7 +44,7 @@ class Told:
     uniforms: np.ndarray  # (B, T, reasoning + 1)
 
     @staticmethod
-    def draw(rows: int, horizon: int, reasoning: int) -> Told:
+    def draw(rows: int, horizon: int, reasoning: int, told: int) -> Told:
         generator = np.random.default_rng(0)
 
         def tokens(low: int, high: int) -> list[int]:
@@ -51,14 +52,14 @@ class Told:
 
         openings = [tokens(90, 111) for _ in range(-(-rows // ROLLOUTS))]
         rounds = [[openings[row // ROLLOUTS] for row in range(rows)]]
-        rounds += [[tokens(12, 15) for _ in range(rows)] for _ in range(horizon - 1)]
+        rounds += [[tokens(told - 1, told + 2) for _ in range(rows)] for _ in range(horizon - 1)]
         return Told(rounds, generator.random((rows, horizon, reasoning + 1)))
 
 
 def play(model: PreTrainedModel, told: Told) -> tuple[float, Session]:
     """Seconds of one rollout with a session that is kept."""
     rows, horizon, draws = told.uniforms.shape
-    session = Session(model, rows, 111 + horizon * (15 + draws))
+    session = Session(model, rows, sum(max(map(len, new)) for new in told.rounds) + horizon * draws)
     begun = time.perf_counter()
     for index, new in enumerate(told.rounds):
         session.read(new)
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--horizons", type=int, nargs="+", default=[10, 20, 40])
+    parser.add_argument("--told", type=int, default=13)
     parser.add_argument("--reasoning", type=int, default=16)
     parser.add_argument("--generate-rows", type=int, default=16)
     parser.add_argument("--memory", action="store_true")
@@ -119,12 +121,12 @@ def main() -> None:
     print(f"fp32 matrix product {matmul_rate() / 1e9:.0f} GFLOP/s\n")
     print("| rows | T | reasoning | seconds | vs first | tokens computed | tokens/s | share of the limit |")
     print("|---|---|---|---|---|---|---|---|")
-    play(model, Told.draw(options.rows, 2, 1))
+    play(model, Told.draw(options.rows, 2, 1, options.told))
     base = 0.0
     runs = [(horizon, 0) for horizon in options.horizons]
     runs += [(options.horizons[0], options.reasoning)] if options.reasoning else []
     for horizon, reasoning in runs:
-        told = Told.draw(options.rows, horizon, reasoning)
+        told = Told.draw(options.rows, horizon, reasoning, options.told)
         rate = matmul_rate()
         seconds, session = play(model, told)
         rate = max(rate, matmul_rate())
@@ -136,7 +138,7 @@ def main() -> None:
         )
         del session
     if options.generate_rows:
-        told = Told.draw(options.generate_rows, 20, 0)
+        told = Told.draw(options.generate_rows, 20, 0, options.told)
         ours, _ = play(model, told)
         theirs = play_by_generate(model, told)
         print(f"\n{options.generate_rows} rows, T = 20: {ours:.1f} s; ", end="")
