@@ -12,7 +12,7 @@ from rmft.config import Wording
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import round_regret
 from rmft.scenarios.scenario import Scenario, draw_scenario
-from rmft.types import FloatArray, IntArray, Trajectories
+from rmft.types import FloatArray, Histories, IntArray, Trajectories
 
 COMPARED = ("best", "start")  # the policies of a run, after and before training
 ANY_WORDING = Wording()  # contexts, letters and names do not depend on it
@@ -42,7 +42,7 @@ def conversations(
     histories, table = trajectories.histories, trajectories.table
     if not histories.turns:
         return
-    probabilities = histories.played if histories.drawn_from is None else histories.drawn_from
+    probabilities = _stated(histories)
     words: dict[int, Scenario] = {}
     for row, line in enumerate(_lines(batch, problems, rollouts, trajectories, regret)):
         seed = int(histories.word_seeds[row])
@@ -82,7 +82,7 @@ def decisions(
 ) -> Iterator[dict[str, Any]]:
     """`conversations` of a policy that decides without words, numbers to five digits."""
     histories, table = trajectories.histories, trajectories.table
-    probabilities = histories.played if histories.drawn_from is None else histories.drawn_from
+    probabilities = _stated(histories)
     for row, line in enumerate(_lines(batch, problems, rollouts, trajectories, regret)):
         rounds = zip(
             histories.arms[row].tolist(),
@@ -98,6 +98,11 @@ def decisions(
             "expected_rewards": five_digits(table.expected_rewards[row]),
             "rounds": [dict(zip(keys, each, strict=True)) for each in rounds],
         }
+
+
+def _stated(histories: Histories) -> FloatArray:
+    """(B, T, K), the probabilities of every arm; what was played where none were stated."""
+    return histories.played if histories.drawn_from is None else histories.drawn_from
 
 
 def _lines(

@@ -28,7 +28,11 @@ from rmft.report.untrusted import get, items_of, number, shown, text, whole
 MAX_LINE = 8 * 2**20  # bytes of one trajectory
 MAX_FILE = 2 * 2**30  # bytes of one file, unpacked
 MAX_ENTRIES = 500_000  # of one run
-PARTS = ("arm", "reward", "weight", "probabilities", "expected_rewards", "round_regret")
+IN_ROUNDS = {  # arrays with an entry for every round, and what a line calls them
+    **{"arm": "arm", "reward": "seen", "weight": "weight"},
+    **{"probabilities": "probabilities", "round_regret": "regret"},
+}
+PARTS = (*IN_ROUNDS, "expected_rewards")
 BROKEN = (
     *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError),
     *(ValueError, TypeError, LookupError),
@@ -248,9 +252,9 @@ def _array_rows(path: Path, shelf: Shelf, rows: Collection[int]) -> Iterator[tup
 
 def _array_row(entry: Entry, told: dict[str, list[object]]) -> dict[str, object]:
     """A line from the arrays of `PARTS`, of which only the first trajectories of a file have all."""
-    names = {"arm": "arm", "reward": "seen", "weight": "weight", "probabilities": "probabilities"}
-    names["round_regret"] = "regret"
     horizon = len(told["arm"])
-    fitting = {names[part]: each for part, each in told.items() if part in names and len(each) == horizon}
+    fitting = {
+        name: told[part] for part, name in IN_ROUNDS.items() if part in told and len(told[part]) == horizon
+    }
     rounds = [{name: each[place] for name, each in fitting.items()} for place in range(horizon)]
     return {**entry._asdict(), "rounds": rounds, "expected_rewards": told.get("expected_rewards")}
