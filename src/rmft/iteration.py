@@ -113,7 +113,8 @@ def _one_iteration(
             luck = generator(config.seed, iteration, number)
             weights = select(trajectories, regret, config.rollout.num_rollouts, config.selection, luck)
             every = arm_weights(trajectories, config.selection)
-            examples.append(Example(trajectories, weights.reshape(regret.shape), every))
+            temperature = config.rollout.temperature
+            examples.append(Example(trajectories, weights.reshape(regret.shape), every, temperature))
     on_step("training")
     with clock("train"):  # 5 fine-tune on what was kept; 6 the result replaces the policy
         target = run.staged_checkpoint(iteration)

@@ -185,12 +185,14 @@ class Example:
     """Trajectories to learn from.
 
     weights: (B, T), how much each round's decision counts in the loss. arm_weights: (B, T, K), where given,
-    how much every arm counts as that round's decision, in place of the one that was made.
+    how much every arm counts as that round's decision, in place of the one that was made. temperature: what
+    divided the logits that decisions were sampled from; the loss scores them at the same.
     """
 
     trajectories: Trajectories
     weights: FloatArray
     arm_weights: FloatArray | None = None
+    temperature: float = 1.0
 
 
 @runtime_checkable

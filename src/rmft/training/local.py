@@ -240,7 +240,7 @@ class _Trainer(SFTTrainer):
             logits_to_keep=packed.asked,
             use_cache=False,
         ).logits
-        logs = logits.float().log_softmax(dim=-1)
+        logs = (logits.float() / packed.temperature).log_softmax(dim=-1)
         loss = -(packed.coefficients * logs[packed.at, packed.targets]).sum()
         if len(packed.legal):
             among = logs[packed.decisions[:, None], packed.legal.clamp(min=0)]

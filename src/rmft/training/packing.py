@@ -52,6 +52,7 @@ class Packed:
     decisions: Tensor
     legal: Tensor
     masses: Tensor
+    temperature: float
 
 
 def pack(groups: list[list[Written]], device: torch.device) -> Packed:
@@ -97,6 +98,7 @@ def pack(groups: list[list[Written]], device: torch.device) -> Packed:
         torch.searchsorted(found, torch.cat(deciding)).to(device),
         (pad(legal, batch_first=True, padding_value=-1) if legal else torch.zeros(0, 0).long()).to(device),
         torch.cat([torch.from_numpy(one.masses) for one in rows]).float().to(device),
+        rows[0].temperature,
     )
 
 

@@ -40,6 +40,7 @@ class Written:
     legal: IntArray
     masses: FloatArray
     count: int
+    temperature: float = 1.0
 
 
 def written(example: Example, anchor: float, form: float) -> list[list[Written]]:
@@ -107,6 +108,7 @@ def _trajectory(example: Example, row: int, anchor: float, form: float) -> Writt
         np.stack([legal for _, legal, _ in decided]) if decided else np.zeros((0, 0), dtype=np.int64),
         np.array([mass for _, _, mass in decided]),
         count,
+        example.temperature,
     )
 
 

@@ -90,7 +90,8 @@ def _batches(
         for index in shuffle.permutation(len(pieces)):
             example, rows = pieces[index]
             every = None if example.arm_weights is None else example.arm_weights[rows]
-            batch.append(Example(example.trajectories.rows(rows), example.weights[rows], every))
+            chosen = example.trajectories.rows(rows), example.weights[rows]
+            batch.append(Example(*chosen, every, example.temperature))
             size += len(rows)
             if size >= config.batch_size:
                 yield batch
@@ -102,7 +103,7 @@ def _batches(
 def _loss(policy: TransformerPolicy, example: Example, anchor: float) -> torch.Tensor:
     """Sum over rounds of weight x cross-entropy, of the decision or of every arm, and of the anchor's."""
     histories = example.trajectories.histories
-    log_probabilities = policy.logits(histories).log_softmax(dim=-1)
+    log_probabilities = (policy.logits(histories) / example.temperature).log_softmax(dim=-1)
     if example.arm_weights is not None:
         loss = -(torch.from_numpy(example.arm_weights).float() * log_probabilities).sum()
     else:
