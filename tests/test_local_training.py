@@ -31,7 +31,7 @@ from transformers import (
 
 from rmft.config import LocalConfig, TrainingConfig
 from rmft.errors import ConfigError, RunDirectoryError, TrainingError, UnknownNameError
-from rmft.generators.checkpoint import adapter_in, model_of
+from rmft.policies.checkpoint import adapter_in, model_of
 from rmft.generators.local import load_model
 from rmft.training.export import export_policy
 from rmft.training.local import LocalTrainer, new_policy

@@ -17,7 +17,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings, strategies
 
-from rmft.generators.checkpoint import read_policy
+from rmft.policies.checkpoint import read_policy
 from serving import Server, chats, until
 
 KEY = "a-key-that-nobody-guesses"

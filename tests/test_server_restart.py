@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from rmft.errors import ConfigError
-from rmft.generators.checkpoint import ADAPTER
+from rmft.policies.checkpoint import ADAPTER
 from rmft.server.access import listen
 from serving import Server, chats, until
 

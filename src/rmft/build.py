@@ -1,33 +1,24 @@
-"""The one place where names in a config become objects."""
+"""The one place where the settings of a run become objects: suites, and what plays and trains its policy."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rmft.config import HostedConfig, LocalConfig, RunConfig
-from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError
-from rmft.evaluation.evaluate import evaluate as play
-from rmft.policies.baselines.catalogue import (
-    TUNED,
-    baselines_for,
-    describe,
-    make_baseline,
-    parse_spec,
-)
-from rmft.policies.baselines.reference import Oracle
-from rmft.policies.baselines.tuning import tune
-from rmft.problems.suites import PARTS, Suite
+from rmft.config import RunConfig
+from rmft.errors import ConfigError, MissingExtraError
+from rmft.policies.config import HostedConfig, LocalConfig
+from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
 from rmft.providers.answers import estimate_tokens
 from rmft.providers.catalogue import find_provider
-from rmft.rollout import MakePolicy
-from rmft.run_directory import RunDirectory
+from rmft.run_directory import RunDirectory, policy_in
 from rmft.scenarios.scenario import draw_scenario
+from rmft.training.config import TrainingConfig
 from rmft.types import Policy, PolicyRef, Trainer
 
 if TYPE_CHECKING:
@@ -38,35 +29,58 @@ if TYPE_CHECKING:
 
 @dataclass
 class FolderBackend:
-    """A kind of policy that is kept in folders, as the loop needs it; see `rmft.iteration.Backend`."""
+    """A kind of policy that is kept in folders, as the loop needs it; see `rmft.improve.Backend`."""
 
-    config: RunConfig
-    trainer: Trainer
     new_policy: Callable[[int, Path], PolicyRef]
+    new_trainer: Callable[[Any], Trainer]
     say: Callable[[str], None] = lambda _: None
 
     def start(self, target: Path, seed: int) -> PolicyRef:
         return self.new_policy(seed, target)
 
-    def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
-        temperature = self.config.rollout.temperature if exploring else 1.0
-        return load_policy(policy, temperature, sample_arms=exploring)
+    def load(self, policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:
+        return load_policy(policy, temperature, sample_arms=sample_arms)
+
+    def trainer(self, config: TrainingConfig) -> Trainer:
+        return self.new_trainer(config)
 
     def close(self) -> None:
         """There is nothing to end."""
 
 
-def backend(config: RunConfig, suite: Suite, folder: Path | None = None) -> FolderBackend | HostedBackend:
-    """What trains and plays the config's kind of policy in the suite's problems.
+def load_suites(config: RunConfig) -> dict[str, Suite]:
+    """The suites of a run and its stages by the names that the config has for them.
+
+    Raises as `load_suite`.
+    """
+    return {name: load_suite(name) for name in _suite_names(config)}
+
+
+def suites_of(run: RunDirectory) -> dict[str, Suite]:
+    """The suites of a run as they were when it began. Raises ConfigError when they are damaged."""
+    return {
+        name: suite_from(run.suites.get(name), str(run.path / "suite.yaml"))
+        for name in _suite_names(run.config)
+    }
+
+
+def _suite_names(config: RunConfig) -> list[str]:
+    return list(dict.fromkeys([config.suite, *(stage.suite for stage in config.schedule())]))
+
+
+def backend(
+    config: RunConfig, suites: Mapping[str, Suite], folder: Path | None = None
+) -> FolderBackend | HostedBackend:
+    """What trains and plays the config's kind of policy in the suites' problems.
 
     folder: the run's directory, where a hosted policy keeps what was paid for; others need none. Raises
     MissingExtraError, ConfigError when the problems can't be played by such a policy, and EndpointError.
     """
-    policy, training = config.policy, config.training
+    policy = config.policy
     if isinstance(policy, HostedConfig):
         if folder is None:
             raise ConfigError("A hosted policy keeps what was paid for in its run's directory: give folder.")
-        hosted = hosted_backend(config, policy, suite, folder, "answers.jsonl")
+        hosted = hosted_backend(config, policy, suites.values(), folder, "answers.jsonl")
         hosted.check()
         return hosted
     torch_threads(config.num_threads)
@@ -81,29 +95,37 @@ def backend(config: RunConfig, suite: Suite, folder: Path | None = None) -> Fold
                 "Found several processes of one run. Start 'rmft train' once, without torchrun or accelerate "
                 "launch: with training.num_processes it starts those that train by itself."
             )
-        check(policy, [setting.rules for part in PARTS for setting in suite.settings(part)])
-        return FolderBackend(config, local.LocalTrainer(training, policy), partial(local.new_policy, policy))
+        played = (setting for suite in suites.values() for part in PARTS for setting in suite.settings(part))
+        check(policy, [setting.rules for setting in played])
+        start = partial(local.new_policy, policy)
+        if config.init_from is not None:
+            start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
+        return FolderBackend(start, partial(local.LocalTrainer, policy=policy))
     with extra("torch"):
         from rmft.training import transformer
 
-    trainer = transformer.TransformerTrainer(training)
-    return FolderBackend(config, trainer, partial(transformer.new_policy, policy))
+    start = partial(transformer.new_policy, policy)
+    if config.init_from is not None:
+        start = partial(transformer.same_policy, policy, policy_in(Path(config.init_from)))
+    return FolderBackend(start, transformer.TransformerTrainer)
 
 
 def hosted_backend(
-    config: RunConfig, policy: HostedConfig, suite: Suite, folder: Path, journal: str | None
+    config: RunConfig, policy: HostedConfig, suites: Iterable[Suite], folder: Path, journal: str | None
 ) -> HostedBackend:
     """See `HostedBackend`; nothing is asked yet. Raises as `backend` does."""
     with extra("api"):
         from rmft.hosting import HostedBackend
 
-    for part in PARTS:
-        for setting in suite.settings(part):
+    for suite in suites:
+        for setting in (setting for part in PARTS for setting in suite.settings(part)):
             draw_scenario(setting.rules, 0, policy.wording)  # a wording that does not fit shows now
     return HostedBackend(config, policy, folder, journal)
 
 
-def forecast_run(config: RunConfig, suite: Suite, calls: int, tokenizer: str | None) -> list[Line]:
+def forecast_run(
+    config: RunConfig, suites: Mapping[str, Suite], calls: int, tokenizer: str | None
+) -> list[Line]:
     """What a run with a hosted model will cost; see `rmft.forecast`. calls: real ones, to base it on.
 
     tokenizer: a folder or name of one that transformers can load; None: 4 characters are a token.
@@ -122,9 +144,9 @@ def forecast_run(config: RunConfig, suite: Suite, calls: int, tokenizer: str | N
         count = token_counter(tokenizer)
     seen, facts = Seen(), find_provider(policy.provider, policy.catalogue).model(policy.model)
     if calls:
-        with closing(hosted_backend(config, policy, suite, Path(), None)) as hosted:
-            seen = see(hosted.model(policy.model, False), policy, suite, calls, count)
-    return forecast(config, policy, suite, facts, count, seen)
+        with closing(hosted_backend(config, policy, suites.values(), Path(), None)) as hosted:
+            seen = see(hosted.model(policy.model, False), policy, suites[config.suite], calls, count)
+    return forecast(config, policy, suites, facts, count, seen)
 
 
 def torch_threads(count: int) -> None:
@@ -143,7 +165,7 @@ def torch_threads(count: int) -> None:
 EXTRAS = {
     "torch": ("torch", "safetensors"),
     "api": ("openai", "httpx2"),
-    "llm": ("torch", "safetensors", "transformers", "peft", "trl", "accelerate", "datasets"),
+    "llm": ("torch", "safetensors", "transformers", "peft", "accelerate"),
     "serve": ("fastapi", "starlette", "uvicorn"),
 }
 
@@ -171,65 +193,3 @@ def load_policy(policy: PolicyRef, temperature: float = 1.0, *, sample_arms: boo
 
     network: Network = load_network(policy.path)[0]
     return TransformerPolicy(network, temperature, sample_arms=sample_arms)
-
-
-def tuned(spec: str, suite: Suite, num_problems: int) -> str:
-    """The spec that `tuned:NAME` stands for: chosen on the suite's validation part, nowhere else."""
-    if not spec.startswith(TUNED):
-        return spec
-    chosen_on = suite.draw("validation", num_problems)
-    return tune(spec, [(b.setting.rules, b.table, b.setting.regret_kind) for b in chosen_on], seed=0)
-
-
-def baselines(specs: Iterable[str], suite: Suite) -> dict[str, MakePolicy]:
-    """Baselines by name; `tuned:NAME` gets its parameters here. Raises UnknownNameError, ConfigError."""
-    made: dict[str, MakePolicy] = {}
-    for spec in specs:
-        _check_suits(spec, suite)
-        chosen = tuned(spec, suite, suite.validation.num_problems)
-        name = chosen if chosen == spec else f"{TUNED}{chosen}"
-        made[name] = _maker(chosen)
-    return made
-
-
-def _check_suits(spec: str, suite: Suite) -> None:
-    name = describe(parse_spec(spec.removeprefix(TUNED))[0]).name
-    for setting in (*suite.settings("validation"), *suite.settings("held_out")):
-        suited = baselines_for(setting.rules)
-        if name not in suited:
-            raise ConfigError(
-                f"The baseline '{name}' can't play '{setting.name}' of suite {suite.name} "
-                f"({setting.feedback} feedback, rewards in {list(setting.rules.reward_range)}). "
-                f"These can: {', '.join(suited)}."
-            )
-
-
-def _maker(spec: str) -> MakePolicy:
-    if parse_spec(spec)[0] != Oracle.name:
-        make_baseline(spec)  # a mistake shows now, before anything is played
-    return lambda table: make_baseline(spec, table)
-
-
-def best_baseline(run: RunDirectory, suite: Suite, say: Callable[[str], None]) -> tuple[str, float] | None:
-    """The suite's best baseline on the run's validation problems and its regret, kept in the run."""
-    kept = run.read_json("baselines.json")
-    if kept is None:
-        say(f"Playing {len(suite.baselines)} baselines on the validation problems, to compare with")
-        policies = baselines([name for name in suite.baselines if name != "oracle"], suite)
-        if not policies:
-            return None
-        problems = suite.draw("validation", run.config.validation.num_problems)
-        overall = play(policies, problems, num_rollouts=1, seed=0).overall
-        kept = {
-            name: {key: overall[name].measures[key].model_dump() for key in ("regret", "suff_fail_freq")}
-            for name in policies
-        }
-        run.write_json("baselines.json", kept)
-    try:
-        regrets = {name: float(measures["regret"]["mean"]) for name, measures in kept.items()}
-        best = min(regrets, key=lambda name: regrets[name])
-    except (ValueError, LookupError, TypeError):
-        raise RunDirectoryError(
-            f"'{run.path / 'baselines.json'}' is damaged; delete it, and 'rmft resume' plays them again."
-        ) from None
-    return best, regrets[best]

@@ -1,173 +1,26 @@
-"""Every setting of a run, typed, documented and checked in one place.
+"""Every setting of a run, joined and checked; each group is defined in the room that it belongs to.
 
-A config is a YAML file with the keys of `RunConfig`; what is left out takes the default below. Wrong
-names, types and ranges raise ConfigError, one line per mistake.
+A config is a YAML file with the keys of `RunConfig`; what is left out takes its default. Wrong names, types
+and ranges raise ConfigError, one line per mistake.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from rmft.credit import CreditConfig, PolicyGradientCredit, TopK, TopKRegret
 from rmft.errors import ConfigError
-from rmft.reading import Config, parse_yaml, read
-
-SelectionKind = Literal[
-    "lowest_regret", "lowest_regret_to_go", "excess_regret_to_go", "highest_reward", "random", "all"
-]
-
-
-class TransformerConfig(Config):
-    """A Transformer with numeric input and output (`rmft.policies.transformer`)."""
-
-    kind: Literal["transformer"] = "transformer"
-    width: Annotated[int, Field(ge=8, le=1024)] = 64
-    """Width of every hidden layer; divisible by num_heads."""
-    num_heads: Annotated[int, Field(ge=1, le=64)] = 4
-    num_layers: Annotated[int, Field(ge=0, le=24)] = 1
-    """Time layers (causal self-attention along each arm's events) below the pooling."""
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> TransformerConfig:
-        if self.width % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
-        return self
-
-
-class Wording(Config):
-    """How a problem is told in words (`rmft.scenarios`). The switches are independent of each other."""
-
-    style: Literal["terse", "full"] = "terse"
-    """`terse`: a handful of tokens per round; `full`: whole sentences."""
-    hint: bool = False
-    """Whether the policy is told that trying options and settling on good ones have to be balanced."""
-    history: Literal["raw", "ranked", "summary"] = "raw"
-    """`raw`: each round tells what just happened; `ranked`: the same, under full information with the option
-    of the best total first; `summary`: also each option's count and mean so far."""
-    answer: Literal["arm", "distribution"] = "arm"
-    """`distribution` (full information only): how much of one unit goes on each option."""
-    reasoning: Literal["off", "brief", "free"] = "off"
-    """Whether the policy writes its own reasoning before each decision, and how long it is asked to be."""
-    rewards: Literal["raw", "scaled"] = "raw"
-    """`raw`: in the context's unit; `scaled`: from 0 to 10, "7.3 of 10" where whole sentences are told."""
-
-
-class LoraConfig(Config):
-    """Low-rank adapters on the linear layers (Hu et al. 2022), trained in place of the model's weights."""
-
-    rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    alpha: Annotated[float, Field(gt=0)] = 32.0
-    """The adapter's output is scaled by alpha / rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    num_layers: Annotated[int, Field(ge=1)] | None = None
-    """How many of the model's upper layers get adapters; None: all."""
-    targets: tuple[str, ...] | None = None
-    """Names of the linear layers, such as q_proj; None: every linear layer of a block."""
-
-
-class LocalConfig(Config):
-    """An open-weight language model, played and trained in this process (`rmft.policies.language`)."""
-
-    kind: Literal["local"] = "local"
-    model: str = "smollm2-135m"
-    """A model that `rmft models` lists, a folder that transformers can load, or a name on a model hub."""
-    wording: Wording = Wording()
-    rounds: Literal["messages", "log"] = "messages"
-    """`messages`: each round is a user's message and an answer; `log`: all rounds follow one another in one
-    answer, "Q1" for option Q that paid 1, a line each, which takes a fraction of the tokens."""
-    reasoning_budget: Annotated[int, Field(ge=1, le=100_000)] = 24
-    """Tokens of reasoning in a round, at most; used unless wording.reasoning is off."""
-    lora: LoraConfig | None = LoraConfig()
-    """None: every weight of the model is trained."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
-    """`auto`: a GPU where there is one."""
-    memory_gb: Annotated[float, Field(gt=0)] = 4.0
-    """Of the key-value cache while rolling out; it decides how many rollouts are played together."""
-
-
-class EndpointConfig(Config):
-    """How an endpoint is asked. What it can do is probed once, where None, and then kept with the run."""
-
-    concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Rollouts under way at once."""
-    retries: Annotated[int, Field(ge=0, le=100)] = 8
-    """After a first attempt that timed out or found the endpoint busy, broken or incomprehensible."""
-    timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    """Seconds that one attempt may take."""
-    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
-    azure_api_version: str | None = None
-    """Makes it an Azure OpenAI resource, at https://NAME.openai.azure.com."""
-    temperature: bool | None = None
-    """Whether it takes a temperature; models that reason on their own often take none."""
-    seed: bool | None = None
-    logprobs: bool | None = None
-    structured: bool | None = None
-    """Whether it holds answers to a JSON schema."""
-    max_completion_tokens: bool | None = None
-    """Whether it calls its limit so, instead of max_tokens."""
-
-
-class HostedConfig(Config):
-    """A language model behind an API, rolled out and fine-tuned there (`rmft.policies.hosted`).
-
-    Keys are read from the environment or the keyring, never from a config.
-    """
-
-    kind: Literal["hosted"] = "hosted"
-    provider: str = "openai"
-    """One that `rmft providers` lists; `compatible` for any other endpoint, such as that of `rmft serve`."""
-    model: str
-    base_url: str | None = None
-    """Up to and without /chat/completions; None: the provider's."""
-    key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")] | None = None
-    """The name of the variable that holds the key; None: the provider's."""
-    wording: Wording = Wording()
-    max_tokens: Annotated[int, Field(ge=1, le=100_000)] = 200
-    """Of one answer, at most, reasoning included."""
-    attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """How often a decision is asked for, before the rollout counts as failed: each time with the reason why
-    the answer before could not be read."""
-    endpoint: EndpointConfig = EndpointConfig()
-    learning_rate_multiplier: Annotated[float, Field(gt=0)] | None = None
-    """For fine-tuning, of the provider's own rate; None: the provider chooses."""
-    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """At most, between two looks at a fine-tuning job."""
-    catalogue: Path | None = None
-    """A YAML file of prices and dates of your own, which go before those of `rmft providers`."""
-    past_retirement: bool = False
-    """Start even if the model is to be retired before the run would end."""
-
-
-class BudgetConfig(Config):
-    """What a run with hosted models may cost; it stops, to be resumed, before it would cost more."""
-
-    max_usd: Annotated[float, Field(gt=0)] | None = None
-    max_tokens: Annotated[int, Field(gt=0)] | None = None
-    """Read, written and trained on."""
-
-
-def _kind(policy: Any) -> Any:
-    return policy.get("kind", "transformer") if isinstance(policy, dict) else getattr(policy, "kind", None)
-
-
-PolicyConfig = Annotated[
-    Annotated[TransformerConfig, Tag("transformer")]
-    | Annotated[LocalConfig, Tag("local")]
-    | Annotated[HostedConfig, Tag("hosted")],
-    Discriminator(
-        _kind,
-        custom_error_type="no_kind",
-        custom_error_message="settings whose kind, transformer, local or hosted, is a policy's",
-    ),
-]
-"""A policy, told apart by `kind`, which is `transformer` unless given."""
+from rmft.old_settings import renamed
+from rmft.policies.config import HostedConfig, LocalConfig, PolicyConfig, TransformerConfig
+from rmft.providers.config import BudgetConfig
+from rmft.reading import Config, parse_yaml, read, read_mapping
+from rmft.scenarios.wording import Wording
+from rmft.training.config import HostedTraining, NumericTraining, PolicyGradient, TrainingConfig
 
 
 class RolloutConfig(Config):
@@ -176,65 +29,9 @@ class RolloutConfig(Config):
     num_problems: Annotated[int, Field(ge=1, le=1_000_000)] = 64
     """M: problems drawn in each iteration."""
     num_rollouts: Annotated[int, Field(ge=1, le=100_000)] = 32
-    """L: rollouts of each problem."""
+    """L: rollouts of each problem, a group."""
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """Divides the logits while rolling out for training. Evaluation always plays at 1."""
-
-
-class SelectionConfig(Config):
-    """Steps 3 and 4: score by regret, keep the lowest. See `rmft.selection` for each kind."""
-
-    kind: SelectionKind = "lowest_regret"
-    num_selected: Annotated[int, Field(ge=1)] = 4
-    """k: rollouts kept per problem (for `lowest_regret_to_go`, per problem and round)."""
-    discount: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """How much each later round counts in the regret-to-go. `excess_regret_to_go` takes it as 0 under full
-    information, where decisions change nothing later."""
-    trace: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """For `excess_regret_to_go`: how much of the regret that followed is taken as it came (1: all)."""
-    strength: Annotated[float, Field(gt=0, le=10)] = 1.0
-    """For `excess_regret_to_go`: weight = -strength x excess in standard deviations, at most 5 in size."""
-
-    unlearn: Annotated[float, Field(ge=0, le=5)] = 1.0
-    """For `excess_regret_to_go`: the lowest weight is minus this. Below 5 it looks more at
-    what went well than at what went badly, which favours decisions that may pay, or exploration."""
-    every_arm: bool = False
-    """For `excess_regret_to_go` under full information: learn from every arm, played or not, since what it
-    would have paid is known."""
-
-    @property
-    def keeps_k(self) -> bool:
-        """Whether `num_selected` counts for this kind."""
-        return self.kind not in ("excess_regret_to_go", "all")
-
-
-class TrainingConfig(Config):
-    """Step 5: cross-entropy on the decisions that were kept."""
-
-    anchor: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Weight of the cross-entropy to the probabilities that the decisions were drawn from, in every round
-    of the kept trajectories: how firmly the policy is held where it was. 0 in the plain method."""
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Passes over the kept trajectories in each iteration."""
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    """Trajectories per optimizer step."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
-    """Peak rate of AdamW: reached after `warmup`, then falling as a cosine to 5% of it."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the iterations in which the learning rate rises from 0."""
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
-    format: Annotated[float, Field(ge=0, le=100)] = 0.1
-    """Language models: how much it counts that, without masking, an answer would be a legal one at all
-    (minus the log of all legal answers' probability together). Which one it is counts as the weights say.
-    1 with `lowest_regret` is plain cross-entropy over the whole vocabulary."""
-    tokens_at_once: Annotated[int, Field(ge=1)] = 2048
-    """Language models: tokens in one forward pass; gradients are accumulated over a batch's passes."""
-    gradient_checkpointing: bool = False
-    """Language models: compute activations again in the backward pass, which saves memory."""
-    num_processes: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Language models: processes that share every optimizer step, each with a GPU of its own where there are
-    some. Rollouts stay in one."""
-    max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Divides the logits while rolling out for training, and in the loss. Evaluation always plays at 1."""
 
 
 class ValidationConfig(Config):
@@ -247,6 +44,53 @@ class ValidationConfig(Config):
     """Stop after this many validations in a row without a new best; None: never."""
 
 
+class StageConfig(Config):
+    """A part of a run. What it leaves out is as in the run's own settings, key by key."""
+
+    suite: str
+    """Where its training problems come from. Validation is always on the run's suite."""
+    iterations: Annotated[int, Field(ge=1, le=1_000_000)]
+    rollout: RolloutConfig
+    credit: CreditConfig
+    training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StageConfig:
+        _check(self)
+        return self
+
+
+def _check(stage: StageConfig | RunConfig) -> None:
+    """Raises ValueError where credit, rollouts and training do not fit together."""
+    credit, rollouts = stage.credit, stage.rollout.num_rollouts
+    selected = credit.num_selected if isinstance(credit, TopK) else 1
+    if selected > rollouts:
+        raise ValueError(
+            f"credit.num_selected is {selected} but rollout.num_rollouts is only {rollouts}: keep at most "
+            "as many as are rolled out"
+        )
+    if not isinstance(credit, PolicyGradientCredit):
+        return
+    if isinstance(stage.training, HostedTraining):
+        raise ValueError(
+            "policy.kind hosted learns whole answers, each or not: choose a credit.kind other than "
+            "policy_gradient, such as top_k_regret_to_go"
+        )
+    if rollouts < 2:
+        raise ValueError(
+            "credit.kind policy_gradient compares the rollouts of a problem: rollout.num_rollouts is "
+            f"{rollouts}, needs at least 2"
+        )
+    if not isinstance(stage.training.objective, PolicyGradient):
+        raise ValueError(
+            "credit.kind policy_gradient has advantages of both signs, which would drive the policy off "
+            "without a KL term: set training.objective, for instance to {kind: policy_gradient, kl_coef: 1}"
+        )
+
+
+STAGED = ("suite", "iterations", "rollout", "credit", "training")
+
+
 class RunConfig(Config):
     """One run of Iterative RMFT."""
 
@@ -254,16 +98,42 @@ class RunConfig(Config):
     """Letters, digits, dots, dashes; names the run's directory."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     suite: str = "smoke"
-    """A named suite (`rmft suites`) or the path of a YAML file."""
+    """A named suite (`rmft suites`) or the path of a YAML file: to train on, to validate and to evaluate."""
+    init_from: str | None = None
+    """A run, whose best policy is taken, or a checkpoint's folder, to start from; None: an untrained one."""
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 40
+    """With `stages`, their sum, which need not be given."""
     policy: PolicyConfig = TransformerConfig()
     rollout: RolloutConfig = RolloutConfig()
-    selection: SelectionConfig = SelectionConfig()
-    training: TrainingConfig = TrainingConfig()
+    credit: CreditConfig = TopKRegret()
+    training: TrainingConfig = NumericTraining()
+    stages: tuple[StageConfig, ...] = ()
+    """Parts of the run, one after the other, with one policy and one optimizer state throughout; none: one
+    part with the settings above."""
     validation: ValidationConfig = ValidationConfig()
     budget: BudgetConfig = BudgetConfig()
     num_threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """Threads of torch. Part of the result: other numbers round differently."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, data: Any) -> Any:
+        """The kind of training is the policy's; a stage takes what it leaves out from the run."""
+        if not isinstance(data, Mapping):
+            return data
+        policy = data.get("policy", {})
+        kind = policy.get("kind", "") if isinstance(policy, Mapping) else getattr(policy, "kind", "")
+        trains = kind if kind in ("local", "hosted") else "numeric"
+        filled = {**data, "training": _with_kind(data.get("training", {}), trains)}
+        stages = data.get("stages")
+        if isinstance(stages, list | tuple) and stages:
+            base = {name: filled[name] for name in STAGED if name in filled}
+            base = {"suite": "smoke", "rollout": {}, "credit": {}} | base
+            base.pop("iterations", None)
+            filled["stages"] = [_over(base, stage) for stage in stages]
+            counts = [stage.get("iterations") for stage in stages if isinstance(stage, Mapping)]
+            filled.setdefault("iterations", sum(count for count in counts if isinstance(count, int)))
+        return filled
 
     @field_validator("suite")
     @classmethod
@@ -273,39 +143,57 @@ class RunConfig(Config):
         return suite
 
     @model_validator(mode="after")
-    def _selected_of_rollouts(self) -> RunConfig:
-        selected, rollouts = self.selection.num_selected, self.rollout.num_rollouts
-        if self.selection.keeps_k and selected > rollouts:
+    def _stages_add_up(self) -> RunConfig:
+        trains = self.policy.kind if isinstance(self.policy, LocalConfig | HostedConfig) else "numeric"
+        if self.training.kind != trains:
             raise ValueError(
-                f"selection.num_selected is {selected} but rollout.num_rollouts is only {rollouts}: "
-                "keep at most as many as are rolled out"
+                f"training.kind is {self.training.kind}; that of policy.kind {self.policy.kind} is {trains}: "
+                "leave it out"
             )
-        if self.selection.kind == "excess_regret_to_go" and rollouts < 2:
+        if self.stages and sum(stage.iterations for stage in self.stages) != self.iterations:
+            total = sum(stage.iterations for stage in self.stages)
+            raise ValueError(f"iterations is {self.iterations}, but the stages have {total}: leave it out")
+        if not self.stages:
+            _check(self)
+        answer = getattr(self.policy, "wording", Wording()).answer
+        all_actions = [
+            isinstance(s.credit, PolicyGradientCredit) and s.credit.all_actions for s in self.schedule()
+        ]
+        if any(all_actions) and answer != "arm":
             raise ValueError(
-                "selection.kind excess_regret_to_go compares the rollouts of a problem: "
-                f"rollout.num_rollouts is {rollouts}, needs at least 2"
-            )
-        hosted = isinstance(self.policy, HostedConfig)
-        if hosted and (self.selection.kind == "excess_regret_to_go" or self.training.anchor):
-            raise ValueError(
-                "policy.kind hosted learns whole answers, each or not: choose a selection.kind other than "
-                "excess_regret_to_go, such as lowest_regret_to_go, and leave training.anchor at 0"
-            )
-        if self.selection.every_arm and self.selection.kind != "excess_regret_to_go":
-            raise ValueError(f"selection.every_arm goes with excess_regret_to_go, not {self.selection.kind}")
-        if self.selection.every_arm and getattr(self.policy, "wording", Wording()).answer != "arm":
-            raise ValueError(
-                "selection.every_arm needs decisions that are one arm: set policy.wording.answer to arm"
-            )
-        if self.selection.kind == "excess_regret_to_go" and self.training.anchor == 0:
-            raise ValueError(
-                "selection.kind excess_regret_to_go has weights of both signs, which would drive the policy "
-                "off without an anchor: set training.anchor, for instance to 1"
+                "credit.all_actions needs decisions that are one arm: set policy.wording.answer to arm"
             )
         return self
 
+    def schedule(self) -> tuple[StageConfig, ...]:
+        """The run's stages, of which there is at least one."""
+        whole = {name: getattr(self, name) for name in STAGED}
+        return self.stages or (StageConfig.model_construct(**whole),)
+
+    def stage_of(self, iteration: int) -> tuple[StageConfig, float]:
+        """The stage of an iteration, from 1, and the share of the stage that is done after it, 0 to 1."""
+        done = 0
+        for stage in self.schedule():
+            if iteration <= done + stage.iterations:
+                return stage, (iteration - done) / stage.iterations
+            done += stage.iterations
+        raise ConfigError(f"There is no iteration {iteration}; the run has {self.iterations}.")
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _with_kind(training: Any, kind: str) -> Any:
+    return {"kind": kind, **training} if isinstance(training, Mapping) else training
+
+
+def _over(base: Any, changes: Any) -> Any:
+    """`changes` over `base`, key by key; settings of another kind take nothing from those they replace."""
+    if not (isinstance(base, Mapping) and isinstance(changes, Mapping)):
+        return changes
+    if "kind" in changes and changes["kind"] != base.get("kind", changes["kind"]):
+        return changes
+    return {**base, **{key: _over(base.get(key), value) for key, value in changes.items()}}
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
@@ -316,25 +204,14 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
 def parse_config(
     values: Mapping[str, Any], overrides: list[str] | None = None, source: str = "config"
 ) -> RunConfig:
-    """A checked config from nested mappings. Raises ConfigError naming `source`."""
+    """A checked config from nested mappings; settings of version 0.1 are translated (`rmft.old_settings`).
+
+    Raises ConfigError naming `source`.
+    """
     merged = dict(values)
     for override in overrides or []:
         _set(merged, override)
-    return read(RunConfig, merged, source)
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ConfigError when it can't be read or is none."""
-    try:
-        values = parse_yaml(path.read_bytes(), f"'{path}'")
-    except OSError as error:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
-        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
-        raise ConfigError(f"Can't read the config '{path}': {error.strerror or error}.{hint}") from None
-    if not isinstance(values, dict):
-        found = "an empty file" if values is None else f"a {type(values).__name__}"
-        raise ConfigError(f"'{path}' holds {found}; expected settings such as 'suite: smoke'.")
-    return values
+    return read(RunConfig, renamed(merged, source), source)
 
 
 def _set(values: dict[str, Any], override: str) -> None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from rmft.config import HostedConfig, RunConfig
+from rmft.config import RunConfig, StageConfig
+from rmft.credit import TopK, TopKRegretToGo
 from rmft.generators.api import Asks, Message
+from rmft.policies.config import HostedConfig
 from rmft.policies.hosted import HostedPolicy, messages
 from rmft.problems.suites import PartName, Suite
 from rmft.providers.answers import Answer
@@ -98,7 +100,12 @@ class MadeUp:
 
 
 def forecast(
-    config: RunConfig, policy: HostedConfig, suite: Suite, facts: ModelFacts, count: Count, seen: Seen
+    config: RunConfig,
+    policy: HostedConfig,
+    suites: Mapping[str, Suite],
+    facts: ModelFacts,
+    count: Count,
+    seen: Seen,
 ) -> list[Line]:
     """What rollouts, training and validation of the whole run will take, and all of it together.
 
@@ -106,20 +113,26 @@ def forecast(
     rounds are selected one by one (every rollout is then trained on). Answers that have to be asked for again
     are not in it, nor how long a provider takes to train.
     """
-    kept = config.selection.num_selected / config.rollout.num_rollouts
-    if config.selection.kind in ("all", "lowest_regret_to_go"):
-        kept = 1.0
     judged = 1 + sum(
         iteration % config.validation.every == 0 or iteration == config.iterations
         for iteration in range(1, config.iterations + 1)
     )
-    rollouts = config.iterations * config.rollout.num_problems * config.rollout.num_rollouts
     lines: list[Line] = []
-    parts: tuple[tuple[str, PartName, int], ...] = (
-        ("rollouts", "train", rollouts),
-        ("validation", "validation", judged * config.validation.num_problems),
-    )
-    for what, part, times in parts:
+    parts: list[tuple[str, Suite, PartName, int, float]] = [
+        (
+            "rollouts",
+            suites[stage.suite],
+            "train",
+            stage.iterations * stage.rollout.num_problems * stage.rollout.num_rollouts,
+            _share_trained(stage) * stage.training.epochs,
+        )
+        for stage in config.schedule()
+    ]
+    judgements = judged * config.validation.num_problems
+    for what, suite, part, times, trained_on in [
+        *parts,
+        ("validation", suites[config.suite], "validation", judgements, 0.0),
+    ]:
         one = _played(policy, suite, part, count)
         each = times / one.rollouts
         calls, read = round(one.calls * each), round(one.read * seen.ratio * each)
@@ -128,9 +141,17 @@ def forecast(
         seconds = None if seen.seconds is None else calls * seen.seconds / policy.endpoint.concurrency
         lines.append(Line(what, calls, read, written, 0, usd, seconds))
         if part == "train":
-            trained = round(one.whole * seen.ratio * each * kept * config.training.epochs)
+            trained = round(one.whole * seen.ratio * each * trained_on)
             lines.append(Line("training", 0, 0, 0, trained, facts.training_usd(trained), None))
     return [*lines, _together(lines)]
+
+
+def _share_trained(stage: StageConfig) -> float:
+    """Of the rollouts, those of which a provider learns something."""
+    credit = stage.credit
+    if isinstance(credit, TopK) and not isinstance(credit, TopKRegretToGo):
+        return credit.num_selected / stage.rollout.num_rollouts
+    return 1.0
 
 
 def see(model: Asks, config: HostedConfig, suite: Suite, num_calls: int, count: Count) -> Seen:

@@ -7,14 +7,18 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from rmft.config import HostedConfig, RunConfig
+from rmft.config import RunConfig
+from rmft.credit import TopK, TopKRegretToGo
 from rmft.errors import ConfigError
 from rmft.generators.api import ApiModel, Features, probe
+from rmft.policies.config import HostedConfig
 from rmft.policies.hosted import HostedPolicy
 from rmft.providers.catalogue import ModelFacts, find_provider
 from rmft.providers.connect import adapter, connect
 from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
 from rmft.providers.journal import Journal
+from rmft.run_directory import policy_in
+from rmft.training.config import HostedTraining, TrainingConfig
 from rmft.training.hosted import HostedTrainer
 from rmft.types import Policy, PolicyRef, Trainer
 
@@ -22,7 +26,7 @@ HOURS_PER_ITERATION = 2  # a guess at rollouts and a job's time in the queue, fo
 
 
 class HostedBackend:
-    """A model behind an API; see `rmft.iteration.Backend`. What was paid for is kept in the run as it comes.
+    """A model behind an API; see `rmft.improve.Backend`. What was paid for is kept in the run as it comes.
 
     folder: the run's directory. journal: the file of answers in it, None to keep them in memory. say: hears
     what a job does. Raises UnknownNameError for a provider, ConfigError for an address, and EndpointError
@@ -34,31 +38,26 @@ class HostedBackend:
         self.provider_facts = find_provider(policy.provider, policy.catalogue)
         self.facts: ModelFacts = self.provider_facts.model(policy.model)
         self.say: Callable[[str], None] = lambda _: None
+        self.folder = folder
         self.connection = connect(self.provider_facts, policy.base_url, policy.key, policy.endpoint)
         self.provider = adapter(self.provider_facts, self.connection)
         self.journal = Journal(None if journal is None else folder / journal, config.budget)
-        self.trainer: Trainer = HostedTrainer(
-            config.training,
-            policy,
-            self.provider,
-            folder,
-            charge=self._charge,
-            say=lambda text: self.say(text),
-        )
         self._features: Features | None = None
 
     def check(self) -> None:
         """Raises EndpointError or ConfigError when the model can't be trained there until the run's end."""
-        selection, kept = self.config.selection, self.config.rollout.num_problems
-        kept *= (
-            selection.num_selected if selection.kind == "lowest_regret" else self.config.rollout.num_rollouts
-        )
-        if kept < self.provider_facts.min_examples:
-            raise ConfigError(
-                f"An iteration keeps {kept} conversations at most; {self.provider_facts.name} trains on at "
-                f"least {self.provider_facts.min_examples}. Raise rollout.num_problems or "
-                "selection.num_selected."
-            )
+        for stage in self.config.schedule():
+            each = stage.rollout.num_rollouts
+            if isinstance(stage.credit, TopK) and not isinstance(stage.credit, TopKRegretToGo):
+                each = stage.credit.num_selected
+            kept = stage.rollout.num_problems * each
+            if kept < self.provider_facts.min_examples:
+                raise ConfigError(
+                    f"An iteration keeps {kept} conversations at most; {self.provider_facts.name} trains on "
+                    f"at "
+                    f"least {self.provider_facts.min_examples}. Raise rollout.num_problems or "
+                    "credit.num_selected."
+                )
         retires = self.provider.check(self.policy.model)
         hours = HOURS_PER_ITERATION * self.config.iterations
         end = (datetime.now(UTC) + timedelta(hours=hours)).date()
@@ -73,17 +72,37 @@ class HostedBackend:
                 )
 
     def start(self, target: Path, seed: int) -> PolicyRef:  # noqa: ARG002
-        """See `Backend`: the base model, by its name."""
+        """See `Backend`: the base model, by its name, or what `init_from` holds."""
         name = self.policy.model
-        provider = self.policy.provider
-        write_hosted(target, HostedModel(provider=provider, base=name, model=name, called=name))
+        model = HostedModel(provider=self.policy.provider, base=name, model=name, called=name)
+        if self.config.init_from is not None:
+            source = policy_in(Path(self.config.init_from))
+            model = read_hosted(source.path)
+            if (model.provider, model.base) != (self.policy.provider, name):
+                raise ConfigError(
+                    f"init_from '{source.path}' holds {model.base} of {model.provider}; policy asks for "
+                    f"{name} "
+                    f"of {self.policy.provider}."
+                )
+        write_hosted(target, model)
         return PolicyRef("hosted", target)
 
-    def load(self, policy: PolicyRef, *, exploring: bool) -> Policy:
+    def load(self, policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:  # noqa: ARG002
         """See `Backend`. What the endpoint can do is probed before the first answer."""
         model = read_hosted(policy.path)
-        temperature = self.config.rollout.temperature if exploring else 1.0
         return HostedPolicy(self.model(model.called, model.called != model.base), self.policy, temperature)
+
+    def trainer(self, config: TrainingConfig) -> Trainer:
+        """See `Backend`."""
+        assert isinstance(config, HostedTraining)
+        return HostedTrainer(
+            config,
+            self.policy,
+            self.provider,
+            self.folder,
+            charge=self._charge,
+            say=lambda text: self.say(text),
+        )
 
     def model(self, name: str, tuned: bool) -> ApiModel:
         """The model that chat completions call `name`. tuned: priced as one made by fine-tuning."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmft.config import Wording
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import regret
 from rmft.rollout import MakePolicy, rollout, rows_of_arrays
 from rmft.scenarios.scenario import Scenario, draw_scenario
+from rmft.scenarios.wording import Wording
 from rmft.streams import Streams
 from rmft.types import Decisions, Histories, IntArray, Policy, Rules, Trajectories
 

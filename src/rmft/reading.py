@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    GetPydanticSchema,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from rmft.errors import ConfigError, UnknownNameError
 
@@ -26,6 +37,48 @@ class Config(BaseModel):
                 if key not in cls.model_fields:
                     raise ConfigError(str(UnknownNameError("key", str(key), cls.model_fields)))
         return data
+
+
+def by_kind(what: str, default: str, *models: type[Config]) -> GetPydanticSchema:
+    """Annotates a union of `models`, told apart by their literal `kind`; `default` where none is given.
+
+    A key that only other kinds have is refused by a message that names them. what: the group of settings.
+    """
+    kinds = {str(model.model_fields["kind"].default): model for model in models}
+
+    def checked(data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        kind = data.get("kind", default)
+        if not isinstance(kind, str) or kind not in kinds:
+            raise ConfigError(str(UnknownNameError(f"kind of {what}", str(kind), kinds)))
+        for key in data:
+            having = [name for name, model in kinds.items() if key in model.model_fields]
+            if having and kind not in having:
+                raise ConfigError(
+                    f"'{key}' does nothing with kind {kind}: it is a setting of {', '.join(having)}. Leave "
+                    "it out, or choose another kind."
+                )
+        return {**data, "kind": kind}
+
+    def schema(source: Any, handler: Any) -> Any:
+        return handler(Annotated[source, Discriminator("kind"), BeforeValidator(checked)])
+
+    return GetPydanticSchema(schema)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ConfigError when it can't be read or is none."""
+    try:
+        values = parse_yaml(path.read_bytes(), f"'{path}'")
+    except OSError as error:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
+        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
+        raise ConfigError(f"Can't read the config '{path}': {error.strerror or error}.{hint}") from None
+    if not isinstance(values, dict):
+        found = "an empty file" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"'{path}' holds {found}; expected settings such as 'suite: smoke'.")
+    return values
 
 
 def parse_yaml(text: str | bytes, what: str) -> Any:

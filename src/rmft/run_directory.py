@@ -2,7 +2,7 @@
 
     config.yaml              the resolved config
     run.json                 format and package versions, suite, seed, start time
-    suite.yaml               the suite as it was, so that a changed file can't change a run
+    suite.yaml               the suites as they were, by name, so that a changed file can't change a run
     baselines.json           the suite's baselines on the validation problems
     metrics.jsonl            one line per finished iteration, from 0: the commit log
     timings.jsonl            seconds spent, by iteration and step
@@ -26,6 +26,7 @@ import gzip
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -36,24 +37,31 @@ import numpy as np
 import yaml
 
 from rmft import __version__
-from rmft.config import RunConfig, parse_config, read_mapping
+from rmft.config import RunConfig, parse_config
 from rmft.errors import RunDirectoryError
+from rmft.evaluation.findings import best_iteration
+from rmft.policies.config import KIND_OF_FILE
+from rmft.reading import read_mapping
 from rmft.types import PolicyRef
 
-FORMAT = 1
-PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors", "transformers", "peft", "trl")
+FORMAT = 2
+READABLE = (1, 2)  # of version 0.1 is 1: it can be looked at and evaluated, not gone on with
+PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors", "transformers", "peft", "accelerate")
 
 
 class RunDirectory:
     """One run's directory. Make it with `create` or `open`; both hold its lock until `close`."""
 
-    def __init__(self, path: Path, config: RunConfig, suite: dict[str, Any]) -> None:
-        self.path, self.config, self.suite = path, config, suite
+    def __init__(self, path: Path, config: RunConfig, suites: dict[str, Any]) -> None:
+        self.path, self.config, self.suites = path, config, suites
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, suite: dict[str, Any]) -> RunDirectory:
-        """A new run directory. Raises RunDirectoryError when `path` exists or can't be written."""
+    def create(cls, path: Path, config: RunConfig, suites: dict[str, Any]) -> RunDirectory:
+        """A new run directory. suites: those of the run and its stages, as data, by name.
+
+        Raises RunDirectoryError when `path` exists or can't be written.
+        """
         if os.path.lexists(path):
             raise RunDirectoryError(
                 f"'{path}' exists already, and a run is never overwritten. Choose another --run-dir, "
@@ -75,7 +83,7 @@ class RunDirectory:
             for folder in ("trajectories", "checkpoints"):
                 (staged / folder).mkdir(parents=True)
             write_atomically(staged / "config.yaml", config.to_yaml().encode())
-            write_atomically(staged / "suite.yaml", yaml.safe_dump(suite, sort_keys=False).encode())
+            write_atomically(staged / "suite.yaml", yaml.safe_dump(suites, sort_keys=False).encode())
             write_atomically(staged / "run.json", _json(about))
             os.rename(staged, path)
         except OSError as error:
@@ -84,7 +92,7 @@ class RunDirectory:
                 f"Can't write the run directory '{path}': {error.strerror or error}. "
                 "Choose a place you may write to with --run-dir."
             ) from None
-        return cls(path, config, suite)._locked()
+        return cls(path, config, suites)._locked()
 
     @classmethod
     def open(cls, path: Path, *, lock: bool = True) -> RunDirectory:
@@ -98,13 +106,18 @@ class RunDirectory:
             hint = f" Runs there: {', '.join(near[-5:])}." if near else ""
             raise RunDirectoryError(f"There is no run directory '{path}'.{hint}")
         about = read_json(path / "run.json")
-        if about.get("format") != FORMAT:
+        found = about.get("format")
+        if found not in READABLE or (lock and found != FORMAT):
+            does = "goes on with" if found in READABLE else "reads"
             raise RunDirectoryError(
-                f"'{path}' has format {about.get('format')!r}; rmft {__version__} reads format {FORMAT}. "
+                f"'{path}' has format {found!r}; rmft {__version__} {does} format {FORMAT}. "
                 f"Use the version that wrote it: {about.get('rmft', 'unknown')}."
             )
-        config = parse_config(read_mapping(path / "config.yaml"), source=str(path / "config.yaml"))
-        run = cls(path, config, read_mapping(path / "suite.yaml"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # old names are right in an old run
+            config = parse_config(read_mapping(path / "config.yaml"), source=str(path / "config.yaml"))
+        suites = read_mapping(path / "suite.yaml")
+        run = cls(path, config, {config.suite: suites} if found == 1 else suites)
         return run._locked() if lock else run
 
     def _locked(self) -> RunDirectory:
@@ -178,7 +191,7 @@ class RunDirectory:
         path = self.checkpoint(iteration)
         if not path.is_dir():
             raise RunDirectoryError(f"The checkpoint '{path}' is missing; the run can't go on from there.")
-        return PolicyRef(self.config.policy.kind, path)
+        return policy_in(path)
 
     def commit(
         self,
@@ -202,6 +215,13 @@ class RunDirectory:
         os.rename(self.path / "checkpoints" / f".{iteration:06d}", final)
         append_line(self.path / "timings.jsonl", {"iteration": iteration, **timings})
         append_line(self.path / "metrics.jsonl", metrics)
+
+    def best_iteration(self) -> int:
+        """The validated iteration of lowest mean regret. Raises RunDirectoryError when there is none yet."""
+        history = self.metrics()
+        if not history:
+            raise RunDirectoryError(f"'{self.path}' holds no policy yet. Go on with: rmft resume {self.path}")
+        return best_iteration(history)
 
     def prune(self, keep: set[int]) -> None:
         """Delete the checkpoints of all iterations but `keep`."""
@@ -227,6 +247,15 @@ class RunDirectory:
         """The content of `name`, or None when there is none. Raises RunDirectoryError when damaged."""
         path = self.path / name
         return read_json(path) if path.exists() else None
+
+
+def policy_in(path: Path) -> PolicyRef:
+    """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
+    if not os.path.exists(path / "run.json"):
+        found = [kind for file, kind in KIND_OF_FILE.items() if os.path.exists(path / file)]
+        return PolicyRef(found[0] if found else "transformer", path)
+    run = RunDirectory.open(path, lock=False)
+    return run.policy(run.best_iteration())
 
 
 def package_versions() -> dict[str, str]:

@@ -7,23 +7,22 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rmft.build import baselines, extra, hosted_backend, load_policy, torch_threads
-from rmft.config import BudgetConfig, HostedConfig, LocalConfig
-from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
+from rmft.build import extra, hosted_backend, load_policy, suites_of, torch_threads
+from rmft.errors import ConfigError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate as play
-from rmft.evaluation.findings import best_iteration
 from rmft.evaluation.results import Evaluation
-from rmft.generators.checkpoint import POLICY
+from rmft.opponents import baselines
 from rmft.play import Game
 from rmft.play import play as play_game
 from rmft.policies.baselines.catalogue import baselines_for, make_baseline
-from rmft.problems.suites import Suite, load_suite, suite_from
-from rmft.providers.hosted_model import HOSTED
+from rmft.policies.config import HostedConfig, LocalConfig
+from rmft.problems.suites import Suite, load_suite
+from rmft.providers.config import BudgetConfig
 from rmft.rollout import MakePolicy
-from rmft.run_directory import RunDirectory, write_atomically, write_lines
+from rmft.run_directory import RunDirectory, policy_in, write_atomically, write_lines
 from rmft.types import PolicyRef
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def evaluate_target(
     if suite_name is not None:
         suite = load_suite(suite_name)
     elif run is not None:
-        suite = suite_from(run.suite, str(run.path / "suite.yaml"))
+        suite = suites_of(run)[run.config.suite]
     else:
         raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
     if run is not None and run.config.policy.kind != "hosted":
@@ -79,7 +78,7 @@ def _policies(
     """The target's policy, and those that it is set against (None: the start and the suite's baselines)."""
     policies: dict[str, MakePolicy] = {}
     if run is not None:
-        policies["best"] = playing(run.policy(_best(run)[0]))
+        policies["best"] = playing(run.policy(run.best_iteration()))
     elif os.path.isdir(target):
         policies[Path(target).name] = playing(policy_in(Path(target)))
     else:
@@ -129,38 +128,20 @@ def play_problem(
         return play_game(game, name, agent, thompson, person=person, say=say, pause=pause)
 
 
-def policy_in(path: Path) -> PolicyRef:
-    """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
-    if not os.path.exists(path / "run.json"):
-        kinds = {POLICY: "local", HOSTED: "hosted"}
-        found = [kind for file, kind in kinds.items() if os.path.exists(path / file)]
-        return PolicyRef(found[0] if found else "transformer", path)
-    run = RunDirectory.open(path, lock=False)
-    return run.policy(_best(run)[0])
-
-
-def _best(run: RunDirectory) -> tuple[int, list[dict[str, Any]]]:
-    """The run's best iteration, and the metrics of all. Raises RunDirectoryError when there are none."""
-    history = run.metrics()
-    if not history:
-        raise RunDirectoryError(f"'{run.path}' holds no policy yet. Go on with: rmft resume {run.path}")
-    return best_iteration(history), history
-
-
 def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
     run = RunDirectory.open(path, lock=False)
     if not isinstance(run.config.policy, LocalConfig):
         trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric Transformer"
         raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
-    iteration, history = _best(run)
+    iteration, history = run.best_iteration(), run.metrics()
     with extra("llm"):
         from rmft.training.export import export_policy
 
     about = {
         "run": run.config.name,
         "suite": run.config.suite,
-        "settings": [str(setting["name"]) for setting in run.suite["train"]["settings"]],
+        "settings": [str(setting["name"]) for setting in run.suites[run.config.suite]["train"]["settings"]],
         "iteration": iteration,
         "validation": {"before": history[0]["validation"], "after": history[iteration]["validation"]},
         "evaluation": run.read_json("evaluation.json"),
@@ -184,9 +165,11 @@ def _players(suite: Suite) -> Iterator[Playing]:
                 run = RunDirectory.open(folder, lock=False)
                 assert isinstance(run.config.policy, HostedConfig)
                 config = run.config.model_copy(update={"budget": BudgetConfig()})  # which is training's
-                backend = hosted_backend(config, run.config.policy, suite, folder, "answers-evaluation.jsonl")
+                backend = hosted_backend(
+                    config, run.config.policy, [suite], folder, "answers-evaluation.jsonl"
+                )
                 hosted[folder] = opened.enter_context(closing(backend))
-            asked = hosted[folder].load(policy, exploring=False)
+            asked = hosted[folder].load(policy)
             return lambda _: asked
 
         yield playing

@@ -8,6 +8,7 @@ A batch holds problems of one shape (`Rules`), so that nothing is ever padded.
     Histories     what it has seen since: decisions and feedback      (visible, rmft.histories)
     Decisions     what it does in one round                           (rmft.histories)
     Trajectories  complete histories beside the tables that they were played on
+    TrainingBatch trajectories in groups, and the credit of every decision
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmft.errors import ShapeError
 from rmft.histories import Decisions, Feedback, FloatArray, Histories, IntArray, Round, Rules, Turn
 from rmft.streams import Streams
 
+BoolArray = NDArray[np.bool_]
+
 __all__ = [
+    "BoolArray",
     "Decisions",
     "Environment",
-    "Example",
     "Feedback",
     "FloatArray",
     "Histories",
@@ -37,6 +41,8 @@ __all__ = [
     "Round",
     "Rules",
     "Trainer",
+    "TrainingBatch",
+    "TrainingStep",
     "Trajectories",
     "Turn",
 ]
@@ -174,35 +180,83 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PolicyRef:
-    """Where a trained policy lies: its kind (`transformer`, `local`) and the folder that holds it."""
+    """Where a trained policy lies: its kind (`numeric`, `local`, `hosted`) and the folder that holds it."""
 
     kind: str
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """Trajectories to learn from.
+class TrainingBatch:
+    """Trajectories to learn from, and the credit of their decisions (`rmft.credit`).
 
-    weights: (B, T), how much each round's decision counts in the loss. arm_weights: (B, T, K), where given,
-    how much every arm counts as that round's decision, in place of the one that was made. temperature: what
-    divided the logits that decisions were sampled from; the loss scores them at the same.
+    group: (B,), equal for the rollouts of one problem. mask: (B, T) bool, the decisions that are in the loss.
+    advantages: (B, T), the coefficient of a decision's log probability; 1 where it is simply imitated.
+    action_targets: (B, T, K), where given, the coefficient of every arm's log probability in place of the
+    decision's advantage. temperature: what divided the logits that decisions were sampled from; the loss
+    scores them at the same. Raises ShapeError when the shapes do not fit.
     """
 
     trajectories: Trajectories
-    weights: FloatArray
-    arm_weights: FloatArray | None = None
+    group: IntArray
+    mask: BoolArray
+    advantages: FloatArray
+    action_targets: FloatArray | None = None
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        rows, rules = len(self.trajectories), self.trajectories.rules
+        expected: dict[str, tuple[int, ...]] = {
+            "group": (rows,),
+            "mask": (rows, rules.horizon),
+            "advantages": (rows, rules.horizon),
+            "action_targets": (rows, rules.horizon, rules.num_arms),
+        }
+        for name, shape in expected.items():
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ShapeError(f"{name} has shape {array.shape}; expected {shape}.")
+
+    @property
+    def kept(self) -> IntArray:
+        """(n,) the rows of which any decision is in the loss."""
+        return np.flatnonzero(self.mask.any(axis=1))
+
+    @property
+    def num_decisions(self) -> int:
+        """How many decisions are in the loss."""
+        return int(self.mask.sum())
+
+    def rows(self, rows: slice | IntArray) -> TrainingBatch:
+        """The part of the batch at `rows`."""
+        targets = None if self.action_targets is None else self.action_targets[rows]
+        return TrainingBatch(
+            self.trajectories.rows(rows),
+            self.group[rows],
+            self.mask[rows],
+            self.advantages[rows],
+            targets,
+            self.temperature,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """Where in a run a training stands. iteration: from 1. progress: 0 to 1, the share of its stage done."""
+
+    iteration: int
+    seed: int
+    progress: float
 
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Turns a policy and what was selected into the next policy, written to the folder `target`.
+    """Turns a policy and a batch of every setting into the next policy, written to the folder `target`.
 
-    Returns the new policy and figures worth recording (loss, ...). All that training carries from one
-    iteration to the next lies in the policies' folders. `progress`, 0 to 1: the run's share that is done.
+    Returns the new policy and figures worth recording (loss, kl, ...). All that training carries from one
+    iteration to the next lies in the policies' folders.
     """
 
     def train(
-        self, policy: PolicyRef, examples: list[Example], target: Path, seed: int, progress: float
+        self, policy: PolicyRef, batches: list[TrainingBatch], target: Path, step: TrainingStep
     ) -> tuple[PolicyRef, dict[str, float]]: ...

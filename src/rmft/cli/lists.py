@@ -55,7 +55,7 @@ def serve(
     import os
 
     from rmft.build import extra, torch_threads
-    from rmft.config import LocalConfig
+    from rmft.policies.config import LocalConfig
 
     torch_threads(num_threads)
     with extra("llm"), extra("serve"):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from rmft.cli.app import RunArgument, SetOption, app, print_table, say
-from rmft.config import RunConfig, load_config
+from rmft.config import RunConfig, StageConfig, load_config
 from rmft.errors import BudgetError, HostedError, RmftError, RunDirectoryError, TrainingJobError
-from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.problems.suites import Suite
 from rmft.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -44,21 +44,23 @@ def train(
     keeps those that the config's selection names, and fine-tunes on them. The iteration that is best on
     the suite's validation part is the result. Killed at any instant, `rmft resume` finishes the run.
     """
-    from rmft.build import backend, baselines
+    from rmft.build import backend, load_suites
+    from rmft.opponents import baselines
     from rmft.policies.baselines.catalogue import TUNED
 
     checked = load_config(config, settings)
-    suite = load_suite(checked.suite)
+    suites = load_suites(checked)
     if dry_run:
-        _forecast(checked, suite, calls, tokenizer)
+        _forecast(checked, suites, calls, tokenizer)
         return
+    suite = suites[checked.suite]
     baselines((spec.removeprefix(TUNED) for spec in suite.baselines), suite)
     where = run_dir or Path("runs") / f"{checked.name}-{datetime.now():%Y%m%d-%H%M%S}"
     with (
-        closing(backend(checked, suite, where)) as machinery,  # what is wrong so far leaves nothing behind
-        closing(RunDirectory.create(where, checked, suite.model_dump(mode="json"))) as created,
+        closing(backend(checked, suites, where)) as machinery,  # what is wrong so far leaves nothing behind
+        closing(RunDirectory.create(where, checked, _as_data(suites))) as created,
     ):
-        _train(created, suite, machinery)
+        _train(created, suites, machinery)
 
 
 @app.command()
@@ -68,13 +70,13 @@ def resume(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="A new budget for hosted models.")] = None,
 ) -> None:
     """Finish a run that was stopped or killed: only what is owed is computed."""
-    from rmft.build import backend
+    from rmft.build import backend, suites_of
 
     with closing(RunDirectory.open(run)) as opened:
         opened.set_budget(max_usd, max_tokens)
-        suite = suite_from(opened.suite, str(run / "suite.yaml"))
-        with closing(backend(opened.config, suite, run)) as machinery:
-            _train(opened, suite, machinery)
+        suites = suites_of(opened)
+        with closing(backend(opened.config, suites, run)) as machinery:
+            _train(opened, suites, machinery)
 
 
 @app.command()
@@ -136,20 +138,24 @@ def export(
     print(export_run(run, target, merge=merge))
 
 
-def _train(run: RunDirectory, suite: Suite, machinery: FolderBackend | HostedBackend) -> None:
-    from rmft.build import best_baseline
+def _as_data(suites: dict[str, Suite]) -> dict[str, Any]:
+    return {name: suite.model_dump(mode="json") for name, suite in suites.items()}
+
+
+def _train(run: RunDirectory, suites: dict[str, Suite], machinery: FolderBackend | HostedBackend) -> None:
     from rmft.iteration import iterate
+    from rmft.opponents import best_baseline
     from rmft.progress import TrainingProgress
 
     config: RunConfig = run.config
+    suite = suites[config.suite]
     try:
         say(f"{run.path}: {suite.title}, {config.iterations} iterations")
         yardstick = best_baseline(run, suite, say)
-        cells = sum(setting.horizon for setting in suite.train.settings) / len(suite.train.settings)
-        rounds = int(config.rollout.num_problems * config.rollout.num_rollouts * cells)
+        rounds = sum(_rounds(stage, suites[stage.suite]) for stage in config.schedule()) // config.iterations
         with TrainingProgress(config.iterations, rounds, yardstick) as progress:
             machinery.say = progress.on_step
-            outcome = iterate(run, suite, machinery, progress.on_iteration, progress.on_step)
+            outcome = iterate(run, suites, machinery, progress.on_iteration, progress.on_step)
     except KeyboardInterrupt:
         say(f"\nStopped; nothing finished is lost. Go on with: rmft resume {run.path}")
         raise typer.Exit(130) from None
@@ -170,11 +176,18 @@ def _train(run: RunDirectory, suite: Suite, machinery: FolderBackend | HostedBac
         raise typer.Exit(1)
 
 
-def _forecast(config: RunConfig, suite: Suite, calls: int, tokenizer: str | None) -> None:
+def _rounds(stage: StageConfig, suite: Suite) -> int:
+    """Rounds that a stage plays for training."""
+    settings = suite.train.settings
+    horizon = sum(setting.horizon for setting in settings) / len(settings)
+    return int(stage.iterations * stage.rollout.num_problems * stage.rollout.num_rollouts * horizon)
+
+
+def _forecast(config: RunConfig, suites: dict[str, Suite], calls: int, tokenizer: str | None) -> None:
     from rmft.build import forecast_run
 
     table = Table("", "calls", "tokens read", "written", "trained on", "USD", "time", title="Forecast")
-    for line in forecast_run(config, suite, calls, tokenizer):
+    for line in forecast_run(config, suites, calls, tokenizer):
         usd = "unknown" if line.usd is None else f"{line.usd:,.2f}"
         minutes = "unknown" if line.seconds is None else f"{line.seconds / 60:,.1f} min"
         counts = (f"{count:,}" for count in (line.calls, line.read, line.written, line.trained))

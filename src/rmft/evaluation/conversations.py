@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from rmft.config import Wording
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import round_regret
 from rmft.scenarios.scenario import Scenario, draw_scenario
+from rmft.scenarios.wording import Wording
 from rmft.types import FloatArray, Histories, IntArray, Trajectories
 
 COMPARED = ("best", "start")  # the policies of a run, after and before training

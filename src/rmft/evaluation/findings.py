@@ -11,65 +11,61 @@ from numpy.typing import NDArray
 from rmft.evaluation.measures import best_arms, measure
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import RegretKind
-from rmft.types import Example, FloatArray, Trajectories
+from rmft.types import FloatArray, TrainingBatch, Trajectories
 
 COLLAPSED_ENTROPY = 0.02  # nats per decision: all but deterministic
 MORE_SUFFIX_FAILURES = 0.1  # by how much SuffFailFreq must have risen to be called lock-in
 
 
 def describe_training(
-    problems: Sequence[ProblemBatch], examples: Sequence[Example], round_regrets: Sequence[FloatArray]
+    problems: Sequence[ProblemBatch], batches: Sequence[TrainingBatch], round_regrets: Sequence[FloatArray]
 ) -> dict[str, Any]:
-    """Figures of one iteration's rollouts, and of what was selected among them.
+    """Figures of one iteration's rollouts, and of the credit that they were given.
 
     rollout: mean regret, SuffFailFreq, entropy (nats per decision, None where no probabilities were stated)
-    of all rollouts, and the share that failed. selected: the mean regret weighted as it is trained on (None
-    where nothing is), and the share of decisions that count. kept, rejected: the mean regret of the rollouts
-    that `is_kept` tells apart (None where there are none), and their share. first_arm_best: the share of
-    rollouts whose first decision is the best arm, of all and as selected; what is selected beyond all is
-    luck, for nobody can know it yet.
+    of all rollouts, and the share that failed. mask: the share of decisions that are in the loss.
+    above, below: the mean regret of the rollouts that `above_average` tells apart (None where there are
+    none), and their share. first_arm_best: the share of rollouts whose first decision is the best arm, of
+    all and of those above average; what these have beyond all is luck, for nobody can know it yet.
     """
     measured = [
-        measure(example.trajectories, batch.setting.regret_kind)
-        for batch, example in zip(problems, examples, strict=True)
+        measure(batch.trajectories, problem.setting.regret_kind)
+        for problem, batch in zip(problems, batches, strict=True)
     ]
     regrets = np.concatenate([regret.sum(axis=1) for regret in round_regrets])
-    weights = np.concatenate([example.weights.clip(min=0).mean(axis=1) for example in examples])
-    counted = sum(int(np.count_nonzero(example.weights)) for example in examples)
-    decisions = sum(example.weights.size for example in examples)
     rollout: dict[str, float | None] = {
         name: float(np.concatenate([each[name] for each in measured]).mean())
         for name in ("regret", "suff_fail_freq", "entropy", "failed")
     }
     if np.isnan(rollout["entropy"] or 0.0):
         rollout["entropy"] = None
-    selected = float(np.average(regrets, weights=weights)) if weights.any() else None
-    kept = np.concatenate([is_kept(example.weights) for example in examples])
+    above = np.concatenate([above_average(batch) for batch in batches])
     lucky = np.concatenate(
         [
-            _first_is_best(example.trajectories, batch.setting.regret_kind)
-            for batch, example in zip(problems, examples, strict=True)
+            _first_is_best(batch.trajectories, problem.setting.regret_kind)
+            for problem, batch in zip(problems, batches, strict=True)
         ]
     )
+    decisions = sum(batch.mask.size for batch in batches)
     return {
         "rollout": rollout,
-        "selected": {"regret": selected, "share": counted / decisions},
-        "kept": _group(regrets, kept),
-        "rejected": _group(regrets, ~kept),
+        "mask": {"share": sum(batch.num_decisions for batch in batches) / decisions},
+        "above": _group(regrets, above),
+        "below": _group(regrets, ~above),
         "first_arm_best": {
             "rollout": float(lucky.mean()),
-            "selected": float(np.average(lucky, weights=weights)) if weights.any() else None,
+            "above": float(lucky[above].mean()) if above.any() else None,
         },
     }
 
 
-def is_kept(weights: FloatArray) -> NDArray[np.bool_]:
-    """(B,) whether a rollout is kept, by weights (B, T): their sum is above 0, and no less than average.
+def above_average(batch: TrainingBatch) -> NDArray[np.bool_]:
+    """(B,) whether the advantages of a rollout's decisions that are in the loss sum to more than others'.
 
-    Of whole trajectories these are the selected ones. Where rounds are selected one by one, or weights have
-    either sign, every rollout is learned from in part; kept are then those that count for more than others.
+    True where the sum is above 0 and no less than the batch's mean. Of whole trajectories that are selected
+    these are the selected ones; with advantages of either sign, those that count for more than others.
     """
-    sums = weights.sum(axis=1)
+    sums = (batch.advantages * batch.mask).sum(axis=1)
     return np.asarray((sums > 0) & (sums >= sums.mean() - 1e-9))
 
 

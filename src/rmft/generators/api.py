@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
-from rmft.config import EndpointConfig
 from rmft.errors import EndpointError
 from rmft.providers.answers import Answer, TokenLogprob
+from rmft.providers.config import EndpointConfig
 from rmft.providers.connection import Connection
 from rmft.providers.journal import Journal
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rmft.config import HostedConfig
 from rmft.errors import AnswerError
 from rmft.generators.api import Asks, Message
+from rmft.policies.config import HostedConfig
 from rmft.providers.answers import Answer
 from rmft.scenarios.parsing import ParseError
 from rmft.scenarios.scenario import Decided, Scenario, draw_scenario

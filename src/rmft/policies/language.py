@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rmft.config import LocalConfig
 from rmft.errors import ConfigError
 from rmft.generators.chat import ChatFormat
-from rmft.generators.checkpoint import adapter_in, model_of, read_policy
 from rmft.generators.local import Session, bytes_per_token, context_limit, end_tokens, load_model
 from rmft.models.catalogue import find_model
+from rmft.policies.checkpoint import adapter_in, model_of, read_policy
+from rmft.policies.config import LocalConfig
 from rmft.scenarios.contexts import context_group
 from rmft.scenarios.scenario import Scenario, draw_scenario
 from rmft.streams import Streams

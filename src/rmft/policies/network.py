@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmft.config import TransformerConfig
+from rmft.policies.config import TransformerConfig
 
 SCORE_CAP = 8.0  # the pooling's scores are capped smoothly, so that sums of their exp stay finite
 

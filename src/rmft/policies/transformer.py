@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rmft.config import TransformerConfig
 from rmft.errors import RunDirectoryError
+from rmft.policies.config import TransformerConfig
 from rmft.policies.network import Cache, Network
 from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams

@@ -15,9 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rmft.config import read_mapping
 from rmft.errors import UnknownNameError
-from rmft.reading import Config, parse_yaml, read
+from rmft.reading import Config, parse_yaml, read, read_mapping
 
 Usd = Annotated[float, Field(ge=0)]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rmft.config import EndpointConfig
 from rmft.errors import ConfigError
 from rmft.providers.catalogue import ProviderFacts
+from rmft.providers.config import EndpointConfig
 from rmft.providers.connection import Connection
 from rmft.providers.keys import find_key
 from rmft.providers.openai import AzureProvider, OpenAIProvider

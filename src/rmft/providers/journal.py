@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmft.config import BudgetConfig
 from rmft.errors import BudgetError, RunDirectoryError
+from rmft.providers.config import BudgetConfig
 
 
 @dataclass

@@ -40,10 +40,10 @@ class Iteration:
     entropy: float | None
     failed: float | None
     first_best: float | None  # share of rollouts whose first decision is the best arm
-    kept_first_best: float | None
-    kept_regret: float | None  # an older run's is weighted as it is trained on
-    rejected_regret: float | None
-    kept_share: float | None
+    above_first_best: float | None  # the same of rollouts whose advantages sum to more than average
+    above_regret: float | None
+    below_regret: float | None
+    mask_share: float | None  # of decisions that are in the loss
     loss: float | None
     regret: Interval | None  # on the validation part
     suff_fail_freq: Interval | None
@@ -248,6 +248,11 @@ def _summed(line: object, key: str) -> float | None:
     return sum(found) if found else None
 
 
+def _renamed(line: object, *names: tuple[str, str]) -> float | None:
+    """The first number that a line of metrics has under one of its names, that of version 0.1 later."""
+    return next((found for name in names if (found := number(get(line, *name))) is not None), None)
+
+
 def _iteration(line: object, seconds: Mapping[int | None, dict[str, float]]) -> Iteration | None:
     index = whole(get(line, "iteration"))
     if index is None:
@@ -259,12 +264,10 @@ def _iteration(line: object, seconds: Mapping[int | None, dict[str, float]]) -> 
         entropy=number(get(line, "rollout", "entropy")),
         failed=number(get(line, "rollout", "failed")),
         first_best=number(get(line, "first_arm_best", "rollout")),
-        kept_first_best=number(get(line, "first_arm_best", "selected")),
-        kept_regret=number(
-            get(line, "kept", "regret") if "kept" in mapping(line) else get(line, "selected", "regret")
-        ),
-        rejected_regret=number(get(line, "rejected", "regret")),
-        kept_share=number(get(line, "selected", "share")),
+        above_first_best=_renamed(line, ("first_arm_best", "above"), ("first_arm_best", "selected")),
+        above_regret=_renamed(line, ("above", "regret"), ("kept", "regret"), ("selected", "regret")),
+        below_regret=_renamed(line, ("below", "regret"), ("rejected", "regret")),
+        mask_share=_renamed(line, ("mask", "share"), ("selected", "share")),
         loss=number(get(line, "train", "loss")),
         regret=interval(get(line, "validation", "regret")),
         suff_fail_freq=interval(get(line, "validation", "suff_fail_freq")),

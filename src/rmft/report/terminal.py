@@ -47,14 +47,14 @@ def _iterations(run: Run) -> list[str]:
         return []
     step = -(-len(rows) // (MAX_ITERATIONS - 2)) or 1
     chosen = {row.index for row in (*rows[::step], rows[-1])} | {run.best_iteration}
-    cells = [["iteration", "regret", "SuffFailFreq", "rollouts", "kept", "rejected", "loss", "entropy"]]
+    cells = [["iteration", "regret", "SuffFailFreq", "rollouts", "above", "below", "loss", "entropy"]]
     cells += [_iteration(row, row.index == run.best_iteration) for row in rows if row.index in chosen]
     return ["", *_aligned(cells)]
 
 
 def _iteration(row: Iteration, is_best: bool) -> list[str]:
     measured = [with_bounds(row.regret), digits(row.suff_fail_freq.mean if row.suff_fail_freq else None)]
-    others = (row.rollout_regret, row.kept_regret, row.rejected_regret, row.loss, row.entropy)
+    others = (row.rollout_regret, row.above_regret, row.below_regret, row.loss, row.entropy)
     return [f"{row.index}{' *' if is_best else '  '}", *measured, *map(digits, others)]
 
 

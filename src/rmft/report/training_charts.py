@@ -114,29 +114,31 @@ def _said_of_levels(run: Run) -> str:
 
 
 def selection(run: Run) -> Chart | None:
-    """Regret of all rollouts, of those kept to learn from and of those rejected."""
+    """Regret of all rollouts, of those with advantages above average and of those below."""
     caption = (
-        "The gap between rollouts kept and rejected is the signal. A rollout is kept if it counts for "
-        "learning, and no less than the average one."
+        "The gap between rollouts above and below average is the signal. Above are those whose decisions "
+        "have "
+        "advantages that sum to more than the average rollout's; of whole trajectories, those selected."
     )
     return _lines(
         run,
-        "Selection",
+        "Credit",
         caption,
         "regret",
         [
             ("all rollouts", ALL, lambda row: row.rollout_regret),
-            ("kept", KEPT, lambda row: row.kept_regret),
-            ("rejected", REJECTED, lambda row: row.rejected_regret),
+            ("above average", KEPT, lambda row: row.above_regret),
+            ("below", REJECTED, lambda row: row.below_regret),
         ],
-        others=[("share of decisions that count", lambda row: row.kept_share)],
+        others=[("share of decisions in the loss", lambda row: row.mask_share)],
     )
 
 
 def first_arm_luck(run: Run) -> Chart | None:
-    """How often the first decision is the best arm, in all rollouts and in those kept."""
+    """How often the first decision is the best arm, in all rollouts and in those above average."""
     caption = (
-        "Nobody can know the best arm in round 1. Where the kept rollouts start with it more often than all "
+        "Nobody can know the best arm in round 1. Where rollouts above average start with it more often "
+        "than all "
         "do, what is learned is in part the luck of the first arm."
     )
     return _lines(
@@ -144,7 +146,10 @@ def first_arm_luck(run: Run) -> Chart | None:
         "Luck of the first arm",
         caption,
         "starts with the best arm",
-        [("all rollouts", ALL, lambda row: row.first_best), ("kept", KEPT, lambda row: row.kept_first_best)],
+        [
+            ("all rollouts", ALL, lambda row: row.first_best),
+            ("above average", KEPT, lambda row: row.above_first_best),
+        ],
     )
 
 

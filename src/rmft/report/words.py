@@ -158,8 +158,8 @@ def status(run: Run) -> str:
 
 
 def findings(run: Run) -> list[str]:
-    """What else the numbers say: what was kept, locking in, luck of the first arm, failures, growth."""
-    said = _kept_and_rejected(run)
+    """What else the numbers say: credit, locking in, luck of the first arm, failures, growth."""
+    said = _above_and_below(run)
     policies = run.evaluation.overall.policies if run.evaluation else {}
     best = policies.get(BEST)
     if best and (locked := best.measures.get("first_arm_only")):
@@ -174,14 +174,15 @@ def findings(run: Run) -> list[str]:
         grows = "sublinearly" if best.b0.high is not None and best.b0.high < 1 else "about linearly or worse"
         said.append(f"Its regret grows {grows}, with exponent {with_bounds(best.b0)}.")
     lucky = [
-        (row.index, row.first_best, row.kept_first_best)
+        (row.index, row.first_best, row.above_first_best)
         for row in run.iterations
-        if row.first_best is not None and row.kept_first_best is not None
+        if row.first_best is not None and row.above_first_best is not None
     ]
     if lucky:
-        index, everyone, kept = lucky[0]
+        index, everyone, above = lucky[0]
         said.append(
-            f"Of what iteration {index} kept, {percent(100 * kept)} starts with the best arm, of all "
+            f"In iteration {index} {percent(100 * above)} of what was above average starts with the best "
+            f"arm, of all "
             f"rollouts {percent(100 * everyone)}: the difference is the luck of the first arm."
         )
     broken = [row for row in run.iterations if row.failed]
@@ -194,12 +195,14 @@ def findings(run: Run) -> list[str]:
     return said
 
 
-def _kept_and_rejected(run: Run) -> list[str]:
-    """How far apart selection found rollouts to be, in the first iteration and in the last."""
-    measured = [row for row in run.iterations if None not in (row.kept_regret, row.rejected_regret)]
+def _above_and_below(run: Run) -> list[str]:
+    """How far apart rollouts above and below average are, in the first iteration and in the last."""
+    measured = [row for row in run.iterations if None not in (row.above_regret, row.below_regret)]
     told = [
-        f"in iteration {row.index} {digits(row.kept_regret)} and {digits(row.rejected_regret)}"
+        f"in iteration {row.index} {digits(row.above_regret)} and {digits(row.below_regret)}"
         for row in (measured[:1] + measured[1:][-1:])
     ]
     gap = "The gap is what there is to learn."
-    return [f"Regret of the rollouts kept and of those rejected: {', '.join(told)}. {gap}"] if told else []
+    return (
+        [f"Regret of the rollouts above average and of those below: {', '.join(told)}. {gap}"] if told else []
+    )

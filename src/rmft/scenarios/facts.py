@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rmft.config import Wording
 from rmft.scenarios.contexts import Context
+from rmft.scenarios.wording import Wording
 from rmft.types import Rules
 
 

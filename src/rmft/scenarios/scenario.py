@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from rmft.config import Wording
 from rmft.errors import ConfigError, ShapeError
 from rmft.scenarios.contexts import Context, context_group
 from rmft.scenarios.facts import Facts, News, Tally
@@ -29,6 +28,7 @@ from rmft.scenarios.parsing import (
     parse_weights,
 )
 from rmft.scenarios.terse import Terse
+from rmft.scenarios.wording import Wording
 from rmft.streams import generator
 from rmft.types import FloatArray, IntArray, Rules
 

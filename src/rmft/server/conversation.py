@@ -11,7 +11,7 @@ import numpy as np
 from rmft.generators.chat import ChatFormat
 from rmft.server.failures import ApiError
 from rmft.server.schemas import Message, TrainingMessage
-from rmft.training.tokens import Written
+from rmft.training.tokens import TokenSequence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,7 +56,7 @@ class Conversations:
         """Tokens up to where the model begins to write for the first time. Raises ApiError (400)."""
         return self._spans(messages)[0]
 
-    def written(self, messages: Sequence[TrainingMessage]) -> Written | None:
+    def written(self, messages: Sequence[TrainingMessage]) -> TokenSequence | None:
         """A whole chat as a trajectory: the assistant's messages of weight 1 are learned, each with its end.
 
         None when there is nothing to learn from. Raises ApiError (400) when it is not the assistant who
@@ -75,18 +75,7 @@ class Conversations:
         ids += self.end
         if not targets:
             return None
-        nothing = np.zeros(0, dtype=np.int64)
-        return Written(
-            ids=np.array(ids[: targets[-1]], dtype=np.int64),
-            opening=len(spans[0]),
-            positions=np.array(targets, dtype=np.int64) - 1,
-            targets=np.array([ids[place] for place in targets], dtype=np.int64),
-            coefficients=np.ones(len(targets)),
-            decisions=nothing,
-            legal=nothing.reshape(0, 0),
-            masses=np.zeros(0),
-            count=len(targets),
-        )
+        return TokenSequence.of_tokens(np.array(ids, dtype=np.int64), len(spans[0]), np.array(targets))
 
     def _spans(self, messages: Sequence[Message]) -> list[list[int]]:
         """Tokens of the opening, up to the model's first words, and then of every message."""

@@ -14,13 +14,13 @@ from typing import TextIO
 import torch
 from transformers import AutoTokenizer
 
-from rmft.config import TrainingConfig
 from rmft.errors import RmftError
 from rmft.models.catalogue import find_model
 from rmft.server.conversation import Conversations
 from rmft.server.failures import ApiError
 from rmft.server.task import BASE_RATE, TRAINED, Report, Task
 from rmft.server.training_file import read_training_file
+from rmft.training.config import LocalTraining
 from rmft.training.local import fine_tune, new_policy
 
 LATER = 5  # how far answers go before training where both want the processor ("nice")
@@ -68,7 +68,7 @@ def _train(task: Task, out: TextIO) -> int:
         groups,
         task.work / TRAINED,
         task.policy,
-        TrainingConfig(epochs=task.epochs, batch_size=task.batch_size),
+        LocalTraining(epochs=task.epochs, batch_size=task.batch_size),
         BASE_RATE * task.multiplier,
         task.seed,
         lambda step, steps, loss: _say(out, Report(step=step, steps=steps, loss=loss)),

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rmft.config import LocalConfig
 from rmft.errors import ConfigError, UnknownNameError
-from rmft.generators.checkpoint import adapter_in, model_of, read_policy
 from rmft.generators.local import context_limit, end_tokens, load_model
 from rmft.models.catalogue import MODELS, find_model
+from rmft.policies.checkpoint import adapter_in, model_of, read_policy
+from rmft.policies.config import LocalConfig
 from rmft.server.conversation import Conversations
 from rmft.server.failures import ApiError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvicorn
 
-from rmft.config import LocalConfig
+from rmft.policies.config import LocalConfig
 from rmft.server.access import LOCAL_NAMES, listen
 from rmft.server.app import make_app
 from rmft.server.models import load_bases

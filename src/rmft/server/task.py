@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from rmft.config import LocalConfig
+from rmft.policies.config import LocalConfig
 
 TRAINED = "trained"
 """The folder of the new policy, in a job's working folder."""

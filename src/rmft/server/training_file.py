@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rmft.server.conversation import Conversations
 from rmft.server.failures import ApiError
 from rmft.server.schemas import TrainingExample
-from rmft.training.tokens import Written
+from rmft.training.tokens import TokenSequence
 
 CODE = "invalid_training_file"
 
@@ -21,13 +21,13 @@ def check_training_file(path: Path) -> None:
         pass
 
 
-def read_training_file(path: Path, conversations: Conversations, context: int) -> list[list[Written]]:
+def read_training_file(path: Path, conversations: Conversations, context: int) -> list[list[TokenSequence]]:
     """The chats that there is something to learn from, those with one opening together.
 
     Raises ApiError when a chat's roles do not take turns, one has more tokens than `context`, or nothing
     is learned.
     """
-    groups: dict[bytes, list[Written]] = {}
+    groups: dict[bytes, list[TokenSequence]] = {}
     for number, example in _examples(path):
         try:
             one = conversations.written(example.messages)
@@ -37,7 +37,7 @@ def read_training_file(path: Path, conversations: Conversations, context: int) -
             continue
         if len(one.ids) + 1 > context:
             raise _wrong(number, f"it has {len(one.ids) + 1} tokens; the model reads {context}.")
-        groups.setdefault(one.ids[: one.opening].tobytes(), []).append(one)
+        groups.setdefault(one.ids[: one.prefix].tobytes(), []).append(one)
     if not groups:
         raise ApiError(
             "The file has no assistant's message of weight 1 to learn from.", code=CODE, param="training_file"

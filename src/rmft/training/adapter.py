@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rmft.config import LocalConfig, LoraConfig
 from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
-from rmft.generators.checkpoint import ADAPTER, ADAPTER_CONFIG, model_of
 from rmft.generators.local import head_of, load_model, no_progress_bars
+from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, model_of
+from rmft.policies.config import LocalConfig, LoraConfig
 
 Trained = PreTrainedModel | PeftModel
 

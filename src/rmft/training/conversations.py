@@ -4,7 +4,7 @@
                   {"role": "assistant", "content": ..., "weight": 0 or 1}, ...]}
 
 The whole conversation is there, as it was had. What is learned from are the answers of weight 1: those of the
-decisions that were selected. Answers that could not be read have weight 0; empty ones, which no provider
+decisions in the batch's mask. Answers that could not be read have weight 0; empty ones, which no provider
 takes, are left out with what was replied to them.
 """
 
@@ -17,8 +17,7 @@ from typing import Any, TypedDict
 from rmft.errors import ConfigError
 from rmft.providers.answers import estimate_tokens
 from rmft.providers.catalogue import ProviderFacts
-from rmft.selection import kept
-from rmft.types import Example, FloatArray, Histories
+from rmft.types import BoolArray, Histories, TrainingBatch
 
 TOKENS_PER_MESSAGE = 4  # of a chat's template, about
 
@@ -34,33 +33,33 @@ class Message(TypedDict, total=False):
 Conversation = list[Message]
 
 
-def conversations(examples: Sequence[Example]) -> list[Conversation]:
+def conversations(batches: Sequence[TrainingBatch]) -> list[Conversation]:
     """Every trajectory of which something is learned, in order; rollouts that failed are left out.
 
-    Raises ConfigError for weights other than 0 and 1 and for trajectories without words.
+    Raises ConfigError for advantages other than 1 and for trajectories without words.
     """
-    return [each for example in examples for each in _of(example)]
+    return [each for batch in batches for each in _of(batch)]
 
 
-def _of(example: Example) -> Iterator[Conversation]:
-    histories, weights = example.trajectories.histories, example.weights
-    if ((weights != 0) & (weights != 1)).any():
-        wrong = weights[(weights != 0) & (weights != 1)][0]
+def _of(batch: TrainingBatch) -> Iterator[Conversation]:
+    histories, learned = batch.trajectories.histories, batch.advantages[batch.mask]
+    if (learned != 1).any():
         raise ConfigError(
-            f"A decision has the weight {wrong:g}; providers learn from whole answers, each or not (1 or 0). "
-            "Choose another selection.kind, such as lowest_regret."
+            f"A decision has the advantage {learned[learned != 1][0]:g}; providers imitate whole answers, "
+            f"each "
+            "or not. Choose another credit.kind, such as top_k_regret."
         )
-    rows = kept(weights)
+    rows = batch.kept
     if len(rows) and len(histories.turns) != histories.num_rounds:
         raise ConfigError("These trajectories were not played in words, so that no provider can learn them.")
     for row in rows:
         if int(row) not in histories.failed:
-            yield _conversation(histories, int(row), weights[row])
+            yield _conversation(histories, int(row), batch.mask[row])
 
 
-def _conversation(histories: Histories, row: int, weights: FloatArray) -> Conversation:
+def _conversation(histories: Histories, row: int, mask: BoolArray) -> Conversation:
     messages: Conversation = []
-    for turns, weight in zip(histories.turns, weights, strict=True):
+    for turns, learned in zip(histories.turns, mask.tolist(), strict=True):
         turn = turns[row]
         if turn.system:
             messages.append({"role": "system", "content": turn.system})
@@ -70,7 +69,7 @@ def _conversation(histories: Histories, row: int, weights: FloatArray) -> Conver
                 continue
             messages.append({"role": "assistant", "content": said, "weight": 0})
             messages.append({"role": "user", "content": replied})
-        messages.append({"role": "assistant", "content": turn.said, "weight": int(weight)})
+        messages.append({"role": "assistant", "content": turn.said, "weight": int(learned)})
     return messages
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from rmft import __version__
-from rmft.config import LocalConfig
 from rmft.errors import ConfigError, RunDirectoryError
-from rmft.generators.checkpoint import ADAPTER, ADAPTER_CONFIG, WHOLE, adapter_in, model_of, read_policy
 from rmft.generators.local import load_model
 from rmft.models.catalogue import MODELS, find_model
+from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, WHOLE, adapter_in, model_of, read_policy
+from rmft.policies.config import LocalConfig
 from rmft.training.adapter import save_whole
 from rmft.types import PolicyRef
 

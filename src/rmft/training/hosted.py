@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rmft.config import HostedConfig, TrainingConfig
 from rmft.errors import AnswerError, EndpointError, TrainingJobError
+from rmft.policies.config import HostedConfig
 from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted, write_synced
 from rmft.providers.provider import FineTuneProvider, JobRequest, JobState
+from rmft.training.config import HostedTraining
 from rmft.training.conversations import check, conversations, count_tokens, to_jsonl
 from rmft.training.job import JobFile, JobRecord
-from rmft.types import Example, PolicyRef
+from rmft.types import PolicyRef, TrainingBatch, TrainingStep
 
 FOLDER = "fine-tuning"
 CREATES = 3  # requests for a job of which none came, each with its retries
@@ -32,7 +33,7 @@ class HostedTrainer:
 
     def __init__(
         self,
-        training: TrainingConfig,
+        training: HostedTraining,
         policy: HostedConfig,
         provider: FineTuneProvider,
         folder: Path,
@@ -54,10 +55,9 @@ class HostedTrainer:
     def train(
         self,
         policy: PolicyRef,
-        examples: list[Example],
+        batches: list[TrainingBatch],
         target: Path,
-        seed: int,
-        progress: float,  # noqa: ARG002
+        step: TrainingStep,
     ) -> tuple[PolicyRef, dict[str, float]]:
         """See `Trainer`. What was begun for the same iteration is gone on with.
 
@@ -65,21 +65,20 @@ class HostedTrainer:
         cancelled or whose model was not put into service, and as `FineTuneProvider` does.
         """
         before = read_hosted(policy.path)
-        training = conversations(examples)
+        training = conversations(batches)
         if not training:
             write_hosted(target, before)
             return PolicyRef("hosted", target), {"examples": 0.0, "tokens": 0.0}
         content = to_jsonl(training, weights=self.provider.facts.weights)
         check(training, len(content), self.provider.facts, before.base)
-        iteration = target.name.lstrip(".")
         self.folder.mkdir(exist_ok=True)
-        path = self.folder / f"{iteration}.jsonl"
+        path = self.folder / f"{step.iteration:06d}.jsonl"
         write_synced(path, content)
-        record = JobFile(path.with_suffix(".json"), self._key(content, before, seed))
+        record = JobFile(path.with_suffix(".json"), self._key(content, before, step.seed))
         if record.useless is not None:
             self._cancel(record.useless)
         tokens = sum(count_tokens(each) for each in training) * self.training.epochs
-        job = self._job(record, before, path, seed, tokens)
+        job = self._job(record, before, path, step.seed, tokens)
         model = record.record.model or self._made(record, job)
         called = self._served(model)
         write_hosted(target, before.model_copy(update={"model": model, "called": called, "job": job}))

@@ -1,30 +1,32 @@
-"""Many trajectories in one row of tokens: no padding, and what they begin with in common read once.
+"""Prefix-tree packing: many trajectories in one row of tokens, without padding.
 
-A group, trajectories of one problem, is laid out as a tree: its opening, then what follows, where two
-trajectories share their tokens for as long as they are the same. What in a model works token by token
-needs to know nothing of this. Attention does, and `attend` stands in its place: a token sees what came
-before it in its own trajectory.
+A group, trajectories of one problem, is laid out as a tree: two trajectories share their tokens for as long
+as they are the same, so the prompt that all have is read once. What in a model works token by token needs no
+change. Attention does, and `attend` stands in its place: a token sees what came before it in its own
+trajectory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from rmft.training.tokens import Written
+from rmft.training.tokens import TokenSequence
 
 ATTENTION = "rmft_packed"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """Where n trajectories lie in the row: their opening at `first`, the rest at `rest`, (n, C).
+    """Where n trajectories lie in the row: their prefix at `first`, the rest at `rest`, (n, C).
 
-    Shorter ones are padded at the end. own: (n, C), true once for every token after the opening, in the
+    Shorter ones are padded at the end. own: (n, C), true once for every token after the prefix, in the
     row's order: at the first trajectory that has it.
     """
 
@@ -35,70 +37,86 @@ class Group:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packed:
-    """One forward pass: N tokens in a row, and the loss asked of them.
+    """One forward pass: N tokens in a row, and what the objective asks of it (see `TokenSequence`).
 
-    ids, position_ids: (1, N). asked: (1, N) bool, the S tokens after which anything is predicted.
-    at: (m,), of 0..S-1, with targets (m,) and coefficients (m,); decisions: (d,), of 0..S-1, with legal
-    (d, K), -1 where there is none, and masses (d,); see `rmft.training.tokens`.
+    ids, position_ids: (1, N). predicting: (1, N) bool, the S tokens after which anything is predicted.
+    token_at: (m,), of 0..S-1, with targets, token_advantages, token_logprobs (m,). decision_at: (d,), of
+    0..S-1, with legal (d, K), -1 where a decision has fewer answers, weights and behaviour (d, K), 0 there.
     """
 
     ids: Tensor
     position_ids: Tensor
     groups: list[Group]
-    asked: Tensor
-    at: Tensor
+    predicting: Tensor
+    token_at: Tensor
     targets: Tensor
-    coefficients: Tensor
-    decisions: Tensor
+    token_advantages: Tensor
+    token_logprobs: Tensor
+    decision_at: Tensor
     legal: Tensor
-    masses: Tensor
+    weights: Tensor
+    behaviour: Tensor | None
     temperature: float
 
 
-def pack(groups: list[list[Written]], device: torch.device) -> Packed:
-    """Lay out one forward pass. All of a group's trajectories have the same opening."""
+def pack(groups: list[list[TokenSequence]], device: torch.device) -> Packed:
+    """Lay out one forward pass. All of a group's trajectories have the same prefix."""
     ids: list[int] = []
-    places: list[int] = []
+    positions: list[int] = []
     pad = torch.nn.utils.rnn.pad_sequence
-    laid, at, deciding = [], [], []
-    legal: list[Tensor] = []
+    laid, token_at, decision_at = [], [], []
     for group in groups:
-        start, opening = len(ids), group[0].opening
-        ids += group[0].ids[:opening].tolist()
-        places += range(opening)
-        after: dict[tuple[int, int], int] = {}
+        start, prefix = len(ids), group[0].prefix
+        ids += group[0].ids[:prefix].tolist()
+        positions += range(prefix)
+        # The tree: a node is a place in the row, reached from the node before it by a token. Each trajectory
+        # walks down from the prefix's last token, and adds to the row what no trajectory before it had.
+        children: dict[tuple[int, int], int] = {}
         paths, owned = [], []
         for one in group:
-            path, first = [start + opening - 1], len(ids)
-            for place, token in enumerate(one.ids[opening:].tolist(), opening):
-                path.append(after.setdefault((path[-1], token), len(ids)))
+            path, first = [start + prefix - 1], len(ids)
+            for position, token in enumerate(one.ids[prefix:].tolist(), prefix):
+                path.append(children.setdefault((path[-1], token), len(ids)))
                 if path[-1] == len(ids):
                     ids.append(token)
-                    places.append(place)
+                    positions.append(position)
             whole = torch.tensor([*range(start, path[0]), *path])
-            at.append(whole[torch.from_numpy(one.positions)])
-            deciding.append(whole[torch.from_numpy(one.decisions)])
-            legal += [torch.from_numpy(ids_of_arms) for ids_of_arms in one.legal]
-            paths.append(whole[opening:])
-            owned.append(whole[opening:] >= first)
+            token_at.append(whole[torch.from_numpy(one.token_positions)])
+            decision_at.append(whole[torch.from_numpy(one.decision_positions)])
+            paths.append(whole[prefix:])
+            owned.append(whole[prefix:] >= first)
         rest, own = pad(paths, batch_first=True, padding_value=start), pad(owned, batch_first=True)
-        laid.append(Group(slice(start, start + opening), rest.to(device), own.to(device)))
-    found, index = torch.unique(torch.cat(at), return_inverse=True)
-    asked = torch.zeros(1, len(ids), dtype=torch.bool)
-    asked[0, found] = True
+        laid.append(Group(slice(start, start + prefix), rest.to(device), own.to(device)))
+    places, inverse = torch.unique(torch.cat([*token_at, *decision_at]), return_inverse=True)
+    predicting = torch.zeros(1, len(ids), dtype=torch.bool)
+    predicting[0, places] = True
     rows = [one for group in groups for one in group]
+    num_tokens = sum(map(len, token_at))
+    behaviour = [one.behaviour for one in rows if one.behaviour is not None]
+
+    def joined(arrays: Sequence[np.ndarray]) -> Tensor:
+        tensor = torch.cat([torch.from_numpy(array) for array in arrays])
+        return (tensor if tensor.dtype == torch.long else tensor.float()).to(device)
+
+    def padded(arrays: Sequence[np.ndarray], value: float) -> Tensor:
+        width = max(array.shape[1] for array in arrays)
+        wide = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=value) for a in arrays]
+        return joined(wide)
+
     return Packed(
-        torch.tensor([ids], device=device),
-        torch.tensor([places], device=device),
-        laid,
-        asked.to(device),
-        index.to(device),
-        torch.cat([torch.from_numpy(one.targets) for one in rows]).to(device),
-        torch.cat([torch.from_numpy(one.coefficients) for one in rows]).float().to(device),
-        torch.searchsorted(found, torch.cat(deciding)).to(device),
-        (pad(legal, batch_first=True, padding_value=-1) if legal else torch.zeros(0, 0).long()).to(device),
-        torch.cat([torch.from_numpy(one.masses) for one in rows]).float().to(device),
-        rows[0].temperature,
+        ids=torch.tensor([ids], device=device),
+        position_ids=torch.tensor([positions], device=device),
+        groups=laid,
+        predicting=predicting.to(device),
+        token_at=inverse[:num_tokens].to(device),
+        targets=joined([one.targets for one in rows]),
+        token_advantages=joined([one.token_advantages for one in rows]),
+        token_logprobs=joined([one.token_logprobs for one in rows]),
+        decision_at=inverse[num_tokens:].to(device),
+        legal=padded([one.legal for one in rows], -1),
+        weights=padded([one.weights for one in rows], 0),
+        behaviour=padded(behaviour, 0) if len(behaviour) == len(rows) else None,
+        temperature=rows[0].temperature,
     )
 
 

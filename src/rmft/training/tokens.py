@@ -1,12 +1,7 @@
-"""Trajectories in words as tokens, with what the loss asks of each: the ids that were read and sampled.
+"""Trajectories in words as token sequences, with what the objective asks of each (`rmft.training.objective`).
 
-Nothing is rendered again: the ids are those of the rollout. The loss of a trajectory is
-
-    - sum_j coefficient_j x log p(target_j | the tokens up to position_j)
-    + sum_d mass_d x log sum_{i in legal_d} p(i | the tokens up to decision d),
-
-over targets j, the sampled tokens of each round by the round's weight, and the anchor's; and over decisions
-d that were one token among legal ones, so that those are compared among each other, as when sampled.
+Nothing is rendered again: the ids are those of the rollout. A round's sampled tokens are, where the decision
+was one token out of the legal answers, free tokens and that decision, else free tokens only.
 """
 
 from __future__ import annotations
@@ -17,99 +12,128 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rmft.errors import TrainingError
-from rmft.selection import kept
-from rmft.types import Example, FloatArray, Histories, IntArray, Turn
+from rmft.types import FloatArray, IntArray, TrainingBatch, Turn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Written:
-    """One trajectory as tokens, cut after the last one that a target looks at.
+class TokenSequence:
+    """One trajectory as tokens, cut after the last one that anything is predicted from.
 
-    ids: (n,). opening: with how many of them, at least 1, all trajectories of its group begin. positions:
-    (m,), the index of the token after which each target is predicted. targets: (m,) ids. coefficients:
-    (m,). decisions: (d,), the index of the token after which each decision is made. legal: (d, K) ids.
-    masses: (d,). count: how many sampled tokens have a weight.
+    ids: (n,). prefix: with how many of them, at least 1, all trajectories of its group begin.
+    Free tokens: token_positions (m,), the index of the token after which each is predicted; targets (m,) ids;
+    token_advantages (m,); token_logprobs (m,) under the behaviour policy.
+    Decisions: decision_positions (d,); legal (d, K) ids; weights (d, K), the coefficients of their log
+    probabilities among each other; behaviour (d, K), the probabilities they were drawn from, or None.
+    num_tokens: how many sampled tokens are in the loss. temperature: what divided the logits in sampling.
     """
 
     ids: IntArray
-    opening: int
-    positions: IntArray
+    prefix: int
+    token_positions: IntArray
     targets: IntArray
-    coefficients: FloatArray
-    decisions: IntArray
+    token_advantages: FloatArray
+    token_logprobs: FloatArray
+    decision_positions: IntArray
     legal: IntArray
-    masses: FloatArray
-    count: int
+    weights: FloatArray
+    behaviour: FloatArray | None
+    num_tokens: int
     temperature: float = 1.0
 
+    @staticmethod
+    def of_tokens(ids: IntArray, prefix: int, places: IntArray) -> TokenSequence:
+        """Tokens `ids` of which those at `places` (m,) are imitated: written freely, each of advantage 1."""
+        nothing = np.zeros((0, 0))
+        return TokenSequence(
+            ids=ids[: places[-1]],
+            prefix=prefix,
+            token_positions=places - 1,
+            targets=ids[places],
+            token_advantages=np.ones(len(places)),
+            token_logprobs=np.zeros(len(places)),
+            decision_positions=np.zeros(0, dtype=np.int64),
+            legal=nothing.astype(np.int64),
+            weights=nothing,
+            behaviour=None,
+            num_tokens=len(places),
+        )
 
-def written(example: Example, anchor: float, form: float) -> list[list[Written]]:
-    """The trajectories of which anything is learned, those that are told the same words together.
 
-    A sampled token counts by its round's weight. anchor: times the cross-entropy to what was sampled from:
-    to all of the decision's probabilities where it was one token of an arm each (`Turn.legal`), else to
-    the sampled token, which is the same on average. Such a decision counts by `arm_weights` where there are
-    some. form: times minus the log of the probability that a decision is a legal one at all. Raises
-    TrainingError when there are no tokens.
+def token_sequences(batch: TrainingBatch) -> list[list[TokenSequence]]:
+    """The trajectories of which anything is learned, those with the same prompt together.
+
+    Raises TrainingError when there are no tokens.
     """
-    histories = example.trajectories.histories
-    groups: dict[tuple[int, int], list[Written]] = {}
-    for row in kept(example.weights):
-        one = _trajectory(example, int(row), anchor, form)
-        if len(one.targets):
+    histories = batch.trajectories.histories
+    groups: dict[tuple[int, int], list[TokenSequence]] = {}
+    for row in batch.kept:
+        one = _sequence(batch, int(row))
+        if one.num_tokens:
             groups.setdefault((int(histories.word_seeds[row]), int(one.ids[0])), []).append(one)
-    return [_with_opening(group) for group in groups.values()]
+    return [_with_prefix(group) for group in groups.values()]
 
 
-def _with_opening(group: list[Written]) -> list[Written]:
+def _with_prefix(group: list[TokenSequence]) -> list[TokenSequence]:
     shortest = min(len(one.ids) for one in group)
     same = np.all([one.ids[:shortest] == group[0].ids[:shortest] for one in group], axis=0)
-    opening = int(np.append(same, False).argmin())
-    return [replace(one, opening=opening) for one in group]
+    prefix = int(np.append(same, False).argmin())
+    return [replace(one, prefix=prefix) for one in group]
 
 
-def _trajectory(example: Example, row: int, anchor: float, form: float) -> Written:
-    histories, every = example.trajectories.histories, example.arm_weights
+def _sequence(batch: TrainingBatch, row: int) -> TokenSequence:
+    histories = batch.trajectories.histories
+    num_arms = histories.rules.num_arms
     ids: list[IntArray] = []
-    asked: list[tuple[IntArray, IntArray, FloatArray]] = []
-    decided: list[tuple[int, IntArray, float]] = []
-    length = count = 0
-    for index, (turns, weight) in enumerate(zip(histories.turns, example.weights[row].tolist(), strict=True)):
-        own, sampled = _sampled(turns[row])
+    places: list[int] = []  # of the free tokens, each with its advantage and log probability
+    advantages: list[float] = []
+    logprobs: list[float] = []
+    decisions: list[int] = []
+    legal: list[IntArray] = []
+    weights: list[FloatArray] = []
+    rounds: list[int] = []
+    length = 0
+    for index, turns in enumerate(histories.turns):
+        turn, advantage = turns[row], float(batch.advantages[row, index])
+        own, sampled = _sampled(turn)
         if not length and 0 in sampled:
             raise TrainingError("A trajectory's first token was sampled after nothing; expected a prompt.")
-        if len(sampled) and (weight or anchor):
-            shares = np.full(len(sampled), weight + anchor)
-            legal = turns[row].legal
-            if legal is not None:
-                decision = length + int(sampled[-1]) - 1
-                if anchor or every is not None:
-                    shares[-1] = weight if every is None else 0.0
-                    arms = np.zeros(len(legal)) if every is None else every[row, index]
-                    if anchor:
-                        arms = arms + anchor * _drawn_from(histories)[row, index]
-                    asked.append((np.full(len(legal), decision), legal, arms))
-                mass = weight + anchor if every is None else float(arms.sum())
-                decided.append((decision, legal, mass - form))
-            asked.append((length + sampled - 1, own[sampled], shares))
-            count += len(sampled) if weight else 0
+        if batch.mask[row, index] and len(sampled):
+            free = sampled
+            if turn.legal is not None:
+                free = sampled[:-1]
+                decisions.append(length + int(sampled[-1]))
+                legal.append(turn.legal)
+                weights.append(_weights(batch, row, index, turn.legal == own[sampled[-1]]))
+                rounds.append(index)
+            assert turn.log_probabilities is not None
+            places += (length + free).tolist()
+            advantages += [advantage] * len(free)
+            logprobs += turn.log_probabilities[free].tolist()
         length += len(own)
         ids.append(own)
-    positions, targets, coefficients = (np.concatenate(each) for each in zip(*asked, strict=True))
-    some = coefficients != 0
-    end = int(positions[some].max(initial=0)) + 1
-    return Written(
-        np.concatenate(ids)[:end],
-        1,
-        positions[some],
-        targets[some],
-        coefficients[some],
-        np.array([place for place, _, _ in decided], dtype=np.int64),
-        np.stack([legal for _, legal, _ in decided]) if decided else np.zeros((0, 0), dtype=np.int64),
-        np.array([mass for _, _, mass in decided]),
-        count,
-        example.temperature,
+    whole = np.concatenate(ids)
+    stated = histories.drawn_from
+    return TokenSequence(
+        ids=whole[: max([*places, *decisions], default=1)],
+        prefix=1,
+        token_positions=np.array(places, dtype=np.int64) - 1,
+        targets=whole[places].astype(np.int64),
+        token_advantages=np.array(advantages),
+        token_logprobs=np.array(logprobs),
+        decision_positions=np.array(decisions, dtype=np.int64) - 1,
+        legal=np.stack(legal) if legal else np.zeros((0, num_arms), dtype=np.int64),
+        weights=np.stack(weights) if weights else np.zeros((0, num_arms)),
+        behaviour=None if stated is None else stated[row, rounds],
+        num_tokens=len(places) + len(decisions),
+        temperature=batch.temperature,
     )
+
+
+def _weights(batch: TrainingBatch, row: int, index: int, decided: np.ndarray) -> FloatArray:
+    """(K,) the coefficient of every arm's log probability in one round."""
+    if batch.action_targets is not None:
+        return np.asarray(batch.action_targets[row, index])
+    return np.asarray(batch.advantages[row, index] * decided.astype(np.float64))
 
 
 def _sampled(turn: Turn) -> tuple[IntArray, IntArray]:
@@ -122,15 +146,9 @@ def _sampled(turn: Turn) -> tuple[IntArray, IntArray]:
     return turn.ids, np.flatnonzero(np.isfinite(turn.log_probabilities))
 
 
-def _drawn_from(histories: Histories) -> FloatArray:
-    if histories.drawn_from is None:
-        raise TrainingError("training.anchor needs the probabilities that decisions were drawn from.")
-    return histories.drawn_from
-
-
 def batches(
-    groups: list[list[Written]], batch_size: int, epochs: int, shuffle: np.random.Generator
-) -> Iterator[list[Written]]:
+    groups: list[list[TokenSequence]], batch_size: int, epochs: int, shuffle: np.random.Generator
+) -> Iterator[list[TokenSequence]]:
     """Batches of `batch_size` trajectories: each epoch the groups, and the rows of each, in a new order."""
     for _ in range(epochs):
         order = [groups[index] for index in shuffle.permutation(len(groups))]
@@ -139,25 +157,25 @@ def batches(
             yield rows[start : start + batch_size]
 
 
-def passes(batch: list[Written], tokens_at_once: int) -> list[list[list[Written]]]:
-    """A batch in forward passes of at most `tokens_at_once` tokens each, as groups of the same opening.
+def passes(batch: list[TokenSequence], tokens_at_once: int) -> list[list[list[TokenSequence]]]:
+    """A batch in forward passes of at most `tokens_at_once` tokens each, as groups of the same prefix.
 
-    An opening is read once per group. A trajectory longer than `tokens_at_once` is a pass of its own.
+    A prefix is read once per group. A trajectory longer than `tokens_at_once` is a pass of its own.
     """
-    by_opening: dict[bytes, list[Written]] = {}
+    by_prefix: dict[bytes, list[TokenSequence]] = {}
     for one in batch:
-        by_opening.setdefault(one.ids[: one.opening].tobytes(), []).append(one)
-    found: list[list[list[Written]]] = []
+        by_prefix.setdefault(one.ids[: one.prefix].tobytes(), []).append(one)
+    found: list[list[list[TokenSequence]]] = []
     room = 0
-    for group in by_opening.values():
+    for group in by_prefix.values():
         going_on = False
         for one in sorted(group, key=lambda each: len(each.ids)):
-            if (len(one.ids) - one.opening * going_on) > room:
+            if (len(one.ids) - one.prefix * going_on) > room:
                 found.append([])
                 room, going_on = tokens_at_once, False
             if not going_on:
                 found[-1].append([])
             found[-1][-1].append(one)
-            room -= len(one.ids) - one.opening * going_on
+            room -= len(one.ids) - one.prefix * going_on
             going_on = True
     return found

@@ -1,26 +1,30 @@
-"""The trainer of the numeric Transformer: weighted cross-entropy on its own decisions, with AdamW."""
+"""The trainer of numeric policies: the objective of `rmft.training.objective` with AdamW."""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from rmft.config import TrainingConfig, TransformerConfig
-from rmft.errors import TrainingError
+from rmft.errors import ConfigError, TrainingError
+from rmft.policies.config import TransformerConfig
 from rmft.policies.transformer import (
+    WEIGHTS,
     TransformerPolicy,
     load_network,
     new_network,
     save_network,
 )
-from rmft.selection import kept
-from rmft.training.optimizer import load_optimizer, save_optimizer
+from rmft.training.config import NumericTraining
+from rmft.training.objective import decision_loss, kl_divergence
+from rmft.training.optimizer import OPTIMIZER, load_optimizer, save_optimizer
 from rmft.training.schedule import learning_rate
-from rmft.types import Example, PolicyRef
+from rmft.types import PolicyRef, TrainingBatch, TrainingStep
 
 ROWS_AT_ONCE = 64  # gradients are accumulated over pieces this large, which stay in the processor's cache
 
@@ -32,38 +36,56 @@ def new_policy(config: TransformerConfig, seed: int, target: Path) -> PolicyRef:
     return PolicyRef("transformer", target)
 
 
+def same_policy(config: TransformerConfig, source: PolicyRef, seed: int, target: Path) -> PolicyRef:  # noqa: ARG001
+    """Write the policy `source`, with its optimizer's state, to the folder `target`. seed: not looked at.
+
+    Raises ConfigError when it is of another kind or shape than `config`, RunDirectoryError when it is
+    damaged.
+    """
+    if source.kind != "transformer" or (found := load_network(source.path)[1]) != config:
+        what = f"a network with {found}" if source.kind == "transformer" else f"a {source.kind} policy"
+        raise ConfigError(f"init_from '{source.path}' holds {what}; expected {config}, as policy says.")
+    for name in (WEIGHTS, OPTIMIZER):
+        shutil.copyfile(source.path / name, target / name)
+    return PolicyRef("transformer", target)
+
+
 class TransformerTrainer:
     """Implements `Trainer`; the optimizer's state lies in the policies' folders beside the weights."""
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: NumericTraining) -> None:
         self.config = config
 
     def train(
-        self, policy: PolicyRef, examples: list[Example], target: Path, seed: int, progress: float
+        self, policy: PolicyRef, batches: list[TrainingBatch], target: Path, step: TrainingStep
     ) -> tuple[PolicyRef, dict[str, float]]:
         """See `Trainer`. Raises TrainingError when the loss is not finite."""
         network, network_config = load_network(policy.path)
         parameters = dict(network.named_parameters())
-        rate = learning_rate(self.config, progress)
+        rate = learning_rate(self.config, step.progress)
         optimizer = torch.optim.AdamW(
             parameters.values(), lr=rate, betas=(0.9, 0.98), weight_decay=self.config.weight_decay
         )
         load_optimizer(policy.path, optimizer, parameters)
         player = TransformerPolicy(network)
-        losses, norms = [], []
-        for batch in _batches(examples, self.config, np.random.default_rng(seed)):
-            total = sum(int(np.count_nonzero(example.weights)) for example in batch)
-            loss = 0.0
+        kl_coef = self.config.objective.kl_coef
+        losses, kls, norms = [], [], []
+        for pieces in _steps(batches, self.config, np.random.default_rng(step.seed)):
+            total = sum(piece.num_decisions for piece in pieces)
+            loss = kl = 0.0
             optimizer.zero_grad()
-            for example in batch:
-                piece = _loss(player, example, self.config.anchor) / total
-                torch.autograd.backward(piece)
-                loss += piece.item()
+            for piece in pieces:
+                logits = player.logits(piece.trajectories.histories)
+                of_piece, kl_of_piece = batch_loss(logits, piece, kl_coef)
+                torch.autograd.backward(of_piece / total)
+                loss += of_piece.item() / total
+                kl += kl_of_piece.item() / total
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), self.config.max_gradient_norm).item()
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise TrainingError(f"The loss is {loss} with gradient norm {norm}: training has diverged.")
             optimizer.step()
             losses.append(loss)
+            kls.append(kl)
             norms.append(norm)
         save_network(target, network, network_config)
         save_optimizer(target, optimizer, parameters)
@@ -73,44 +95,51 @@ class TransformerTrainer:
             "learning_rate": rate,
             "steps": float(len(losses)),
         }
+        if kl_coef:
+            figures["kl"] = float(np.mean(kls)) if kls else 0.0
         return PolicyRef("transformer", target), figures
 
 
-def _batches(
-    examples: list[Example], config: TrainingConfig, shuffle: np.random.Generator
-) -> Iterator[list[Example]]:
-    """Batches of about `batch_size` trajectories, in pieces of one shape each, shuffled every epoch."""
+def batch_loss(logits: Tensor, batch: TrainingBatch, kl_coef: float) -> tuple[Tensor, Tensor]:
+    """The sums, over the decisions in the mask, of the objective and of KL(behaviour || policy).
+
+    logits: (B, T, K) of the policy that is trained. Raises TrainingError when the behaviour policy's
+    probabilities are needed and not known.
+    """
+    histories, mask = batch.trajectories.histories, torch.from_numpy(batch.mask)
+    logprobs = (logits / batch.temperature).log_softmax(dim=-1)[mask]
+    if batch.action_targets is not None:
+        weights = torch.from_numpy(batch.action_targets[batch.mask]).float()
+    else:
+        arms = torch.from_numpy(histories.arms[batch.mask]).unsqueeze(1)
+        advantages = torch.from_numpy(batch.advantages[batch.mask]).float().unsqueeze(1)
+        weights = torch.zeros(logprobs.shape).scatter_(1, arms, advantages)
+    loss, kl = decision_loss(logprobs, weights), torch.zeros(())
+    if kl_coef:
+        if histories.drawn_from is None:
+            raise TrainingError("kl_coef needs the probabilities that decisions were drawn from.")
+        kl = kl_divergence(torch.from_numpy(histories.drawn_from[batch.mask]).float(), logprobs)
+        loss = loss + kl_coef * kl
+    return loss, kl
+
+
+def _steps(
+    batches: list[TrainingBatch], config: NumericTraining, shuffle: np.random.Generator
+) -> Iterator[list[TrainingBatch]]:
+    """Optimizer steps of about `batch_size` trajectories, in pieces of one shape, shuffled every epoch."""
+    at_once = min(ROWS_AT_ONCE, config.batch_size)
     for _ in range(config.epochs):
         pieces = []
-        for example in examples:
-            rows = shuffle.permutation(kept(example.weights))
-            at_once = min(ROWS_AT_ONCE, config.batch_size)
-            pieces += [(example, rows[start : start + at_once]) for start in range(0, len(rows), at_once)]
-        batch, size = [], 0
+        for batch in batches:
+            rows = shuffle.permutation(batch.kept)
+            pieces += [(batch, rows[start : start + at_once]) for start in range(0, len(rows), at_once)]
+        step, size = [], 0
         for index in shuffle.permutation(len(pieces)):
-            example, rows = pieces[index]
-            every = None if example.arm_weights is None else example.arm_weights[rows]
-            chosen = example.trajectories.rows(rows), example.weights[rows]
-            batch.append(Example(*chosen, every, example.temperature))
+            batch, rows = pieces[index]
+            step.append(batch.rows(rows))
             size += len(rows)
             if size >= config.batch_size:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
-
-
-def _loss(policy: TransformerPolicy, example: Example, anchor: float) -> torch.Tensor:
-    """Sum over rounds of weight x cross-entropy, of the decision or of every arm, and of the anchor's."""
-    histories = example.trajectories.histories
-    log_probabilities = (policy.logits(histories) / example.temperature).log_softmax(dim=-1)
-    if example.arm_weights is not None:
-        loss = -(torch.from_numpy(example.arm_weights).float() * log_probabilities).sum()
-    else:
-        of_decision = log_probabilities.gather(2, torch.from_numpy(histories.arms).unsqueeze(2)).squeeze(2)
-        loss = -(torch.from_numpy(example.weights).float() * of_decision).sum()
-    if anchor:
-        if histories.drawn_from is None:
-            raise TrainingError("training.anchor needs the probabilities that decisions were drawn from.")
-        loss = loss - anchor * (torch.from_numpy(histories.drawn_from).float() * log_probabilities).sum()
-    return loss
+                yield step
+                step, size = [], 0
+        if step:
+            yield step

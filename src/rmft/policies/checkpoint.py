@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rmft.config import LocalConfig
 from rmft.errors import RunDirectoryError
 from rmft.models.catalogue import find_model
+from rmft.policies.config import LocalConfig
 
 POLICY = "policy.json"
 ADAPTER = "adapter_model.safetensors"

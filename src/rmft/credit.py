@@ -1,0 +1,160 @@
+"""Credit: which decisions a policy learns from, and how much each counts.
+
+    top_k_regret        of every group the k rollouts of lowest regret, whole: the method as published
+    top_k_regret_to_go  in every round the k rollouts whose regret from there on is lowest
+    policy_gradient     every decision, by its advantage, which can have either sign
+    top_k_reward, random, all       controls
+
+A top-k credit returns a mask, with advantages of 1; together with cross-entropy it is rejection-sampling
+fine-tuning. `policy_gradient` is REINFORCE with a group baseline, a state baseline and GAE; it is *not* GRPO:
+rollouts are on policy for one batch, so there are no ratios and no clipping of them; advantages are
+per decision, not per trajectory; they are whitened over the batch, not within a group; and the KL term is to
+the rollout policy, not to a fixed reference. Keeping few whole trajectories rewards luck: the
+lowest regret of many rollouts goes to one that committed early to an arm that happened to be good.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from rmft.advantages import advantages, advantages_of_all_actions, cost_to_go
+from rmft.reading import Config, by_kind
+from rmft.selection import lowest_in_group
+from rmft.types import FloatArray, IntArray, TrainingBatch, Trajectories
+
+
+class TopK(Config):
+    """What the kinds that keep k rollouts have in common."""
+
+    num_selected: Annotated[int, Field(ge=1)] = 4
+    """k: rollouts kept of every group, the rollouts of one problem."""
+
+
+class TopKRegret(TopK):
+    """Whole trajectories, the k of lowest regret of every group."""
+
+    kind: Literal["top_k_regret"] = "top_k_regret"
+
+
+class TopKRegretToGo(TopK):
+    """In every round, the decisions of the k rollouts of every group whose regret-to-go is lowest."""
+
+    kind: Literal["top_k_regret_to_go"] = "top_k_regret_to_go"
+    discount: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """gamma: how much each later round counts in the regret-to-go."""
+
+
+class TopKReward(TopK):
+    """A control: the k rollouts of highest realised reward, which is expected reward with noise."""
+
+    kind: Literal["top_k_reward"] = "top_k_reward"
+
+
+class RandomK(TopK):
+    """A control: k rollouts of every group at random."""
+
+    kind: Literal["random"] = "random"
+
+
+class All(Config):
+    """A control: every rollout."""
+
+    kind: Literal["all"] = "all"
+
+
+class PolicyGradientCredit(Config):
+    """Advantages of every decision; see `rmft.advantages`. Goes with `training.objective` policy_gradient."""
+
+    kind: Literal["policy_gradient"] = "policy_gradient"
+    discount: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """gamma: how much each later round counts. It plays no part under full information, where decisions
+    change nothing later."""
+    advantage_lambda: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Lambda of generalized advantage estimation: 1 is Monte Carlo, 0 one-step."""
+    advantage_scale: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Multiplies the whitened advantages (those in standard deviations) before they are clipped."""
+    advantage_clip: tuple[Annotated[float, Field(le=0, ge=-100)], Annotated[float, Field(gt=0, le=100)]] = (
+        -1.0,
+        5.0,
+    )
+    """Lowest and highest advantage. A lower end nearer 0 punishes bad outcomes less, and so keeps
+    exploration."""
+    all_actions: bool = False
+    """Under full information: the exact advantage of every arm, played or not, since what it would have paid
+    is known."""
+
+
+CreditConfig = Annotated[
+    TopKRegret | TopKRegretToGo | TopKReward | RandomK | All | PolicyGradientCredit,
+    by_kind(
+        "credit",
+        "top_k_regret",
+        *(TopKRegret, TopKRegretToGo, TopKReward, RandomK, All, PolicyGradientCredit),
+    ),
+]
+"""Steps 3 and 4 of the method; `kind` is `top_k_regret` unless given."""
+
+
+def credit(
+    trajectories: Trajectories,
+    regret: FloatArray,
+    group: IntArray,
+    config: CreditConfig,
+    generator: np.random.Generator,
+    temperature: float = 1.0,
+) -> TrainingBatch:
+    """The batch that a policy is trained on. Of rollouts that failed nothing is learned.
+
+    regret: (B, T), what each round added to a trajectory's regret. group: (B,), equal for the rollouts of one
+    problem. generator: for ties, and for `random`. temperature: that of the rollouts. Raises ConfigError when
+    a group has fewer rollouts than are to be selected, or a single one where a baseline is needed.
+    """
+    rows, horizon = regret.shape
+    finished = ~np.isin(np.arange(rows), list(trajectories.histories.failed))[:, None]
+    ones = np.ones((rows, horizon))
+    match config:
+        case PolicyGradientCredit(all_actions=True) if trajectories.rules.feedback == "full":
+            return _all_actions(trajectories, group, config, finished & (ones > 0), temperature)
+        case PolicyGradientCredit():
+            raw = advantages(trajectories, regret, group, config.discount, config.advantage_lambda)
+            scaled = _scaled(raw, raw.std(axis=0), config)
+            return TrainingBatch(trajectories, group, finished & (ones > 0), scaled, None, temperature)
+        case TopKRegret():
+            scores = regret.sum(axis=1, keepdims=True)
+        case TopKRegretToGo():
+            scores = cost_to_go(regret, config.discount)
+        case TopKReward():
+            paid = trajectories.histories.played * trajectories.table.rewards
+            scores = -paid.sum(axis=(1, 2))[:, None]
+        case RandomK():
+            scores = generator.random((rows, 1))
+        case All():
+            return TrainingBatch(trajectories, group, finished & (ones > 0), ones, None, temperature)
+    chosen = lowest_in_group(np.where(finished, scores, np.inf), group, config.num_selected, generator)
+    return TrainingBatch(trajectories, group, chosen & (ones > 0), ones, None, temperature)
+
+
+def _all_actions(
+    trajectories: Trajectories,
+    group: IntArray,
+    config: PolicyGradientCredit,
+    mask: np.ndarray,
+    temperature: float,
+) -> TrainingBatch:
+    """Targets pi(a) A(a) of every arm, in place of the decision's advantage: its mean over the draw."""
+    probabilities = trajectories.histories.drawn_from
+    raw = advantages_of_all_actions(trajectories)
+    assert probabilities is not None
+    spread = np.sqrt((probabilities * raw**2).sum(axis=2).mean(axis=0))
+    scaled = _scaled(raw, spread[:, None], config)
+    played = np.take_along_axis(scaled, trajectories.histories.arms[..., None].clip(min=0), axis=2)[..., 0]
+    return TrainingBatch(trajectories, group, mask, played, probabilities * scaled, temperature)
+
+
+def _scaled(raw: FloatArray, spread: FloatArray, config: PolicyGradientCredit) -> FloatArray:
+    """clip(scale x A / std(A), low, high); the spread is over the batch, per round."""
+    low, high = config.advantage_clip
+    return np.clip(config.advantage_scale * raw / (spread + 1e-12), low, high)

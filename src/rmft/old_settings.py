@@ -1,0 +1,86 @@
+"""Settings of version 0.1 by their new names; read until version 0.3.
+
+selection.kind lowest_regret, ...    credit.kind top_k_regret, ...
+selection.trace, strength            credit.advantage_lambda, advantage_scale
+selection.unlearn: u                 credit.advantage_clip: [-u, 5]
+selection.every_arm                  credit.all_actions
+training.anchor: c                   training.objective: {kind: policy_gradient, kl_coef: c}
+training.format                      training.legality_coef
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from rmft.errors import ConfigError
+
+KINDS = {
+    "lowest_regret": "top_k_regret",
+    "lowest_regret_to_go": "top_k_regret_to_go",
+    "excess_regret_to_go": "policy_gradient",
+    "highest_reward": "top_k_reward",
+}
+CREDIT = {"trace": "advantage_lambda", "strength": "advantage_scale", "every_arm": "all_actions"}
+OF_KIND = {
+    "top_k_regret": ("num_selected",),
+    "top_k_regret_to_go": ("num_selected", "discount"),
+    "top_k_reward": ("num_selected",),
+    "random": ("num_selected",),
+    "all": (),
+    "policy_gradient": ("discount", "advantage_lambda", "advantage_scale", "advantage_clip", "all_actions"),
+}
+LANGUAGE = ("format", "tokens_at_once", "gradient_checkpointing", "num_processes")
+
+
+def renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Settings with the names of this version. Warns (FutureWarning) of each old group, naming `source`.
+
+    What did nothing for its kind in 0.1 is left out. Raises ConfigError when old and new names are mixed.
+    """
+    found = dict(values)
+    selection, training = found.get("selection"), found.get("training")
+    told = []
+    if isinstance(selection, Mapping):
+        if "credit" in found:
+            raise ConfigError(
+                f"{source}: found selection and credit; selection is credit's old name: keep one."
+            )
+        found["credit"] = _credit(selection)
+        del found["selection"]
+        told.append(f"selection is now credit: {found['credit']}")
+    if isinstance(training, Mapping) and ("anchor" in training or "format" in training):
+        policy = found.get("policy", {})
+        kind = policy.get("kind", "transformer") if isinstance(policy, Mapping) else "transformer"
+        found["training"] = _training(training, kind)
+        told.append(f"training.anchor and training.format are now {found['training']}")
+    for text in told:
+        warnings.warn(
+            f"{source}: {text}. The old names are read until version 0.3.", FutureWarning, stacklevel=3
+        )
+    return found
+
+
+def _credit(old: Mapping[str, Any]) -> dict[str, Any]:
+    kind = KINDS.get(str(old.get("kind", "lowest_regret")), old.get("kind"))
+    new = {"kind": kind} | {CREDIT.get(key, key): value for key, value in old.items() if key != "kind"}
+    if "unlearn" in new:
+        unlearn = new.pop("unlearn")
+        new["advantage_clip"] = [-unlearn if isinstance(unlearn, int | float) else unlearn, 5.0]
+    known = {name for names in OF_KIND.values() for name in names}
+    mine = OF_KIND.get(str(kind), tuple(known))
+    return {key: value for key, value in new.items() if key in mine or key not in known}
+
+
+def _training(old: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    if kind == "hosted":
+        return {"epochs": old["epochs"]} if "epochs" in old else {}
+    new = {key: value for key, value in old.items() if key != "anchor"}
+    if "format" in new:
+        new["legality_coef"] = new.pop("format")
+    if kind != "local":
+        new = {key: value for key, value in new.items() if key not in (*LANGUAGE, "legality_coef")}
+    if anchor := old.get("anchor"):
+        new["objective"] = {"kind": "policy_gradient", "kl_coef": anchor}
+    return new

@@ -1,0 +1,82 @@
+"""The baselines that a policy is compared with: made by name, tuned on validation, the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from rmft.errors import ConfigError, RunDirectoryError
+from rmft.evaluation.evaluate import evaluate
+from rmft.policies.baselines.catalogue import (
+    TUNED,
+    baselines_for,
+    describe,
+    make_baseline,
+    parse_spec,
+)
+from rmft.policies.baselines.reference import Oracle
+from rmft.policies.baselines.tuning import tune
+from rmft.problems.suites import Suite
+from rmft.rollout import MakePolicy
+from rmft.run_directory import RunDirectory
+
+
+def tuned(spec: str, suite: Suite, num_problems: int) -> str:
+    """The spec that `tuned:NAME` stands for: chosen on the suite's validation part, nowhere else."""
+    if not spec.startswith(TUNED):
+        return spec
+    chosen_on = suite.draw("validation", num_problems)
+    return tune(spec, [(b.setting.rules, b.table, b.setting.regret_kind) for b in chosen_on], seed=0)
+
+
+def baselines(specs: Iterable[str], suite: Suite) -> dict[str, MakePolicy]:
+    """Baselines by name; `tuned:NAME` gets its parameters here. Raises UnknownNameError, ConfigError."""
+    made: dict[str, MakePolicy] = {}
+    for spec in specs:
+        _check_suits(spec, suite)
+        chosen = tuned(spec, suite, suite.validation.num_problems)
+        name = chosen if chosen == spec else f"{TUNED}{chosen}"
+        made[name] = _maker(chosen)
+    return made
+
+
+def _check_suits(spec: str, suite: Suite) -> None:
+    name = describe(parse_spec(spec.removeprefix(TUNED))[0]).name
+    for setting in (*suite.settings("validation"), *suite.settings("held_out")):
+        suited = baselines_for(setting.rules)
+        if name not in suited:
+            raise ConfigError(
+                f"The baseline '{name}' can't play '{setting.name}' of suite {suite.name} "
+                f"({setting.feedback} feedback, rewards in {list(setting.rules.reward_range)}). "
+                f"These can: {', '.join(suited)}."
+            )
+
+
+def _maker(spec: str) -> MakePolicy:
+    if parse_spec(spec)[0] != Oracle.name:
+        make_baseline(spec)  # a mistake shows now, before anything is played
+    return lambda table: make_baseline(spec, table)
+
+
+def best_baseline(run: RunDirectory, suite: Suite, say: Callable[[str], None]) -> tuple[str, float] | None:
+    """The suite's best baseline on the run's validation problems and its regret, kept in the run."""
+    kept = run.read_json("baselines.json")
+    if kept is None:
+        say(f"Playing {len(suite.baselines)} baselines on the validation problems, to compare with")
+        policies = baselines([name for name in suite.baselines if name != "oracle"], suite)
+        if not policies:
+            return None
+        problems = suite.draw("validation", run.config.validation.num_problems)
+        overall = evaluate(policies, problems, num_rollouts=1, seed=0).overall
+        kept = {
+            name: {key: overall[name].measures[key].model_dump() for key in ("regret", "suff_fail_freq")}
+            for name in policies
+        }
+        run.write_json("baselines.json", kept)
+    try:
+        regrets = {name: float(measures["regret"]["mean"]) for name, measures in kept.items()}
+        best = min(regrets, key=lambda name: regrets[name])
+    except (ValueError, LookupError, TypeError):
+        raise RunDirectoryError(
+            f"'{run.path / 'baselines.json'}' is damaged; delete it, and 'rmft resume' plays them again."
+        ) from None
+    return best, regrets[best]

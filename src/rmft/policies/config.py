@@ -1,0 +1,104 @@
+"""The settings of every kind of policy, told apart by `kind`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rmft.providers.config import EndpointConfig
+from rmft.reading import Config, by_kind
+from rmft.scenarios.wording import Wording
+
+KIND_OF_FILE = {"policy.json": "local", "hosted.json": "hosted", "policy.safetensors": "transformer"}
+"""Which kind of policy a checkpoint's folder holds, by a file in it."""
+
+
+class TransformerConfig(Config):
+    """A Transformer with numeric input and output (`rmft.policies.transformer`)."""
+
+    kind: Literal["transformer"] = "transformer"
+    width: Annotated[int, Field(ge=8, le=1024)] = 64
+    """Width of every hidden layer; divisible by num_heads."""
+    num_heads: Annotated[int, Field(ge=1, le=64)] = 4
+    num_layers: Annotated[int, Field(ge=0, le=24)] = 1
+    """Time layers (causal self-attention along each arm's events) below the pooling."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> TransformerConfig:
+        if self.width % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
+        return self
+
+
+class LoraConfig(Config):
+    """Low-rank adapters on the linear layers (Hu et al. 2022), trained in place of the model's weights."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    num_layers: Annotated[int, Field(ge=1)] | None = None
+    """How many of the model's upper layers get adapters; None: all."""
+    targets: tuple[str, ...] | None = None
+    """Names of the linear layers, such as q_proj; None: every linear layer of a block."""
+
+
+class LocalConfig(Config):
+    """An open-weight language model, played and trained in this process (`rmft.policies.language`)."""
+
+    kind: Literal["local"] = "local"
+    model: str = "smollm2-135m"
+    """A model that `rmft models` lists, a folder that transformers can load, or a name on a model hub."""
+    wording: Wording = Wording()
+    rounds: Literal["messages", "log"] = "messages"
+    """`messages`: each round is a user's message and an answer; `log`: all rounds follow one another in one
+    answer, "Q1" for option Q that paid 1, a line each, which takes a fraction of the tokens."""
+    reasoning_budget: Annotated[int, Field(ge=1, le=100_000)] = 24
+    """Tokens of reasoning in a round, at most; used unless wording.reasoning is off."""
+    lora: LoraConfig | None = LoraConfig()
+    """None: every weight of the model is trained."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    """`auto`: a GPU where there is one."""
+    memory_gb: Annotated[float, Field(gt=0)] = 4.0
+    """Of the key-value cache while rolling out; it decides how many rollouts are played together."""
+
+
+class HostedConfig(Config):
+    """A language model behind an API, rolled out and fine-tuned there (`rmft.policies.hosted`).
+
+    Keys are read from the environment or the keyring, never from a config.
+    """
+
+    kind: Literal["hosted"] = "hosted"
+    provider: str = "openai"
+    """One that `rmft providers` lists; `compatible` for any other endpoint, such as that of `rmft serve`."""
+    model: str
+    base_url: str | None = None
+    """Up to and without /chat/completions; None: the provider's."""
+    key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")] | None = None
+    """The name of the variable that holds the key; None: the provider's."""
+    wording: Wording = Wording()
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Of one answer, at most, reasoning included."""
+    attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """How often a decision is asked for, before the rollout counts as failed: each time with the reason why
+    the answer before could not be read."""
+    endpoint: EndpointConfig = EndpointConfig()
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | None = None
+    """For fine-tuning, of the provider's own rate; None: the provider chooses."""
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """At most, between two looks at a fine-tuning job."""
+    catalogue: Path | None = None
+    """A YAML file of prices and dates of your own, which go before those of `rmft providers`."""
+    past_retirement: bool = False
+    """Start even if the model is to be retired before the run would end."""
+
+
+PolicyConfig = Annotated[
+    TransformerConfig | LocalConfig | HostedConfig,
+    by_kind("policy", "transformer", TransformerConfig, LocalConfig, HostedConfig),
+]
+"""A policy; `kind` is `transformer` unless given."""

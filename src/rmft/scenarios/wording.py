@@ -1,0 +1,25 @@
+"""How a problem is told in words, as settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rmft.reading import Config
+
+
+class Wording(Config):
+    """How a problem is told in words (`rmft.scenarios`). The switches are independent of each other."""
+
+    style: Literal["terse", "full"] = "terse"
+    """`terse`: a handful of tokens per round; `full`: whole sentences."""
+    hint: bool = False
+    """Whether the policy is told that trying options and settling on good ones have to be balanced."""
+    history: Literal["raw", "ranked", "summary"] = "raw"
+    """`raw`: each round tells what just happened; `ranked`: the same, under full information with the option
+    of the best total first; `summary`: also each option's count and mean so far."""
+    answer: Literal["arm", "distribution"] = "arm"
+    """`distribution` (full information only): how much of one unit goes on each option."""
+    reasoning: Literal["off", "brief", "free"] = "off"
+    """Whether the policy writes its own reasoning before each decision, and how long it is asked to be."""
+    rewards: Literal["raw", "scaled"] = "raw"
+    """`raw`: in the context's unit; `scaled`: from 0 to 10, "7.3 of 10" where whole sentences are told."""

@@ -1,0 +1,95 @@
+"""The settings of training, for every kind of policy, and of the objective that is minimized."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rmft.reading import Config, by_kind
+
+
+class CrossEntropy(Config):
+    """Weighted cross-entropy; see `rmft.training.objective`. The method as published."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+
+    @property
+    def kl_coef(self) -> float:
+        """There is no KL term."""
+        return 0.0
+
+
+class PolicyGradient(Config):
+    """Policy gradient with a KL penalty to the rollout policy; see `rmft.training.objective`."""
+
+    kind: Literal["policy_gradient"] = "policy_gradient"
+    kl_coef: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Coefficient of KL(rollout policy || policy), both at the temperature of the rollouts."""
+
+
+ObjectiveConfig = Annotated[
+    CrossEntropy | PolicyGradient, by_kind("objective", "cross_entropy", CrossEntropy, PolicyGradient)
+]
+"""What training minimizes; `kind` is `cross_entropy` unless given."""
+
+
+class _Gradient(Config):
+    """What every trainer in this process takes."""
+
+    objective: ObjectiveConfig = CrossEntropy()
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Passes over an iteration's batch."""
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Trajectories per optimizer step."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    """Peak rate of AdamW: reached after `warmup`, then falling as a cosine to 5% of it."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the iterations in which the learning rate rises from 0."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
+
+
+class NumericTraining(_Gradient):
+    """Training of a numeric policy (`rmft.training.transformer`)."""
+
+    kind: Literal["numeric"] = "numeric"
+
+
+class LocalTraining(_Gradient):
+    """Training of a language model in this process (`rmft.training.local`)."""
+
+    kind: Literal["local"] = "local"
+    legality_coef: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Coefficient of -log P(legal answers) under the unmasked model. The choice among them is trained on the
+    renormalized K-way distribution, so 1 with `cross_entropy` is plain cross-entropy over the whole
+    vocabulary. None: 1 with `cross_entropy`, 0.1 with `policy_gradient`."""
+    tokens_at_once: Annotated[int, Field(ge=1)] = 2048
+    """Tokens in one forward pass; gradients are accumulated over a batch's passes."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass, which saves memory."""
+    num_processes: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that share every optimizer step, each with a GPU of its own where there are some. Rollouts
+    stay in one."""
+
+    @property
+    def legality(self) -> float:
+        """`legality_coef`, or what it is where none is given."""
+        if self.legality_coef is not None:
+            return self.legality_coef
+        return 1.0 if self.objective.kind == "cross_entropy" else 0.1
+
+
+class HostedTraining(Config):
+    """Training at a provider, which learns whole answers by cross-entropy (`rmft.training.hosted`)."""
+
+    kind: Literal["hosted"] = "hosted"
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Passes over an iteration's conversations."""
+
+
+TrainingConfig = Annotated[
+    NumericTraining | LocalTraining | HostedTraining,
+    by_kind("training", "numeric", NumericTraining, LocalTraining, HostedTraining),
+]
+"""Training; `kind` is that of the run's policy and need not be given."""
