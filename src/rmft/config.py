@@ -132,7 +132,8 @@ class RunConfig(Config):
             base.pop("iterations", None)
             filled["stages"] = [_over(base, stage) for stage in stages]
             counts = [stage.get("iterations") for stage in stages if isinstance(stage, Mapping)]
-            filled.setdefault("iterations", sum(count for count in counts if isinstance(count, int)))
+            if total := sum(count for count in counts if isinstance(count, int)):
+                filled.setdefault("iterations", total)
         return filled
 
     @field_validator("suite")
