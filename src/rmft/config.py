@@ -227,4 +227,6 @@ def _set(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {key}: '{'.'.join(parents[: depth + 1])}' holds no settings.")
         values[parent] = dict(inner)
         values = values[parent]
+    if last == "kind" and values.get("kind") != value:
+        values.clear()  # settings of another kind would do nothing
     values[last] = value
