@@ -33,7 +33,6 @@ from rmft.types import Policy, PolicyRef, Trainer
 if TYPE_CHECKING:
     from rmft.forecast import Line
     from rmft.hosting import HostedBackend
-    from rmft.policies.network import Network
 
 
 @dataclass
@@ -84,10 +83,10 @@ def backend(config: RunConfig, suite: Suite, folder: Path | None = None) -> Fold
         check(policy, [setting.rules for part in PARTS for setting in suite.settings(part)])
         return FolderBackend(config, local.LocalTrainer(training, policy), partial(local.new_policy, policy))
     with extra("torch"):
-        from rmft.training import transformer
+        from rmft.training import numeric
 
-    trainer = transformer.TransformerTrainer(training)
-    return FolderBackend(config, trainer, partial(transformer.new_policy, policy))
+    trainer = numeric.NumericTrainer(training)
+    return FolderBackend(config, trainer, partial(numeric.new_policy, policy))
 
 
 def hosted_backend(
@@ -167,10 +166,9 @@ def load_policy(policy: PolicyRef, temperature: float = 1.0, *, sample_arms: boo
 
         return load_language_policy(policy.path, temperature, sample_arms=sample_arms)
     with extra("torch"):
-        from rmft.policies.transformer import TransformerPolicy, load_network
+        from rmft.policies.numeric import NumericPolicy, load_network
 
-    network: Network = load_network(policy.path)[0]
-    return TransformerPolicy(network, temperature, sample_arms=sample_arms)
+    return NumericPolicy(load_network(policy.path)[0], temperature, sample_arms=sample_arms)
 
 
 def tuned(spec: str, suite: Suite, num_problems: int) -> str:

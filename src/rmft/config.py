@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -22,21 +22,35 @@ SelectionKind = Literal[
 ]
 
 
-class TransformerConfig(Config):
-    """A Transformer with numeric input and output (`rmft.policies.transformer`)."""
+class NumericConfig(Config):
+    """What networks with numeric input and output share (`rmft.policies.numeric`)."""
 
-    kind: Literal["transformer"] = "transformer"
     width: Annotated[int, Field(ge=8, le=1024)] = 64
     """Width of every hidden layer; divisible by num_heads."""
     num_heads: Annotated[int, Field(ge=1, le=64)] = 4
-    num_layers: Annotated[int, Field(ge=0, le=24)] = 1
-    """Time layers (causal self-attention along each arm's events) below the pooling."""
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> TransformerConfig:
+    def _heads_divide_width(self) -> Self:
         if self.width % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
         return self
+
+
+class ArmEncoderConfig(NumericConfig):
+    """Each arm's events encoded apart, then compared (`rmft.policies.networks.arm_encoder`)."""
+
+    kind: Literal["arm_encoder"] = "arm_encoder"
+    num_layers: Annotated[int, Field(ge=0, le=24)] = 1
+    """Time layers (causal self-attention along each arm's events) below the pooling; 0: a mean per arm."""
+
+
+class CausalTransformerConfig(NumericConfig):
+    """Attention among the events of all arms (`rmft.policies.networks.causal_transformer`)."""
+
+    kind: Literal["causal_transformer"] = "causal_transformer"
+    num_layers: Annotated[int, Field(ge=1, le=24)] = 2
+    mlp_ratio: Annotated[int, Field(ge=1, le=16)] = 2
+    """Width of the hidden layer of each MLP, in multiples of `width`."""
 
 
 class Wording(Config):
@@ -154,20 +168,21 @@ class BudgetConfig(Config):
 
 
 def _kind(policy: Any) -> Any:
-    return policy.get("kind", "transformer") if isinstance(policy, dict) else getattr(policy, "kind", None)
+    return policy.get("kind", "arm_encoder") if isinstance(policy, dict) else getattr(policy, "kind", None)
 
 
 PolicyConfig = Annotated[
-    Annotated[TransformerConfig, Tag("transformer")]
+    Annotated[ArmEncoderConfig, Tag("arm_encoder")]
+    | Annotated[CausalTransformerConfig, Tag("causal_transformer")]
     | Annotated[LocalConfig, Tag("local")]
     | Annotated[HostedConfig, Tag("hosted")],
     Discriminator(
         _kind,
         custom_error_type="no_kind",
-        custom_error_message="settings whose kind, transformer, local or hosted, is a policy's",
+        custom_error_message="settings of a policy, of the kind arm_encoder, causal_transformer, local or hosted",
     ),
 ]
-"""A policy, told apart by `kind`, which is `transformer` unless given."""
+"""A policy, told apart by `kind`, which is `arm_encoder` unless given."""
 
 
 class RolloutConfig(Config):
@@ -256,7 +271,7 @@ class RunConfig(Config):
     suite: str = "smoke"
     """A named suite (`rmft suites`) or the path of a YAML file."""
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 40
-    policy: PolicyConfig = TransformerConfig()
+    policy: PolicyConfig = ArmEncoderConfig()
     rollout: RolloutConfig = RolloutConfig()
     selection: SelectionConfig = SelectionConfig()
     training: TrainingConfig = TrainingConfig()

@@ -36,7 +36,7 @@ import numpy as np
 import yaml
 
 from rmft import __version__
-from rmft.config import RunConfig, parse_config, read_mapping
+from rmft.config import NumericConfig, RunConfig, parse_config, read_mapping
 from rmft.errors import RunDirectoryError
 from rmft.types import PolicyRef
 
@@ -178,7 +178,8 @@ class RunDirectory:
         path = self.checkpoint(iteration)
         if not path.is_dir():
             raise RunDirectoryError(f"The checkpoint '{path}' is missing; the run can't go on from there.")
-        return PolicyRef(self.config.policy.kind, path)
+        policy = self.config.policy
+        return PolicyRef("numeric" if isinstance(policy, NumericConfig) else policy.kind, path)
 
     def commit(
         self,

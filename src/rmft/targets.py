@@ -134,7 +134,7 @@ def policy_in(path: Path) -> PolicyRef:
     if not os.path.exists(path / "run.json"):
         kinds = {POLICY: "local", HOSTED: "hosted"}
         found = [kind for file, kind in kinds.items() if os.path.exists(path / file)]
-        return PolicyRef(found[0] if found else "transformer", path)
+        return PolicyRef(found[0] if found else "numeric", path)
     run = RunDirectory.open(path, lock=False)
     return run.policy(_best(run)[0])
 
@@ -151,7 +151,7 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
     run = RunDirectory.open(path, lock=False)
     if not isinstance(run.config.policy, LocalConfig):
-        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric Transformer"
+        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric network"
         raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
     iteration, history = _best(run)
     with extra("llm"):

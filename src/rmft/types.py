@@ -174,7 +174,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PolicyRef:
-    """Where a trained policy lies: its kind (`transformer`, `local`) and the folder that holds it."""
+    """Where a trained policy lies: its kind (`numeric`, `local`, `hosted`) and the folder that holds it."""
 
     kind: str
     path: Path

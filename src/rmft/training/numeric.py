@@ -1,4 +1,4 @@
-"""The trainer of the numeric Transformer: weighted cross-entropy on its own decisions, with AdamW."""
+"""The trainer of the numeric networks: weighted cross-entropy on their own decisions, with AdamW."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rmft.config import TrainingConfig, TransformerConfig
+from rmft.config import TrainingConfig
 from rmft.errors import TrainingError
-from rmft.policies.transformer import (
-    TransformerPolicy,
+from rmft.policies.numeric import (
+    NetworkConfig,
+    NumericPolicy,
     load_network,
     new_network,
     save_network,
@@ -25,14 +26,14 @@ from rmft.types import Example, PolicyRef
 ROWS_AT_ONCE = 64  # gradients are accumulated over pieces this large, which stay in the processor's cache
 
 
-def new_policy(config: TransformerConfig, seed: int, target: Path) -> PolicyRef:
+def new_policy(config: NetworkConfig, seed: int, target: Path) -> PolicyRef:
     """Write a policy with random weights, and an optimizer without state, to the folder `target`."""
     save_network(target, new_network(config, seed), config)
     save_optimizer(target)
-    return PolicyRef("transformer", target)
+    return PolicyRef("numeric", target)
 
 
-class TransformerTrainer:
+class NumericTrainer:
     """Implements `Trainer`; the optimizer's state lies in the policies' folders beside the weights."""
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -49,7 +50,7 @@ class TransformerTrainer:
             parameters.values(), lr=rate, betas=(0.9, 0.98), weight_decay=self.config.weight_decay
         )
         load_optimizer(policy.path, optimizer, parameters)
-        player = TransformerPolicy(network)
+        player = NumericPolicy(network)
         losses, norms = [], []
         for batch in _batches(examples, self.config, np.random.default_rng(seed)):
             total = sum(int(np.count_nonzero(example.weights)) for example in batch)
@@ -73,7 +74,7 @@ class TransformerTrainer:
             "learning_rate": rate,
             "steps": float(len(losses)),
         }
-        return PolicyRef("transformer", target), figures
+        return PolicyRef("numeric", target), figures
 
 
 def _batches(
@@ -100,7 +101,7 @@ def _batches(
             yield batch
 
 
-def _loss(policy: TransformerPolicy, example: Example, anchor: float) -> torch.Tensor:
+def _loss(policy: NumericPolicy, example: Example, anchor: float) -> torch.Tensor:
     """Sum over rounds of weight x cross-entropy, of the decision or of every arm, and of the anchor's."""
     histories = example.trajectories.histories
     log_probabilities = (policy.logits(histories) / example.temperature).log_softmax(dim=-1)
