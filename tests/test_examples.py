@@ -22,7 +22,7 @@ def test_the_loop_in_python_trains(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from train_in_python import train
 
-    from rmft.policies.transformer import load_network
+    from rmft.policies.numeric import load_network
 
     config = parse_config({
         "suite": "smoke",

@@ -43,7 +43,7 @@ OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.
 NEVER = ("", 0)
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["pytest", "torch._dynamo", "rmft.training.transformer", "rmft.iteration"])
+processes.set_forkserver_preload(["pytest", "torch._dynamo", "rmft.training.numeric", "rmft.iteration"])
 
 
 Moment = tuple[str, int]

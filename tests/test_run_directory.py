@@ -182,7 +182,7 @@ def test_an_iteration_is_committed_whole(run: RunDirectory) -> None:
     commit(run, 1, b"better")
     assert run.metrics() == [metrics(0), metrics(1)]
     assert names(run.path / "checkpoints") == ["000000", "000001"]
-    assert run.policy(1).kind == "transformer"
+    assert run.policy(1).kind == "numeric"
     assert (run.policy(1).path / "policy.safetensors").read_bytes() == b"better"
     assert names(run.path / "trajectories") == ["000001.npz"]
     with np.load(run.path / "trajectories" / "000001.npz", allow_pickle=False) as stored:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from rmft.config import TrainingConfig, TransformerConfig
+from rmft.policies.config import ArmEncoderConfig, TrainingConfig
 from rmft.errors import RunDirectoryError, TrainingError
-from rmft.policies.transformer import TransformerPolicy, load_network
+from rmft.policies.numeric import NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
 from rmft.streams import Streams
-from rmft.training.transformer import TransformerTrainer, learning_rate, new_policy
+from rmft.training.numeric import NumericTrainer, learning_rate, new_policy
 from rmft.types import Example, PolicyRef, RewardTable, Rules, Trajectories
 
-SMALL = TransformerConfig(width=16, num_heads=2, num_layers=1)
+SMALL = ArmEncoderConfig(width=16, num_heads=2, num_layers=1)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def play(policy: PolicyRef, size: int, horizon: int = 6, num_arms: int = 3) -> T
     generator = np.random.default_rng(1)
     means = np.repeat(generator.random((size, 1, num_arms)), horizon, axis=1)
     table = RewardTable((generator.random(means.shape) < means).astype(float), means)
-    player = TransformerPolicy(load_network(policy.path)[0])
+    player = NumericPolicy(load_network(policy.path)[0])
     environment = TableEnvironment(Rules("bandit", horizon, num_arms), table)
     return rollout(player, environment, Streams.at(2, [(row,) for row in range(size)]))
 
@@ -38,7 +38,7 @@ def play(policy: PolicyRef, size: int, horizon: int = 6, num_arms: int = 3) -> T
 def train(policy: PolicyRef, examples: list[Example], target: Path, **config: float) -> PolicyRef:
     target.mkdir()
     settings = TrainingConfig.model_validate({"warmup": 0, "learning_rate": 0.01, "batch_size": 16, **config})
-    return TransformerTrainer(settings).train(policy, examples, target, seed=3, progress=0.0)[0]
+    return NumericTrainer(settings).train(policy, examples, target, seed=3, progress=0.0)[0]
 
 
 def stays(trajectories: Trajectories) -> np.ndarray:
@@ -49,7 +49,7 @@ def stays(trajectories: Trajectories) -> np.ndarray:
 
 def log_likelihood(policy: PolicyRef, trajectories: Trajectories) -> np.ndarray:
     """(B, T) of the decisions that were made."""
-    player = TransformerPolicy(load_network(policy.path)[0])
+    player = NumericPolicy(load_network(policy.path)[0])
     logs = player.logits(trajectories.histories).log_softmax(dim=-1).detach().numpy()
     return np.take_along_axis(logs, trajectories.histories.arms[..., None], axis=2)[..., 0]
 

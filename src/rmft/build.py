@@ -24,7 +24,6 @@ from rmft.types import Policy, PolicyRef, Trainer
 if TYPE_CHECKING:
     from rmft.forecast import Line
     from rmft.hosting import HostedBackend
-    from rmft.policies.network import Network
 
 
 @dataclass
@@ -102,12 +101,12 @@ def backend(
             start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
         return FolderBackend(start, partial(local.LocalTrainer, policy=policy))
     with extra("torch"):
-        from rmft.training import transformer
+        from rmft.training import numeric
 
-    start = partial(transformer.new_policy, policy)
+    start = partial(numeric.new_policy, policy)
     if config.init_from is not None:
-        start = partial(transformer.same_policy, policy, policy_in(Path(config.init_from)))
-    return FolderBackend(start, transformer.TransformerTrainer)
+        start = partial(numeric.same_policy, policy, policy_in(Path(config.init_from)))
+    return FolderBackend(start, numeric.NumericTrainer)
 
 
 def hosted_backend(
@@ -189,7 +188,6 @@ def load_policy(policy: PolicyRef, temperature: float = 1.0, *, sample_arms: boo
 
         return load_language_policy(policy.path, temperature, sample_arms=sample_arms)
     with extra("torch"):
-        from rmft.policies.transformer import TransformerPolicy, load_network
+        from rmft.policies.numeric import NumericPolicy, load_network
 
-    network: Network = load_network(policy.path)[0]
-    return TransformerPolicy(network, temperature, sample_arms=sample_arms)
+    return NumericPolicy(load_network(policy.path)[0], temperature, sample_arms=sample_arms)

@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from rmft.credit import CreditConfig, PolicyGradientCredit, TopK, TopKRegret
 from rmft.errors import ConfigError
 from rmft.old_settings import renamed
-from rmft.policies.config import HostedConfig, LocalConfig, PolicyConfig, TransformerConfig
+from rmft.policies.config import ArmEncoderConfig, HostedConfig, LocalConfig, PolicyConfig
 from rmft.providers.config import BudgetConfig
 from rmft.reading import Config, parse_yaml, read, read_mapping
 from rmft.scenarios.wording import Wording
@@ -103,7 +103,7 @@ class RunConfig(Config):
     """A run, whose best policy is taken, or a checkpoint's folder, to start from; None: an untrained one."""
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     """With `stages`, their sum, which need not be given."""
-    policy: PolicyConfig = TransformerConfig()
+    policy: PolicyConfig = ArmEncoderConfig()
     rollout: RolloutConfig = RolloutConfig()
     credit: CreditConfig = TopKRegret()
     training: TrainingConfig = NumericTraining()

@@ -253,7 +253,7 @@ def policy_in(path: Path) -> PolicyRef:
     """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
     if not os.path.exists(path / "run.json"):
         found = [kind for file, kind in KIND_OF_FILE.items() if os.path.exists(path / file)]
-        return PolicyRef(found[0] if found else "transformer", path)
+        return PolicyRef(found[0] if found else "numeric", path)
     run = RunDirectory.open(path, lock=False)
     return run.policy(run.best_iteration())
 

@@ -132,7 +132,7 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
     run = RunDirectory.open(path, lock=False)
     if not isinstance(run.config.policy, LocalConfig):
-        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric Transformer"
+        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric network"
         raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
     iteration, history = run.best_iteration(), run.metrics()
     with extra("llm"):

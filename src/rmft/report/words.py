@@ -18,8 +18,22 @@ LABELS = {
     "ucb": "UCB",
     "ucb1": "UCB1",
 }
+POLICIES = {
+    "arm_encoder": "arm encoder",
+    "transformer": "arm encoder",  # its name in runs of version 0.1
+    "causal_transformer": "causal Transformer",
+    "local": "language model",
+    "hosted": "hosted model",
+}
 TUNED = "tuned:"
 PARTS = {"held_out": "unseen", "validation": "validation", "train": "training"}
+
+
+def about(run: Run, keys: tuple[str, ...]) -> list[str]:
+    """What is said of a run before all else: its name, `keys`, and what kind of policy it trains."""
+    kind = run.config.get("policy.kind", "")
+    policy = [f"policy {POLICIES.get(kind, shown(kind, 60))}"] if kind else []
+    return [run.name, *(f"{key} {run.about[key]}" for key in keys if key in run.about), *policy]
 
 
 def label(policy: str) -> str:
