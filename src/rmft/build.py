@@ -81,7 +81,8 @@ def backend(config: RunConfig, suite: Suite, folder: Path | None = None) -> Fold
                 "Found several processes of one run. Start 'rmft train' once, without torchrun or accelerate "
                 "launch: with training.num_processes it starts those that train by itself."
             )
-        check(policy, [setting.rules for part in PARTS for setting in suite.settings(part)])
+        settings = [setting for part in PARTS for setting in suite.settings(part)]
+        check(policy, [(setting.rules, setting.contexts or "train") for setting in settings])
         return FolderBackend(config, local.LocalTrainer(training, policy), partial(local.new_policy, policy))
     with extra("torch"):
         from rmft.training import transformer

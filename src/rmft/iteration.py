@@ -171,7 +171,7 @@ def _pieces(
     """`times` rollouts of every problem, those of a problem in a row, from the streams at `paths`."""
     setting, rows = batch.setting, np.repeat(np.arange(len(batch.indices)), times)
     return rollout_in_pieces(
-        lambda _: policy, setting.play, setting.rules, batch.table, batch.word_seeds, rows, seed, paths
+        lambda _: policy, setting.play, setting.rules, batch.table, batch.words, rows, seed, paths
     )
 
 
@@ -195,13 +195,13 @@ def recorded(
         arrays[f"{name}/reward"] = histories.rewards[rows].astype(np.float32)
         arrays[f"{name}/weight"] = example.weights[rows].astype(np.float16)
         arrays[f"{name}/failed"] = np.isin(np.arange(histories.size), list(histories.failed))
-        if histories.turns:
+        if histories.words.turns:
             arrays[f"{name}/context"] = context_names(batch)
-        elif histories.drawn_from is not None:
+        elif histories.probabilities is not None:
             cells = histories.rules.horizon * histories.rules.num_arms
             sample = rows[: min(MAX_SAMPLE, MAX_SAMPLE_CELLS // cells)]
             expected = example.trajectories.table.expected_rewards
-            arrays[f"{name}/probabilities"] = histories.drawn_from[sample].astype(np.float16)
+            arrays[f"{name}/probabilities"] = histories.probabilities[sample].astype(np.float16)
             arrays[f"{name}/expected_rewards"] = expected[sample].astype(np.float32)
             arrays[f"{name}/round_regret"] = regret[sample].astype(np.float32)
     return arrays

@@ -98,9 +98,9 @@ def _of_every_arm(trajectories: Trajectories, config: SelectionConfig) -> FloatA
 
 
 def _drawn_from(trajectories: Trajectories) -> FloatArray:
-    if trajectories.histories.drawn_from is None:
+    if trajectories.histories.probabilities is None:
         raise ConfigError("selection.every_arm needs the probabilities that decisions were drawn from.")
-    return trajectories.histories.drawn_from
+    return trajectories.histories.probabilities
 
 
 def _weighted(excess: FloatArray, spread: FloatArray, config: SelectionConfig) -> FloatArray:

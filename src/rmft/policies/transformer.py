@@ -29,7 +29,7 @@ class TransformerPolicy:
     """
 
     name = "transformer"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, network: Network, temperature: float = 1.0, *, sample_arms: bool = False) -> None:
         self.network, self.temperature, self.sample_arms = network, temperature, sample_arms

@@ -51,7 +51,7 @@ def _of(example: Example) -> Iterator[Conversation]:
             "Choose another selection.kind, such as lowest_regret."
         )
     rows = kept(weights)
-    if len(rows) and len(histories.turns) != histories.num_rounds:
+    if len(rows) and len(histories.words.turns) != histories.num_rounds:
         raise ConfigError("These trajectories were not played in words, so that no provider can learn them.")
     for row in rows:
         if int(row) not in histories.failed:
@@ -60,7 +60,7 @@ def _of(example: Example) -> Iterator[Conversation]:
 
 def _conversation(histories: Histories, row: int, weights: FloatArray) -> Conversation:
     messages: Conversation = []
-    for turns, weight in zip(histories.turns, weights, strict=True):
+    for turns, weight in zip(histories.words.turns, weights, strict=True):
         turn = turns[row]
         if turn.system:
             messages.append({"role": "system", "content": turn.system})

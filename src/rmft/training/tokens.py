@@ -57,7 +57,7 @@ def written(example: Example, anchor: float, form: float) -> list[list[Written]]
     for row in kept(example.weights):
         one = _trajectory(example, int(row), anchor, form)
         if len(one.targets):
-            groups.setdefault((int(histories.word_seeds[row]), int(one.ids[0])), []).append(one)
+            groups.setdefault((int(histories.words.seeds[row]), int(one.ids[0])), []).append(one)
     return [_with_opening(group) for group in groups.values()]
 
 
@@ -74,7 +74,9 @@ def _trajectory(example: Example, row: int, anchor: float, form: float) -> Writt
     asked: list[tuple[IntArray, IntArray, FloatArray]] = []
     decided: list[tuple[int, IntArray, float]] = []
     length = count = 0
-    for index, (turns, weight) in enumerate(zip(histories.turns, example.weights[row].tolist(), strict=True)):
+    for index, (turns, weight) in enumerate(
+        zip(histories.words.turns, example.weights[row].tolist(), strict=True)
+    ):
         own, sampled = _sampled(turns[row])
         if not length and 0 in sampled:
             raise TrainingError("A trajectory's first token was sampled after nothing; expected a prompt.")
@@ -123,9 +125,9 @@ def _sampled(turn: Turn) -> tuple[IntArray, IntArray]:
 
 
 def _drawn_from(histories: Histories) -> FloatArray:
-    if histories.drawn_from is None:
+    if histories.probabilities is None:
         raise TrainingError("training.anchor needs the probabilities that decisions were drawn from.")
-    return histories.drawn_from
+    return histories.probabilities
 
 
 def batches(

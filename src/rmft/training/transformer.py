@@ -110,7 +110,7 @@ def _loss(policy: TransformerPolicy, example: Example, anchor: float) -> torch.T
         of_decision = log_probabilities.gather(2, torch.from_numpy(histories.arms).unsqueeze(2)).squeeze(2)
         loss = -(torch.from_numpy(example.weights).float() * of_decision).sum()
     if anchor:
-        if histories.drawn_from is None:
+        if histories.probabilities is None:
             raise TrainingError("training.anchor needs the probabilities that decisions were drawn from.")
-        loss = loss - anchor * (torch.from_numpy(histories.drawn_from).float() * log_probabilities).sum()
+        loss = loss - anchor * (torch.from_numpy(histories.probabilities).float() * log_probabilities).sum()
     return loss
