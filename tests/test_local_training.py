@@ -153,7 +153,7 @@ def loaded(policy: PolicyRef, config: LocalConfig) -> PreTrainedModel:
 
 def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int) -> list[list[float]]:
     """Of every sampled token over the whole vocabulary, by round, from one plain pass."""
-    turns = [each[row] for each in trajectories.histories.turns]
+    turns = [each[row] for each in trajectories.histories.words.turns]
     ids = np.concatenate([each.ids for each in turns])
     logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1).detach().numpy()
     found, place = [], 0
@@ -166,7 +166,7 @@ def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int)
 
 def log_mass(model: PreTrainedModel, trajectories: Trajectories, row: int) -> list[float]:
     """Log of the probability of all legal answers together at each round's decision."""
-    turns = [each[row] for each in trajectories.histories.turns]
+    turns = [each[row] for each in trajectories.histories.words.turns]
     ids = np.concatenate([each.ids for each in turns])
     logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
     ends = np.cumsum([len(each.ids) for each in turns]) - 2
@@ -213,11 +213,11 @@ def test_the_anchor_is_cross_entropy_to_what_was_drawn_from(
 ) -> None:
     """In every round of a kept trajectory, those without weight included; the count is of weights only."""
     trajectories = play(1, 1, horizon=2, reasoning=0)
-    first, second = (each[0] for each in trajectories.histories.turns)
+    first, second = (each[0] for each in trajectories.histories.words.turns)
     ids = torch.from_numpy(np.concatenate([first.ids, second.ids]))[None]
     logs = loaded(start, config)(ids).logits[0].double().log_softmax(-1).detach().numpy()
     at = [len(first.ids) - 2, len(first.ids) + len(second.ids) - 2]
-    drawn_from = trajectories.histories.drawn_from
+    drawn_from = trajectories.histories.probabilities
     assert drawn_from is not None
     anchor = sum(drawn_from[0, index] @ logs[at[index], LEGAL] for index in range(2))
     masses = log_mass(loaded(start, config), trajectories, 0)
@@ -234,9 +234,9 @@ def test_arm_weights_stand_in_for_the_decisions(
     """Each legal answer by its arm's weight; the token of reasoning by the round's, and by the anchor."""
     trajectories = play(1, 1, horizon=1)
     every, weights = np.array([[[1.0, -0.25, -0.5]]]), np.array([[2.0]])
-    turn = trajectories.histories.turns[0][0]
+    turn = trajectories.histories.words.turns[0][0]
     logs = loaded(start, config)(torch.from_numpy(turn.ids)[None]).logits[0].double().log_softmax(-1)
-    drawn_from = trajectories.histories.drawn_from
+    drawn_from = trajectories.histories.probabilities
     assert drawn_from is not None
     targets = every[0, 0] + anchor * drawn_from[0, 0]
     [own] = log_likelihood(loaded(start, config), trajectories, 0)
@@ -436,7 +436,7 @@ def test_what_was_not_sampled_here_cannot_be_trained_on(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
     trajectories = play()
-    trajectories.histories.turns[1] = tuple(Turn("told", "said") for _ in range(6))
+    trajectories.histories.words.turns[1] = tuple(Turn("told", "said") for _ in range(6))
     with pytest.raises(TrainingError, match="no token ids"):
         train(start, [Example(trajectories, np.ones((6, 3)))], tmp_path / "next", config)
 
