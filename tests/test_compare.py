@@ -94,7 +94,7 @@ def test_the_fingerprint_tells_problems_apart_and_not_their_names() -> None:
         replace(first, table=RewardTable(1 - table.rewards, table.expected_rewards)),
         replace(first, table=RewardTable(table.rewards, table.expected_rewards / 2)),
         replace(first, setting=first.setting.model_copy(update={"regret": "dynamic"})),
-        replace(first, setting=first.setting.model_copy(update={"contexts": "all"})),
+        replace(first, words=Words("all", first.words.seeds)),
         replace(first, setting=first.setting.model_copy(update={"environment": "mine:Own"})),
     ):
         assert fingerprint([other, *rest]) != fingerprint(batches)

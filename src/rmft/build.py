@@ -82,7 +82,7 @@ def backend(config: RunConfig, suite: Suite, folder: Path | None = None) -> Fold
                 "launch: with training.num_processes it starts those that train by itself."
             )
         settings = [setting for part in PARTS for setting in suite.settings(part)]
-        check(policy, [(setting.rules, setting.contexts or "train") for setting in settings])
+        check(policy, [(setting.rules, setting.word_contexts) for setting in settings])
         return FolderBackend(config, local.LocalTrainer(training, policy), partial(local.new_policy, policy))
     with extra("torch"):
         from rmft.training import transformer
@@ -100,7 +100,8 @@ def hosted_backend(
 
     for part in PARTS:
         for setting in suite.settings(part):
-            draw_scenario(setting.rules, 0, policy.wording)  # a wording that does not fit shows now
+            contexts = setting.word_contexts
+            draw_scenario(setting.rules, contexts, 0, policy.wording)  # a wording that does not fit shows now
     return HostedBackend(config, policy, folder, journal)
 
 

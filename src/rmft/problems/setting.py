@@ -77,6 +77,11 @@ class Setting(Config):
         return Rules(self.feedback, self.horizon, self.num_arms, told)
 
     @property
+    def word_contexts(self) -> str:
+        """Where the words come from: `contexts`, or the group "train"."""
+        return self.contexts or "train"
+
+    @property
     def regret_kind(self) -> RegretKind:
         """The regret that counts here."""
         if self.regret is not None:
