@@ -55,8 +55,8 @@ def played(model: str, problems: int) -> list[Example]:
     )
     examples = []
     for batch in load_suite("words/bandits").draw("train", problems):
-        table, words = batch.table.repeat(ROLLOUTS), np.repeat(batch.word_seeds, ROLLOUTS)
-        streams = Streams.at(0, [(int(each), turn) for each in batch.indices for turn in range(ROLLOUTS)])
+        table, words = batch.table.repeat(ROLLOUTS), batch.words.repeat(ROLLOUTS)
+        streams = Streams.at(0, [(int(each), number) for each in batch.indices for number in range(ROLLOUTS)])
         trajectories = rollout(policy, batch.setting.play(table), streams, words)
         examples.append(Example(trajectories, np.ones((len(trajectories), batch.setting.horizon))))
     return examples

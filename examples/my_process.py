@@ -54,6 +54,8 @@ class MyEnvironment:
         arms = decisions.arms if decisions.arms is not None else decisions.probabilities.argmax(axis=1)
         if self._round < self.rules.horizon:
             low = self.rules.reward_range[0]
-            self._rewards[rows, self._round, arms] = self._means[rows, self._round, arms] = low
+            decided = np.delete(rows, list(decisions.failed))  # the arm of the others is -1, which is none
+            at = decided, self._round, arms[decided]
+            self._rewards[at] = self._means[at] = low
         rewards = self._rewards[:, index]
         return rewards.copy() if self.rules.feedback == "full" else rewards[rows, arms]

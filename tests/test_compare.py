@@ -17,7 +17,7 @@ from rmft.report import comparison_table
 from rmft.report.compare_view import compare_piece
 from rmft.report.paired import Pairing, pairings, unpaired
 from rmft.report.run_reader import read_run
-from rmft.types import RewardTable
+from rmft.types import RewardTable, Words
 from run_files import Talker, write_run
 
 FAST, SLOW = Talker(8.0), Talker(1.0)
@@ -90,11 +90,11 @@ def test_the_fingerprint_tells_problems_apart_and_not_their_names() -> None:
     assert fingerprint([renamed, *rest]) == fingerprint(batches)
     table = first.table
     for other in (
-        replace(first, word_seeds=first.word_seeds + 1),
+        replace(first, words=Words(first.words.contexts, first.words.seeds + 1)),
         replace(first, table=RewardTable(1 - table.rewards, table.expected_rewards)),
         replace(first, table=RewardTable(table.rewards, table.expected_rewards / 2)),
         replace(first, setting=first.setting.model_copy(update={"regret": "dynamic"})),
-        replace(first, setting=first.setting.model_copy(update={"contexts": "all"})),
+        replace(first, words=Words("all", first.words.seeds)),
         replace(first, setting=first.setting.model_copy(update={"environment": "mine:Own"})),
     ):
         assert fingerprint([other, *rest]) != fingerprint(batches)

@@ -117,13 +117,13 @@ def play(
     openings = [generator.integers(3, 30, 8 + problem) for problem in range(problems)]
     for index in range(horizon):
         arms = generator.integers(3, size=size)
-        drawn_from = generator.dirichlet(np.ones(3), size=size)
+        probabilities = generator.dirichlet(np.ones(3), size=size)
         turns = []
         for row in range(size):
             told = generator.integers(3, 30, words) if index else openings[row // rollouts]
             thought = generator.integers(3, 30, generator.integers(reasoning + 1))
             turns.append(turn(told, thought, [29] * bool(reasoning), LEGAL[arms[row]]))
-        histories.append(Decisions(arms, drawn_from, tuple(turns)), generator.random(size))
+        histories.append(Decisions(arms, probabilities, tuple(turns)), generator.random(size))
     table = RewardTable(np.zeros((size, horizon, 3)), np.zeros((size, horizon, 3)))
     return Trajectories(histories, table)
 
@@ -153,7 +153,7 @@ def loaded(policy: PolicyRef, config: LocalConfig) -> PreTrainedModel:
 
 def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int) -> list[list[float]]:
     """Of every sampled token over the whole vocabulary, by round, from one plain pass."""
-    turns = [each[row] for each in trajectories.histories.turns]
+    turns = [each[row] for each in trajectories.histories.words.turns]
     ids = np.concatenate([each.ids for each in turns])
     logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1).detach().numpy()
     found, place = [], 0
@@ -166,7 +166,7 @@ def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int)
 
 def log_mass(model: PreTrainedModel, trajectories: Trajectories, row: int) -> list[float]:
     """Log of the probability of all legal answers together at each round's decision."""
-    turns = [each[row] for each in trajectories.histories.turns]
+    turns = [each[row] for each in trajectories.histories.words.turns]
     ids = np.concatenate([each.ids for each in turns])
     logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
     ends = np.cumsum([len(each.ids) for each in turns]) - 2
@@ -208,18 +208,18 @@ def test_the_loss_is_the_weighted_mean_over_sampled_tokens(
     assert figures["steps"] == 1
 
 
-def test_the_anchor_is_cross_entropy_to_what_was_drawn_from(
+def test_the_anchor_is_cross_entropy_to_what_was_probabilities(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
     """In every round of a kept trajectory, those without weight included; the count is of weights only."""
     trajectories = play(1, 1, horizon=2, reasoning=0)
-    first, second = (each[0] for each in trajectories.histories.turns)
+    first, second = (each[0] for each in trajectories.histories.words.turns)
     ids = torch.from_numpy(np.concatenate([first.ids, second.ids]))[None]
     logs = loaded(start, config)(ids).logits[0].double().log_softmax(-1).detach().numpy()
     at = [len(first.ids) - 2, len(first.ids) + len(second.ids) - 2]
-    drawn_from = trajectories.histories.drawn_from
-    assert drawn_from is not None
-    anchor = sum(drawn_from[0, index] @ logs[at[index], LEGAL] for index in range(2))
+    probabilities = trajectories.histories.probabilities
+    assert probabilities is not None
+    anchor = sum(probabilities[0, index] @ logs[at[index], LEGAL] for index in range(2))
     masses = log_mass(loaded(start, config), trajectories, 0)
     expected = -(3.0 * logs[at[1], second.ids[-1]] + 0.5 * anchor) + 0.5 * masses[0] + 3.5 * masses[1]
     example = Example(trajectories, np.array([[0.0, 3.0]]))
@@ -234,11 +234,11 @@ def test_arm_weights_stand_in_for_the_decisions(
     """Each legal answer by its arm's weight; the token of reasoning by the round's, and by the anchor."""
     trajectories = play(1, 1, horizon=1)
     every, weights = np.array([[[1.0, -0.25, -0.5]]]), np.array([[2.0]])
-    turn = trajectories.histories.turns[0][0]
+    turn = trajectories.histories.words.turns[0][0]
     logs = loaded(start, config)(torch.from_numpy(turn.ids)[None]).logits[0].double().log_softmax(-1)
-    drawn_from = trajectories.histories.drawn_from
-    assert drawn_from is not None
-    targets = every[0, 0] + anchor * drawn_from[0, 0]
+    probabilities = trajectories.histories.probabilities
+    assert probabilities is not None
+    targets = every[0, 0] + anchor * probabilities[0, 0]
     [own] = log_likelihood(loaded(start, config), trajectories, 0)
     [mass] = log_mass(loaded(start, config), trajectories, 0)
     decision = targets @ logs[-2, LEGAL].detach().numpy()
@@ -256,11 +256,11 @@ def test_the_anchor_alone_moves_nothing_where_the_policy_is(
     model = loaded(start, config)
     own = model(torch.from_numpy(opening)[None]).logits[0, -1].double().softmax(-1).detach().numpy()
     norms = []
-    for drawn_from in (own, np.roll(own, 1)):
+    for probabilities in (own, np.roll(own, 1)):
         histories = Histories(Rules("bandit", 1, VOCABULARY), 1)
         ids, logs = np.append(opening, 5), np.append(np.full(len(opening), np.nan), -1.0)
         spoken = Turn("", "", ids, logs, np.arange(VOCABULARY))
-        histories.append(Decisions(np.array([5]), drawn_from[None], (spoken,)), np.zeros(1))
+        histories.append(Decisions(np.array([5]), probabilities[None], (spoken,)), np.zeros(1))
         zeros = np.zeros((1, 1, VOCABULARY))
         example = Example(Trajectories(histories, RewardTable(zeros, zeros)), np.full((1, 1), 1e-9))
         figures = train(start, [example], tmp_path / str(len(norms)), config, anchor=1)[1]
@@ -436,7 +436,7 @@ def test_what_was_not_sampled_here_cannot_be_trained_on(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
     trajectories = play()
-    trajectories.histories.turns[1] = tuple(Turn("told", "said") for _ in range(6))
+    trajectories.histories.words.turns[1] = tuple(Turn("told", "said") for _ in range(6))
     with pytest.raises(TrainingError, match="no token ids"):
         train(start, [Example(trajectories, np.ones((6, 3)))], tmp_path / "next", config)
 

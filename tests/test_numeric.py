@@ -73,8 +73,8 @@ def test_decoding_with_the_cache_equals_one_whole_pass(
     policy = NumericPolicy(random_network(kind), sample_arms=True)
     histories = play(policy, Rules(feedback, horizon, num_arms)).histories
     whole = policy.logits(histories).softmax(dim=-1).detach().numpy()
-    assert histories.drawn_from is not None
-    np.testing.assert_allclose(whole, histories.drawn_from, atol=1e-5)
+    assert histories.probabilities is not None
+    np.testing.assert_allclose(whole, histories.probabilities, atol=1e-5)
 
 
 @each_kind
@@ -83,8 +83,8 @@ def test_a_decision_depends_on_the_history_only(feedback: Feedback, kind: str) -
     policy = NumericPolicy(random_network(kind), sample_arms=True)
     histories = play(policy, Rules(feedback, 9, 3)).histories
     fresh = policy.decide(histories.prefix(5), Streams.at(0, [(row,) for row in range(6)]))
-    assert histories.drawn_from is not None
-    np.testing.assert_allclose(fresh.probabilities, histories.drawn_from[:, 5], atol=1e-6)
+    assert histories.probabilities is not None
+    np.testing.assert_allclose(fresh.probabilities, histories.probabilities[:, 5], atol=1e-6)
 
 
 @each_kind
@@ -138,16 +138,16 @@ def test_full_information_is_played_as_a_distribution_unless_sampled(kind: str) 
 def test_a_low_temperature_plays_the_most_probable_arm(kind: str) -> None:
     rules = Rules("bandit", 6, 3)
     cold = play(NumericPolicy(random_network(kind), temperature=1e-3), rules).histories
-    assert cold.drawn_from is not None
-    decided = cold.drawn_from.max(axis=-1) > 0.999  # where arms were seen alike there is nothing to prefer
+    assert cold.probabilities is not None
+    decided = cold.probabilities.max(axis=-1) > 0.999  # where arms were seen alike there is nothing to prefer
     assert decided[:, 1:].mean() > 0.5
-    np.testing.assert_array_equal(cold.arms[decided], cold.drawn_from.argmax(axis=-1)[decided])
+    np.testing.assert_array_equal(cold.arms[decided], cold.probabilities.argmax(axis=-1)[decided])
 
 
 @each_network
 def test_a_new_network_plays_uniformly(kind: str) -> None:
     network = new_network(NETWORKS[kind], seed=1)
-    stated = play(NumericPolicy(network), Rules("bandit", 4, 5)).histories.drawn_from
+    stated = play(NumericPolicy(network), Rules("bandit", 4, 5)).histories.probabilities
     np.testing.assert_allclose(stated, np.full((6, 4, 5), 0.2), atol=1e-7)
 
 
@@ -187,7 +187,7 @@ def test_an_arm_encoder_saved_under_its_old_name_is_loaded(tmp_path: Path) -> No
     loaded, config = load_network(tmp_path)
     assert config == NETWORKS["one time layer"]
     rules = Rules("bandit", 6, 3)
-    before, after = (play(NumericPolicy(each), rules).histories.drawn_from for each in (network, loaded))
+    before, after = (play(NumericPolicy(each), rules).histories.probabilities for each in (network, loaded))
     np.testing.assert_array_equal(before, after)
 
 

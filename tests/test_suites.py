@@ -255,10 +255,10 @@ def check_environment(setting: Setting, table: RewardTable) -> None:
     environment = setting.play(table)
     assert isinstance(environment, Environment)
     before = table.rewards.copy()
-    rules, luck = setting.rules, np.random.default_rng(0)
+    rules, arms_from = setting.rules, np.random.default_rng(0)
     arms, seen = [], []
     for _ in range(rules.horizon):
-        arms.append(luck.integers(rules.num_arms, size=environment.size))
+        arms.append(arms_from.integers(rules.num_arms, size=environment.size))
         seen.append(environment.step(Decisions(arms=arms[-1])).copy())
     after = environment.table.rewards
     assert after.shape == before.shape == environment.table.expected_rewards.shape

@@ -95,7 +95,7 @@ def backend(
                 "launch: with training.num_processes it starts those that train by itself."
             )
         played = (setting for suite in suites.values() for part in PARTS for setting in suite.settings(part))
-        check(policy, [setting.rules for setting in played])
+        check(policy, [(setting.rules, setting.word_contexts) for setting in played])
         start = partial(local.new_policy, policy)
         if config.init_from is not None:
             start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
@@ -118,7 +118,8 @@ def hosted_backend(
 
     for suite in suites:
         for setting in (setting for part in PARTS for setting in suite.settings(part)):
-            draw_scenario(setting.rules, 0, policy.wording)  # a wording that does not fit shows now
+            # A wording that does not fit shows now.
+            draw_scenario(setting.rules, setting.word_contexts, 0, policy.wording)
     return HostedBackend(config, policy, folder, journal)
 
 

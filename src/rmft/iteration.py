@@ -144,13 +144,13 @@ def recorded(
         arrays[f"{name}/reward"] = histories.rewards[rows].astype(np.float32)
         arrays[f"{name}/weight"] = weight_of(learned)[rows].astype(np.float16)
         arrays[f"{name}/failed"] = np.isin(np.arange(histories.size), list(histories.failed))
-        if histories.turns:
+        if histories.words.turns:
             arrays[f"{name}/context"] = context_names(batch)
-        elif histories.drawn_from is not None:
+        elif histories.probabilities is not None:
             cells = histories.rules.horizon * histories.rules.num_arms
             sample = rows[: min(MAX_SAMPLE, MAX_SAMPLE_CELLS // cells)]
             expected = learned.trajectories.table.expected_rewards
-            arrays[f"{name}/probabilities"] = histories.drawn_from[sample].astype(np.float16)
+            arrays[f"{name}/probabilities"] = histories.probabilities[sample].astype(np.float16)
             arrays[f"{name}/expected_rewards"] = expected[sample].astype(np.float32)
             arrays[f"{name}/round_regret"] = regret[sample].astype(np.float32)
     return arrays

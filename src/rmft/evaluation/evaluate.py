@@ -76,9 +76,9 @@ def evaluate(
     with_regrets = list(policies)[: MAX_REGRETS // sum(len(batch.indices) for batch in batches)]
     for number, batch in enumerate(batches):
         played = []
-        for turn, (name, make_policy) in enumerate(policies.items(), start=1):
+        for place, (name, make_policy) in enumerate(policies.items(), start=1):
             if progress is not None:
-                progress(f"{batch.setting.name}: {name} ({turn} of {len(policies)})")
+                progress(f"{batch.setting.name}: {name} ({place} of {len(policies)})")
             kept = None if keep is None else partial(keep, name, batch)
             played.append(_play(make_policy, batch, number, num_rollouts, seed, kept))
         per_problem = np.stack([each.measures for each in played], axis=1)
@@ -114,10 +114,10 @@ def fingerprint(batches: Sequence[ProblemBatch]) -> str:
     digest = hashlib.sha256()
     for batch in batches:
         setting, rules = batch.setting, batch.setting.rules
-        facts = (rules.feedback, rules.horizon, rules.num_arms, rules.reward_range, rules.contexts)
+        facts = (rules.feedback, rules.horizon, rules.num_arms, rules.reward_range, batch.words.contexts)
         about = json.dumps([*facts, setting.regret_kind, setting.environment, batch.indices.tolist()])
         digest.update(about.encode())
-        for array in (batch.word_seeds, batch.table.rewards, batch.table.expected_rewards):
+        for array in (batch.words.seeds, batch.table.rewards, batch.table.expected_rewards):
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:32]
 
@@ -150,13 +150,13 @@ def _play(
     counts, edges = histogram(np.zeros(0), horizon)
     rows = np.arange(num_problems * num_rollouts) // num_rollouts
     paths = [
-        (PLAYING, setting_number, problem, turn)
+        (PLAYING, setting_number, problem, rollout)
         for problem in batch.indices.tolist()
-        for turn in range(num_rollouts)
+        for rollout in range(num_rollouts)
     ]
     done = 0
     for trajectories in rollout_in_pieces(
-        make_policy, setting.play, rules, batch.table, batch.word_seeds, rows, seed, paths
+        make_policy, setting.play, rules, batch.table, batch.words, rows, seed, paths
     ):
         problems = rows[done : done + len(trajectories)]
         if keep is not None:

@@ -70,7 +70,7 @@ class RowCache:
         return torch.from_numpy(positions).to(self.device)
 
     def _run(self, rows: IntArray, counts: IntArray, starts: IntArray, first: int) -> _Run:
-        """How neighbouring rows attend: `counts` new tokens after `starts` old ones, from place `first` on."""
+        """How neighbouring rows attend: `counts` new tokens after `starts` old ones, from `first` on."""
         longest, filled = int(counts.max()), int((starts + counts).max())
         mask = padded = packed = None
         # A mask is needed where a query must not see a key: later new tokens, or columns beyond a shorter

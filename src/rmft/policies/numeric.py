@@ -46,7 +46,7 @@ class NumericPolicy:
     """
 
     name = "numeric"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, network: Network[Any], temperature: float = 1.0, *, sample_arms: bool = False) -> None:
         self.network, self.temperature, self.sample_arms = network, temperature, sample_arms

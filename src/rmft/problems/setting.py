@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
 from rmft.errors import ConfigError, ShapeError
-from rmft.problems.environment import TableEnvironment
+from rmft.problems.environment import TableEnvironment, Unobserved
 from rmft.problems.kinds import AnyProcess
 from rmft.problems.own import load_object, require
 from rmft.reading import Config
@@ -74,7 +74,12 @@ class Setting(Config):
     def rules(self) -> Rules:
         """What a policy is told before round 1."""
         told = self.reward_range or self.reward_process.reward_range
-        return Rules(self.feedback, self.horizon, self.num_arms, told, self.contexts or "train")
+        return Rules(self.feedback, self.horizon, self.num_arms, told)
+
+    @property
+    def word_contexts(self) -> str:
+        """Where the words come from: `contexts`, or the group "train"."""
+        return self.contexts or "train"
 
     @property
     def regret_kind(self) -> RegretKind:
@@ -111,4 +116,4 @@ class Setting(Config):
                 f"{self.environment} has size {environment.size} and rules {environment.rules}; "
                 f"expected those it was given, {len(table.rewards)} and {self.rules}."
             )
-        return environment
+        return environment if "observe" in dir(environment) else Unobserved(environment)

@@ -21,7 +21,7 @@ from rmft.errors import ConfigError, UnknownNameError
 from rmft.problems.setting import Setting
 from rmft.reading import Config, parse_yaml, read
 from rmft.streams import generator, seed_sequence
-from rmft.types import IntArray, RewardTable
+from rmft.types import IntArray, RewardTable, Words
 
 PartName = Literal["train", "validation", "held_out"]
 
@@ -69,14 +69,14 @@ class HeldOut(Config):
 class ProblemBatch:
     """Problems of one setting.
 
-    indices: (B,) each one's number in its part. table: (B, T, K). word_seeds: (B,) of the words around
-    each, apart from the luck of its rewards.
+    indices: (B,) each one's number in its part. table: (B, T, K). words: of B rows, those around each,
+    from seeds apart from those of its rewards.
     """
 
     setting: Setting
     indices: IntArray
     table: RewardTable
-    word_seeds: IntArray
+    words: Words
 
 
 class Suite(Config):
@@ -123,9 +123,10 @@ class Suite(Config):
         for first, setting in enumerate(settings[:num_problems]):
             indices = np.arange(first, num_problems, len(settings), dtype=np.int64)
             paths = [(PART_ID[part], iteration, int(index)) for index in indices]
-            words = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
+            seeds = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
+            words = Words(setting.word_contexts, np.array(seeds, dtype=np.int64))
             table = setting.draw([generator(seed, *path) for path in paths])
-            batches.append(ProblemBatch(setting, indices, table, np.array(words, dtype=np.int64)))
+            batches.append(ProblemBatch(setting, indices, table, words))
         return batches
 
 

@@ -116,9 +116,9 @@ def batch_loss(logits: Tensor, batch: TrainingBatch, kl_coef: float) -> tuple[Te
         weights = torch.zeros(logprobs.shape).scatter_(1, arms, advantages)
     loss, kl = decision_loss(logprobs, weights), torch.zeros(())
     if kl_coef:
-        if histories.drawn_from is None:
+        if histories.probabilities is None:
             raise TrainingError("kl_coef needs the probabilities that decisions were drawn from.")
-        kl = kl_divergence(torch.from_numpy(histories.drawn_from[batch.mask]).float(), logprobs)
+        kl = kl_divergence(torch.from_numpy(histories.probabilities[batch.mask]).float(), logprobs)
         loss = loss + kl_coef * kl
     return loss, kl
 

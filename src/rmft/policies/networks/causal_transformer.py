@@ -97,6 +97,8 @@ class Cache:
 class CausalTransformer(Network[Cache]):
     """See the module. The decisions before training are uniform: the last layer starts at zero."""
 
+    slopes: Tensor
+
     def __init__(self, config: CausalTransformerConfig) -> None:
         super().__init__()
         width, self.head_width = config.width, config.width // config.num_heads
