@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from rmft.cli.app import RunArgument, SetOption, app, print_table, say
+from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, say
 from rmft.config import RunConfig, load_config
 from rmft.errors import BudgetError, HostedError, RmftError, RunDirectoryError, TrainingJobError
-from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.problems.suites import Suite, load_suite
 from rmft.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def train(
         str | None,
         typer.Option(metavar="FOLDER", help="Counts tokens for the forecast (default: 4 characters each)."),
     ] = None,
+    trust_code: TrustOption = False,
 ) -> None:
     """Train a policy by Iterative RMFT, and keep everything about the run in a new directory.
 
@@ -48,7 +49,7 @@ def train(
     from rmft.policies.baselines.catalogue import TUNED
 
     checked = load_config(config, settings)
-    suite = load_suite(checked.suite)
+    suite = load_suite(checked.suite, trust=trust_code)
     if dry_run:
         _forecast(checked, suite, calls, tokenizer)
         return
@@ -66,13 +67,15 @@ def resume(
     run: RunArgument,
     max_usd: Annotated[float | None, typer.Option(min=0, help="A new budget for hosted models.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="A new budget for hosted models.")] = None,
+    trust_code: TrustOption = False,
 ) -> None:
     """Finish a run that was stopped or killed: only what is owed is computed."""
     from rmft.build import backend
+    from rmft.targets import suite_of
 
     with closing(RunDirectory.open(run)) as opened:
+        suite = suite_of(opened, trust=trust_code)
         opened.set_budget(max_usd, max_tokens)
-        suite = suite_from(opened.suite, str(run / "suite.yaml"))
         with closing(backend(opened.config, suite, run)) as machinery:
             _train(opened, suite, machinery)
 
@@ -99,6 +102,7 @@ def evaluate(
     num_rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of each problem.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the policies' luck; the problems stay the same.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print docs/evaluation-json.md's JSON.")] = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Play unseen problems, and compare with baselines on the same reward tables.
 
@@ -109,7 +113,7 @@ def evaluate(
     from rmft.targets import evaluate_target
 
     result, written = evaluate_target(
-        target, suite, against, part, num_problems, num_rollouts, seed, progress=say
+        target, suite, against, part, num_problems, num_rollouts, seed, progress=say, trust=trust_code
     )
     if as_json:
         print(result.to_json(), end="")
