@@ -62,9 +62,9 @@ every_process = pytest.mark.parametrize("config", PROCESSES.values(), ids=PROCES
 STEADY_REWARDS = ("logged", "alternating")  # drawn once per order of the arms or window, without noise
 
 
-def resolve_process(config: dict[str, object]) -> RewardProcess:
-    """A process, and for the one of a user's own that in the examples."""
-    return kinds.resolve_process(config, str(EXAMPLES), trust=True)
+def resolve_process(config: dict[str, object], folder: str = str(EXAMPLES)) -> RewardProcess:
+    """A process; a user's own is that of the examples."""
+    return kinds.resolve_process(config, folder, trust=True)
 
 
 def draw_many(process: RewardProcess, count: int, horizon: int = T) -> RewardTable:
