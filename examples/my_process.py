@@ -1,6 +1,6 @@
 """A reward process and an adaptive environment of one's own, in a file of one's own.
 
-In a suite's YAML, with this file in the current directory:
+In a suite's YAML, with this file beside it or in the current directory:
 
     reward_process: {kind: "my_process:MyProcess", gap: 0.4}
     environment: "my_process:MyEnvironment"       # only where the opponent should adapt

@@ -47,18 +47,23 @@ class FolderBackend:
         """There is nothing to end."""
 
 
-def load_suites(config: RunConfig) -> dict[str, Suite]:
+def load_suites(config: RunConfig, *, trust: bool = False) -> dict[str, Suite]:
     """The suites of a run and its stages by the names that the config has for them.
 
     Raises as `load_suite`.
     """
-    return {name: load_suite(name) for name in _suite_names(config)}
+    return {name: load_suite(name, trust=trust) for name in _suite_names(config)}
 
 
-def suites_of(run: RunDirectory) -> dict[str, Suite]:
-    """The suites of a run as they were when it began. Raises ConfigError when they are damaged."""
+def suites_of(run: RunDirectory, *, trust: bool) -> dict[str, Suite]:
+    """The suites of a run as they were when it began; classes that they name are run only with `trust`.
+
+    These are looked for beside the file that the config calls the suite, and in the current directory. Raises
+    ConfigError when a suite is damaged.
+    """
+    where = str(run.path / "suite.yaml")
     return {
-        name: suite_from(run.suites.get(name), str(run.path / "suite.yaml"))
+        name: suite_from(run.suites.get(name), where, str(Path(name).parent), trust=trust)
         for name in _suite_names(run.config)
     }
 

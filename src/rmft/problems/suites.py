@@ -7,6 +7,7 @@ chosen by the held-out part.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import yaml
 from pydantic import AfterValidator, Field
 
 from rmft.errors import ConfigError, UnknownNameError
@@ -132,41 +132,51 @@ class Suite(Config):
 
 def suite_names() -> dict[str, str]:
     """The name of every suite that comes with the package, with its title."""
-    return {name: str(yaml.safe_load(file.read_text("utf-8"))["title"]) for name, file in _named().items()}
+    return {
+        name: str(parse_yaml(file.read_text("utf-8"), f"suite {name}")["title"])
+        for name, file in _named().items()
+    }
 
 
-def load_suite(name_or_path: str | Path) -> Suite:
+def load_suite(name_or_path: str | Path, *, trust: bool = False) -> Suite:
     """The suite of a name, or that of a user's own YAML file (.yaml, .yml).
 
-    Raises UnknownNameError for a name nobody has, and ConfigError, naming file and key, for a file
-    that is missing, no YAML, or wrong.
+    Classes of one's own that the file names are run, since it is the user who named the file; but for a
+    file inside a run directory, which may be somebody else's, only with `trust`. Raises UnknownNameError
+    for a name nobody has, and ConfigError, naming file and key, for a file that is missing, no YAML, or
+    wrong.
     """
     text, where = str(name_or_path), Path(name_or_path)
     named = _named()
     if text in named:
-        return _parse(named[text].read_text("utf-8"), f"suite {text}", ".")
+        return suite_from(parse_yaml(named[text].read_text("utf-8"), f"suite {text}"), f"suite {text}")
     if where.suffix not in (".yaml", ".yml"):
         raise UnknownNameError("suite", text, [*named, "FILE.yaml"])
     try:
-        return _parse(where.read_text("utf-8"), text, str(where.parent))
+        content = where.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{text}: this suite file could not be read: {error}") from error
+    trusted = trust or not _in_a_run(where)
+    return suite_from(parse_yaml(content, text), text, str(where.parent), trust=trusted)
 
 
-def suite_from(data: object, where: str, folder: str = ".") -> Suite:
+def suite_from(data: object, where: str, folder: str = ".", *, trust: bool = False) -> Suite:
     """The suite of what a YAML or JSON file held; `where` names that file in messages.
 
     `suite.model_dump(mode="json")` is such data and gives the same suite again. Relative file names
-    in it start from `folder`. Raises ConfigError and UnknownNameError.
+    in it start from `folder`. trust: whether classes of one's own that it names may be run; without it
+    nothing of them is. Raises ConfigError and UnknownNameError.
     """
     if not isinstance(data, dict):
         found = type(data).__name__
         raise ConfigError(f"{where}: found {found}; expected keys such as name, title and train.")
-    return read(Suite, data, where, folder)
+    return read(Suite, data, where, folder, trust=trust)
 
 
-def _parse(text: str, where: str, folder: str) -> Suite:
-    return suite_from(parse_yaml(text, where), where, folder)
+def _in_a_run(file: Path) -> bool:
+    """Whether a file lies in a run directory, or is a link into one."""
+    folders = (*Path(os.path.abspath(file)).parents, *Path(os.path.realpath(file)).parents)
+    return any(os.path.exists(folder / "run.json") for folder in folders)
 
 
 def _named() -> dict[str, Traversable]:

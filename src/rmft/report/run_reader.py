@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import yaml
-
-from rmft.errors import RunDirectoryError
+from rmft.errors import ConfigError, RunDirectoryError
+from rmft.reading import parse_yaml
 from rmft.report.evaluation_reader import EvaluationResult, read_evaluation
 from rmft.report.untrusted import Interval, get, interval, intervals, items_of, mapping, number, text, whole
 
@@ -187,9 +186,9 @@ def _read_config(run: Run) -> None:
     if run.config_text is None:
         return
     try:
-        nested = yaml.safe_load(run.config_text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        run.notes.append(f"config.yaml is damaged: {' '.join(str(error).split())}.")
+        nested = parse_yaml(run.config_text, "config.yaml")
+    except ConfigError as error:
+        run.notes.append(f"{error}.")
         return
     _flatten(nested, "", run.config, MAX_DEPTH)
 
