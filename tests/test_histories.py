@@ -263,7 +263,7 @@ def test_a_users_own_environment_needs_to_show_nothing(
     feedback: Feedback, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
     """The example, which has no `observe`: failed rows leave its table as it was."""
-    monkeypatch.syspath_prepend(pytestconfig.rootpath / "examples")
+    monkeypatch.chdir(pytestconfig.rootpath / "examples")
     setting = Setting.model_validate({
         "name": "own",
         "feedback": feedback,
@@ -271,7 +271,7 @@ def test_a_users_own_environment_needs_to_show_nothing(
         "num_arms": 3,
         "reward_process": {"kind": "bernoulli"},
         "environment": "my_process:MyEnvironment",
-    })  # fmt: skip
+    }, context={"trust": True})  # fmt: skip
     environment = setting.play(table(2))
     assert isinstance(environment, Unobserved)
     assert isinstance(environment, Environment)

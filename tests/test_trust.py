@@ -59,7 +59,7 @@ suite: {suite}
 iterations: 1
 policy: {{width: 8, num_heads: 1, num_layers: 0}}
 rollout: {{num_problems: 2, num_rollouts: 2}}
-selection: {{num_selected: 1}}
+credit: {{num_selected: 1}}
 validation: {{num_problems: 4}}
 num_threads: 1
 """
