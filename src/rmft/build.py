@@ -16,7 +16,7 @@ from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
 from rmft.providers.answers import estimate_tokens
 from rmft.providers.catalogue import find_provider
-from rmft.run_directory import RunDirectory, policy_in
+from rmft.run_directory import STAGE_SUITES, SUITE, RunDirectory, policy_in
 from rmft.scenarios.scenario import draw_scenario
 from rmft.training.config import TrainingConfig
 from rmft.types import Policy, PolicyRef, Trainer
@@ -61,11 +61,11 @@ def suites_of(run: RunDirectory, *, trust: bool) -> dict[str, Suite]:
     These are looked for beside the file that the config calls the suite, and in the current directory. Raises
     ConfigError when a suite is damaged.
     """
-    where = str(run.path / "suite.yaml")
-    return {
-        name: suite_from(run.suites.get(name), where, str(Path(name).parent), trust=trust)
-        for name in _suite_names(run.config)
-    }
+    found = {}
+    for name in _suite_names(run.config):
+        where = run.path / (SUITE if name == run.config.suite else STAGE_SUITES)
+        found[name] = suite_from(run.suites.get(name), str(where), str(Path(name).parent), trust=trust)
+    return found
 
 
 def _suite_names(config: RunConfig) -> list[str]:

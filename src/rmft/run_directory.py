@@ -2,7 +2,8 @@
 
     config.yaml              the resolved config
     run.json                 format and package versions, suite, seed, start time
-    suite.yaml               the suites as they were, by name, so that a changed file can't change a run
+    suite.yaml               the suite as it was, so that a changed file can't change a run
+    stage-suites.yaml        other suites that stages train on, by the name that the config has for them
     baselines.json           the suite's baselines on the validation problems
     metrics.jsonl            one line per finished iteration, from 0: the commit log
     timings.jsonl            seconds spent, by iteration and step
@@ -45,6 +46,7 @@ from rmft.reading import read_mapping
 from rmft.types import PolicyRef
 
 FORMAT = 2
+SUITE, STAGE_SUITES = "suite.yaml", "stage-suites.yaml"
 READABLE = (1, 2)  # of version 0.1 is 1: it can be looked at and evaluated, not gone on with
 PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors", "transformers", "peft", "accelerate")
 
@@ -83,7 +85,10 @@ class RunDirectory:
             for folder in ("trajectories", "checkpoints"):
                 (staged / folder).mkdir(parents=True)
             write_atomically(staged / "config.yaml", config.to_yaml().encode())
-            write_atomically(staged / "suite.yaml", yaml.safe_dump(suites, sort_keys=False).encode())
+            others = {name: suite for name, suite in suites.items() if name != config.suite}
+            for name, data in {SUITE: suites[config.suite], STAGE_SUITES: others}.items():
+                if data:
+                    write_atomically(staged / name, yaml.safe_dump(data, sort_keys=False).encode())
             write_atomically(staged / "run.json", _json(about))
             os.rename(staged, path)
         except OSError as error:
@@ -116,8 +121,8 @@ class RunDirectory:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # old names are right in an old run
             config = parse_config(read_mapping(path / "config.yaml"), source=str(path / "config.yaml"))
-        suites = read_mapping(path / "suite.yaml")
-        run = cls(path, config, {config.suite: suites} if found == 1 else suites)
+        others = read_mapping(path / STAGE_SUITES) if os.path.exists(path / STAGE_SUITES) else {}
+        run = cls(path, config, {**others, config.suite: read_mapping(path / SUITE)})
         return run._locked() if lock else run
 
     def _locked(self) -> RunDirectory:

@@ -18,8 +18,7 @@ def suite_name(run_dir: Path, played: str = "") -> str:
 
     played: its suite and part as in names of files, "words-bandits-held_out", which have no room for a slash.
     """
-    called = _said_by(run_dir / "run.json", "suite")  # by the run's config, perhaps a path
-    own = _said_by(run_dir / "suite.yaml", called, "name") or _said_by(run_dir / "suite.yaml", "name") or called
+    own = _said_by(run_dir / "suite.yaml", "name") or _said_by(run_dir / "run.json", "suite")
     if not played:
         return own
     dashed, _, part = played.rpartition("-")
@@ -28,21 +27,21 @@ def suite_name(run_dir: Path, played: str = "") -> str:
     return own if own.replace("/", "-") == dashed else shown(dashed or part, MAX_NAME)
 
 
-def _said_by(path: Path, *keys: str) -> str:
+def _said_by(path: Path, key: str) -> str:
     try:
         stamp = path.stat()
     except OSError:
         return ""
-    return _read(path, keys, stamp.st_mtime_ns) if stamp.st_size <= MAX_BYTES else ""
+    return _read(path, key, stamp.st_mtime_ns) if stamp.st_size <= MAX_BYTES else ""
 
 
 @cache
-def _read(path: Path, keys: tuple[str, ...], stamp: int) -> str:
-    """What the file says under `keys`, one in the other. stamp: when it was written."""
+def _read(path: Path, key: str, stamp: int) -> str:
+    """What the file says of `key`. stamp: when it was written."""
     del stamp
     try:
         content = path.read_text(encoding="utf-8")
         found = parse_yaml(content, path.name) if path.suffix == ".yaml" else json.loads(content)
     except (OSError, ValueError, RecursionError):
         return ""
-    return shown(text(get(found, *keys)) or "", MAX_NAME)
+    return shown(text(get(found, key)) or "", MAX_NAME)
