@@ -1,4 +1,4 @@
-"""How sure a mean is: cluster-bootstrap intervals over problems and training seeds, paired differences, tests.
+"""How sure a mean is: bootstrap intervals that cluster by problem and training seed, differences, tests.
 
 The problem is the cluster. Rollouts of one problem share its luck, so they are averaged first and
 whole problems are resampled. Policies compared on the same tables are resampled together, so that a
@@ -134,8 +134,8 @@ def over_seeds(
 ) -> Bootstrapped:
     """Bootstrap of statistics of the means over S training seeds and n problems, clustered by both.
 
-    values: (S, n, *m), each seed's policy on the same problems; the rest as for `bootstrap`, which it is where
-    S is 1. What does not depend on the training seed, such as a baseline, is repeated along S.
+    values: (S, n, *m), each seed's policy on the same problems; the rest is as for `bootstrap`, and so is the
+    result where S is 1. What does not depend on the training seed, such as a baseline, is repeated along S.
 
     Seeds and problems are crossed: a hard problem is hard for every seed. So problems are resampled as in
     `bootstrap`, for all seeds together, and seeds are resampled apart from them; to resample problems anew
@@ -192,6 +192,19 @@ def share(values: FloatArray) -> Interval:
 def are_indicators(values: FloatArray) -> bool:
     """Whether values (n,) are all 0 or 1, and there is one."""
     return bool(values.ndim == 1 and len(values) and np.isin(values, (0.0, 1.0)).all())
+
+
+def of_share(found: Interval, values: FloatArray) -> Interval:
+    """The interval of a mean of indicators, from that of the bootstrap and the per-problem values (n,).
+
+    `share` where each problem has 0 or 1; else, with several rollouts or training seeds, the bootstrap's
+    within 0 and 1.
+    """
+    if are_indicators(values):
+        return share(values)
+    if found.low is None or found.high is None:
+        return found
+    return Interval(mean=found.mean, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def _means_over(problems: FloatArray, values: FloatArray) -> FloatArray:
