@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rmft.evaluation.evaluate import MAX_REGRETS, evaluate, fingerprint
+from rmft.evaluation.comparing import MAX_REGRETS, fingerprint
+from rmft.evaluation.evaluate import evaluate
 from rmft.evaluation.results import Evaluation
 from rmft.problems.suites import ProblemBatch, load_suite
 from rmft.report import comparison_table
@@ -121,7 +122,7 @@ def test_regrets_by_problem_are_those_that_the_mean_is_of(tmp_path: Path) -> Non
 
 def test_regrets_are_kept_of_as_many_policies_as_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_REGRETS == 100_000
-    monkeypatch.setattr("rmft.evaluation.evaluate.MAX_REGRETS", 20)
+    monkeypatch.setattr("rmft.evaluation.comparing.MAX_REGRETS", 20)
     players = {"best": FAST, "start": SLOW, "third": SLOW}
     for count, with_regrets in ((6, 3), (10, 2), (11, 1), (21, 0)):
         found = evaluate(

@@ -11,8 +11,8 @@ import numpy as np
 from rmft.errors import TrainingError
 from rmft.evaluation.conversations import context_names, conversations
 from rmft.evaluation.findings import best_iteration, describe_end, describe_training
-from rmft.evaluation.measures import measure
-from rmft.evaluation.statistics import interval
+from rmft.evaluation.measures import INDICATORS, measure
+from rmft.evaluation.statistics import interval, of_share
 from rmft.improve import Backend, Clock, improve, in_pieces, seed_of
 from rmft.problems.suites import ProblemBatch, Suite
 from rmft.run_directory import RunDirectory
@@ -110,13 +110,20 @@ def validate(backend: Backend, policy: PolicyRef, suite: Suite, run: RunDirector
     """Measures on the validation part, the same problems and luck every time, with 95% intervals."""
     player = backend.load(policy)
     parts: dict[str, list[FloatArray]] = {name: [] for name in VALIDATED}
-    for number, batch in enumerate(suite.draw("validation", run.config.validation.num_problems)):
+    problems = suite.draw("validation", run.config.validation.num_problems)
+    sizes = [len(batch.indices) for batch in problems]
+    for number, batch in enumerate(problems):
         paths = [(number, int(problem)) for problem in batch.indices]
         for trajectories in in_pieces(player, batch, 1, VALIDATION_SEED, paths):
             measured = measure(trajectories, batch.setting.regret_kind)
             for name in VALIDATED:
                 parts[name].append(measured[name])
-    return {name: interval(np.concatenate(values)).model_dump() for name, values in parts.items()}
+    found = {}
+    for name, values in parts.items():
+        together = np.concatenate(values)
+        mean = interval(together, settings=sizes)
+        found[name] = (of_share(mean, together) if name in INDICATORS else mean).model_dump()
+    return found
 
 
 def weight_of(batch: TrainingBatch) -> FloatArray:

@@ -126,20 +126,7 @@ class RunDirectory:
         return run._locked() if lock else run
 
     def _locked(self) -> RunDirectory:
-        try:
-            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise RunDirectoryError(
-                f"'{self.path}' is being trained by another process; wait for it or stop it."
-            ) from None
-        except OSError as error:
-            self.close()
-            raise RunDirectoryError(
-                f"Can't lock '{self.path / '.lock'}': {error.strerror or error}. A run needs a place "
-                "that you may write to and that has file locks."
-            ) from None
+        self._lock = locked(self.path)
         return self
 
     def close(self) -> None:
@@ -252,6 +239,29 @@ class RunDirectory:
         """The content of `name`, or None when there is none. Raises RunDirectoryError when damaged."""
         path = self.path / name
         return read_json(path) if path.exists() else None
+
+
+def locked(path: Path) -> int:
+    """The descriptor of the folder's lock, held until it is closed.
+
+    Raises RunDirectoryError when it is taken.
+    """
+    lock = None
+    try:
+        lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if lock is not None:
+            os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise RunDirectoryError(
+                f"'{path}' is being trained by another process; wait for it or stop it."
+            ) from None
+        raise RunDirectoryError(
+            f"Can't lock '{path / '.lock'}': {error.strerror or error}. A run needs a place "
+            "that you may write to and that has file locks."
+        ) from None
+    return lock
 
 
 def policy_in(path: Path) -> PolicyRef:

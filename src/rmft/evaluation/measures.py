@@ -46,6 +46,9 @@ MEASURES = (
 )
 """The measures of one trajectory, in the order in which they are reported."""
 
+INDICATORS = ("suff_fail_freq", "first_arm_only", "failed")
+"""Those that are 0 or 1 for a trajectory, so that their means are shares."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrendCheck:
