@@ -38,8 +38,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         if last < first or last >= 2**63:
             raise ConfigError(
                 f"--seeds: found '{part[:40]}'; expected seeds such as 0,1,2 or a range from the lower to "
-                f"the "
-                "higher such as 0-4, each a whole number from 0 to 2^63 - 1."
+                "the higher such as 0-4, each a whole number from 0 to 2^63 - 1."
             )
         if len(seeds) + last - first >= MAX_SEEDS:
             raise ConfigError(f"--seeds: found more than {MAX_SEEDS:,} seeds; give fewer.")
@@ -101,8 +100,7 @@ class Experiment:
         if about.get("format") != FORMAT:
             raise RunDirectoryError(
                 f"'{path / SEEDS_FILE}' has format {about.get('format')!r:.40}; rmft {__version__} reads "
-                f"format "
-                f"{FORMAT}. Use the version that wrote it: {about.get('rmft', 'unknown')!r:.40}."
+                f"format {FORMAT}. Use the version that wrote it: {about.get('rmft', 'unknown')!r:.40}."
             )
         if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
             raise RunDirectoryError(f"'{path / SEEDS_FILE}' is damaged: it holds no list of seeds.")

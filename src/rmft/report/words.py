@@ -196,8 +196,7 @@ def findings(run: Run) -> list[str]:
         index, everyone, above = lucky[0]
         said.append(
             f"In iteration {index} {percent(100 * above)} of what was above average starts with the best "
-            f"arm, of all "
-            f"rollouts {percent(100 * everyone)}: the difference is the luck of the first arm."
+            f"arm, of all rollouts {percent(100 * everyone)}: the difference is the luck of the first arm."
         )
     broken = [row for row in run.iterations if row.failed]
     if broken:

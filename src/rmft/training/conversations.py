@@ -46,8 +46,7 @@ def _of(batch: TrainingBatch) -> Iterator[Conversation]:
     if (learned != 1).any():
         raise ConfigError(
             f"A decision has the advantage {learned[learned != 1][0]:g}; providers imitate whole answers, "
-            f"each "
-            "or not. Choose another credit.kind, such as top_k_regret."
+            "each or not. Choose another credit.kind, such as top_k_regret."
         )
     rows = batch.kept
     if len(rows) and len(histories.words.turns) != histories.num_rounds:
