@@ -15,6 +15,7 @@ from rmft.evaluation.measures import INDICATORS, measure
 from rmft.evaluation.statistics import interval, of_share
 from rmft.improve import Backend, Clock, improve, in_pieces, seed_of
 from rmft.problems.suites import ProblemBatch, Suite
+from rmft.rollout import peak_memory_gb
 from rmft.run_directory import RunDirectory
 from rmft.types import FloatArray, PolicyRef, TrainingBatch
 
@@ -102,7 +103,8 @@ def _one_iteration(
         on_step("validating")
         with clock("evaluate"):
             metrics["validation"] = validate(backend, policy, suites[config.suite], run)
-    run.commit(metrics, made.seconds | clock.seconds, recorded(*everything), spoken(*everything))
+    spent = made.seconds | clock.seconds | {"memory": {"peak_gb": round(peak_memory_gb(), 3)}}
+    run.commit(metrics, spent, recorded(*everything), spoken(*everything))
     return metrics
 
 

@@ -6,7 +6,7 @@
     stage-suites.yaml        other suites that stages train on, by the name that the config has for them
     baselines.json           the suite's baselines on the validation problems
     metrics.jsonl            one line per finished iteration, from 0: the commit log
-    timings.jsonl            seconds spent, by iteration and step
+    timings.jsonl            seconds spent, by iteration and step, and the most memory that the process held
     trajectories/000001.npz  one row per kept trajectory, and the regret of every rollout
     trajectories/000001.jsonl.gz  of language policies: every rollout, one per line, in words and tokens
     checkpoints/000001/      the policy after that iteration (the first, the best and the newest two)
@@ -188,7 +188,7 @@ class RunDirectory:
     def commit(
         self,
         metrics: dict[str, Any],
-        timings: dict[str, float],
+        timings: Mapping[str, Any],
         arrays: Mapping[str, np.ndarray],
         spoken: Iterable[Mapping[str, Any]] = (),
     ) -> None:

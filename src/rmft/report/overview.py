@@ -47,4 +47,7 @@ def _spent(run: Run) -> Table | None:
     rows: list[list[Cell]] = [[f"{phase}, seconds", value, value / (total or 1.0)] for phase, value in phases]
     rows += [["all, seconds", total, 1.0]] if rows else []
     rows += [[name, value, None] for name, value in run.paid.items()]
-    return Table("Time, tokens and money spent", ["spent on", "amount", "share"], rows) if rows else None
+    rows += [] if run.peak_memory_gb is None else [["peak memory, GB", run.peak_memory_gb, None]]
+    return (
+        Table("Time, memory, tokens and money spent", ["spent on", "amount", "share"], rows) if rows else None
+    )

@@ -67,6 +67,7 @@ class Run:
     best_iteration: int | None = None
     findings: list[str] = field(default_factory=list)
     evaluations: dict[str, EvaluationResult] = field(default_factory=dict)  # by file; the run's own first
+    peak_memory_gb: float | None = None  # that the training process held
     journal: dict[str, float] = field(default_factory=dict)  # what answers.jsonl says was paid
     notes: list[str] = field(default_factory=list)
 
@@ -113,7 +114,10 @@ def read_run(run_dir: Path) -> Run:
     run = Run(run_dir)
     _read_config(run)
     _read_about(run)
-    seconds = {whole(get(line, "iteration")): _seconds(line) for line in _lines(run, "timings.jsonl")}
+    timings = _lines(run, "timings.jsonl")
+    seconds = {whole(get(line, "iteration")): _seconds(line) for line in timings}
+    peaks = [peak for line in timings if (peak := number(get(line, "memory", "peak_gb"))) is not None]
+    run.peak_memory_gb = max(peaks, default=None)
     rows = {row.index: row for line in _lines(run, "metrics.jsonl") if (row := _iteration(line, seconds))}
     run.iterations = [rows[index] for index in sorted(rows)]
     if (run_dir / "baselines.json").exists():  # an older run has none

@@ -85,6 +85,7 @@ def _policies(run: Run) -> list[str]:
 def _spent(run: Run) -> list[str]:
     parts = [f"{phase} {digits(seconds)} s" for phase, seconds in list(run.seconds.items())[:6]]
     parts += [f"{amount:,.{0 if name == 'tokens' else 2}f} {name}" for name, amount in run.paid.items()]
+    parts += [] if run.peak_memory_gb is None else [f"at most {run.peak_memory_gb:.2g} GB of memory"]
     return ["", f"Spent: {', '.join(parts)}."] if parts else []
 
 
