@@ -179,7 +179,9 @@ PolicyConfig = Annotated[
     Discriminator(
         _kind,
         custom_error_type="no_kind",
-        custom_error_message="settings of a policy: kind arm_encoder, causal_transformer, local or hosted",
+        custom_error_message=(
+            "settings whose kind, arm_encoder, causal_transformer, local or hosted, is a policy's"
+        ),
     ),
 ]
 """A policy, told apart by `kind`, which is `arm_encoder` unless given."""
