@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rmft.policies.config import ArmEncoderConfig, TrainingConfig
+from rmft.config import ArmEncoderConfig, CausalTransformerConfig, TrainingConfig
 from rmft.errors import RunDirectoryError, TrainingError
 from rmft.policies.numeric import NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
@@ -17,13 +17,16 @@ from rmft.streams import Streams
 from rmft.training.numeric import NumericTrainer, learning_rate, new_policy
 from rmft.types import Example, PolicyRef, RewardTable, Rules, Trajectories
 
-SMALL = ArmEncoderConfig(width=16, num_heads=2, num_layers=1)
+SMALL = {
+    "arm encoder": ArmEncoderConfig(width=16, num_heads=2, num_layers=1),
+    "causal Transformer": CausalTransformerConfig(width=16, num_heads=2),
+}
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> PolicyRef:
+@pytest.fixture(params=SMALL)
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> PolicyRef:
     (tmp_path / "start").mkdir()
-    return new_policy(SMALL, 0, tmp_path / "start")
+    return new_policy(SMALL[request.param], 0, tmp_path / "start")
 
 
 def play(policy: PolicyRef, size: int, horizon: int = 6, num_arms: int = 3) -> Trajectories:

@@ -4,7 +4,7 @@ One history is one sequence. It begins with a start token. Every event, which is
 round, is a token. Before each round stand K decision tokens, one per arm; their last hidden states give the
 round's logits. With two arms:
 
-    start | decide arm 0, decide arm 1 | event of round 0 | decide arm 0, decide arm 1 | event of ... | ...
+    start | decide arm 0, decide arm 1 | event of round 0 | decide arm 0, decide arm 1 | event of round 1 ...
 
 All tokens pass through the same blocks, x <- x + Attention(LayerNorm(x)) and then x <- x + MLP(LayerNorm(x)).
 An event attends to the start token and to the events of all arms up to its own round, and a decision to
@@ -97,7 +97,7 @@ class Cache:
 class CausalTransformer(Network[Cache]):
     """See the module. The decisions before training are uniform: the last layer starts at zero."""
 
-    slopes: Tensor
+    slopes: Tensor  # (H,), by how much each head's scores fall with a round of age
 
     def __init__(self, config: CausalTransformerConfig) -> None:
         super().__init__()
