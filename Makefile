@@ -31,7 +31,7 @@ demo: $(INSTALLED) ## Train a language model on bandits in words, compare it, wr
 	$(BIN)/rmft models add $(MODEL)
 	$(RUN_DEMO)
 
-demo-numeric: $(INSTALLED) ## The same for a Transformer that reads numbers
+demo-numeric: $(INSTALLED) ## The same for a network that reads numbers
 	$(RUN_DEMO)
 
 demo-hosted: $(INSTALLED) ## The same through an API: rmft serve on this machine, trained as a vendor's model would be

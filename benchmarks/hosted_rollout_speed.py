@@ -68,7 +68,7 @@ def rounds_per_second(url: str, concurrency: int, num_rollouts: int, journal: Jo
         paths = [(concurrency, int(row)) for row in rows]
         begun = time.perf_counter()
         pieces = rollout_in_pieces(
-            lambda _: policy, setting.play, setting.rules, batch.table, batch.word_seeds, rows, 0, paths
+            lambda _: policy, setting.play, setting.rules, batch.table, batch.words, rows, 0, paths
         )
         failed = sum(len(piece.histories.failed) for piece in pieces)
         seconds = time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""How fast the numeric Transformer rolls out, beside what the machine's matrix products allow.
+"""How fast the numeric networks roll out, beside what the machine's matrix products allow.
 
     python benchmarks/rollout_speed.py [--threads 2] [--repeats 5]
 
@@ -20,19 +20,31 @@ import numpy as np
 import torch
 from matmul import matmul_rate
 
-from rmft.config import TransformerConfig
-from rmft.policies.transformer import TransformerPolicy, new_network
+from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig
+from rmft.policies.numeric import NetworkConfig, NumericPolicy, new_network
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
 from rmft.streams import Streams
 from rmft.types import RewardTable, Rules
 
 BATCH, NUM_ARMS = 2048, 5
+NETWORKS: dict[str, NetworkConfig] = {
+    "arm encoder, no time layer": ArmEncoderConfig(num_layers=0),
+    "arm encoder, one": ArmEncoderConfig(num_layers=1),
+    "arm encoder, two": ArmEncoderConfig(num_layers=2),
+    "causal Transformer, two layers": CausalTransformerConfig(),
+}
 
 
-def flops_per_round(config: TransformerConfig, horizon: int) -> float:
+def flops_per_round(config: NetworkConfig, horizon: int) -> float:
     """Multiplications and additions of one decision, attention over half the horizon included."""
     width = config.width
+    if isinstance(config, CausalTransformerConfig):
+        head = width // config.num_heads
+        token = 2 * width * width * (1 + config.mlp_ratio) + width * (2 * head + NUM_ARMS) * (horizon / 2)
+        key_value = 2 * width * head
+        blocks = config.num_layers * (NUM_ARMS * token + key_value) + (config.num_layers - 1) * token
+        return 2 * (blocks + NUM_ARMS * 3 * width + 2 * width)
     layer = 2 * width * width + 2 * width * (width // config.num_heads) + 8 * width * width
     attention = 2 * width * (horizon / 2)
     pool = width * (width + config.num_heads)
@@ -40,9 +52,9 @@ def flops_per_round(config: TransformerConfig, horizon: int) -> float:
     return 2 * (2 * width + config.num_layers * (layer + attention) + pool + readout)
 
 
-def seconds_of(config: TransformerConfig, horizon: int, repeats: int) -> float:
+def seconds_of(config: NetworkConfig, horizon: int, repeats: int) -> float:
     """The median time of one rollout of the whole batch."""
-    policy = TransformerPolicy(new_network(config, seed=0))
+    policy = NumericPolicy(new_network(config, seed=0))
     generator = np.random.default_rng(0)
     means = np.repeat(generator.random((BATCH, 1, NUM_ARMS)), horizon, axis=1)
     table = RewardTable((generator.random(means.shape) < means).astype(float), means)
@@ -65,10 +77,9 @@ def main() -> None:
     rate = matmul_rate()
     print(f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, ", end="")
     print(f"fp32 matrix product {rate / 1e9:.0f} GFLOP/s, batch {BATCH:,}, K = {NUM_ARMS}\n")
-    print("| time layers | parameters | T | rounds/s | ms per round | vs T = 50 | share of the limit |")
+    print("| network | parameters | T | rounds/s | ms per round | vs T = 50 | share of the limit |")
     print("|---|---|---|---|---|---|---|")
-    for num_layers in (0, 1, 2):
-        config = TransformerConfig(num_layers=num_layers)
+    for name, config in NETWORKS.items():
         parameters = sum(weight.numel() for weight in new_network(config, seed=0).parameters())
         base = 0.0
         for horizon in (50, 200):
@@ -78,7 +89,7 @@ def main() -> None:
             speed = BATCH / per_round
             share = speed * flops_per_round(config, horizon) / rate
             print(
-                f"| {num_layers} | {parameters:,} | {horizon} | {speed:,.0f} | {1e3 * per_round:.2f} "
+                f"| {name} | {parameters:,} | {horizon} | {speed:,.0f} | {1e3 * per_round:.2f} "
                 f"| {per_round / base:.2f}x | {share:.0%} |"
             )
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")

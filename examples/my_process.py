@@ -1,6 +1,6 @@
 """A reward process and an adaptive environment of one's own, in a file of one's own.
 
-In a suite's YAML, with this file in the current directory:
+In a suite's YAML, with this file beside it or in the current directory:
 
     reward_process: {kind: "my_process:MyProcess", gap: 0.4}
     environment: "my_process:MyEnvironment"       # only where the opponent should adapt
@@ -54,6 +54,8 @@ class MyEnvironment:
         arms = decisions.arms if decisions.arms is not None else decisions.probabilities.argmax(axis=1)
         if self._round < self.rules.horizon:
             low = self.rules.reward_range[0]
-            self._rewards[rows, self._round, arms] = self._means[rows, self._round, arms] = low
+            decided = np.delete(rows, list(decisions.failed))  # the arm of the others is -1, which is none
+            at = decided, self._round, arms[decided]
+            self._rewards[at] = self._means[at] = low
         rewards = self._rewards[:, index]
         return rewards.copy() if self.rules.feedback == "full" else rewards[rows, arms]

@@ -176,7 +176,7 @@ class Talker:
     """
 
     name = "talker"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, sharpness: float, words: Sequence[str] = ("Let me see.",)) -> None:
         self.sharpness, self.words = sharpness, words
@@ -230,7 +230,7 @@ def write_iteration(
     for batch in problems:
         rows = np.repeat(np.arange(len(batch.indices)), num_rollouts)
         paths = [(iteration, int(row), place) for place, row in enumerate(rows)]
-        table, words = batch.table.rows(rows), batch.word_seeds[rows]
+        table, words = batch.table.rows(rows), batch.words.rows(rows)
         played = rollout(policy, batch.setting.play(table), Streams.at(0, paths), words)
         regret = round_regret(played, batch.setting.regret_kind)
         config, group = TopKRegret(num_selected=-(-num_rollouts // 2)), np.repeat(batch.indices, num_rollouts)

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rmft.evaluation.evaluate import MAX_REGRETS, evaluate, fingerprint
+from rmft.evaluation.comparing import MAX_REGRETS, fingerprint
+from rmft.evaluation.evaluate import evaluate
 from rmft.evaluation.results import Evaluation
 from rmft.problems.suites import ProblemBatch, load_suite
 from rmft.report import comparison_table
 from rmft.report.compare_view import compare_piece
 from rmft.report.paired import Pairing, pairings, unpaired
 from rmft.report.run_reader import read_run
-from rmft.types import RewardTable
+from rmft.types import RewardTable, Words
 from run_files import Talker, write_run
 
 FAST, SLOW = Talker(8.0), Talker(1.0)
@@ -90,11 +91,11 @@ def test_the_fingerprint_tells_problems_apart_and_not_their_names() -> None:
     assert fingerprint([renamed, *rest]) == fingerprint(batches)
     table = first.table
     for other in (
-        replace(first, word_seeds=first.word_seeds + 1),
+        replace(first, words=Words(first.words.contexts, first.words.seeds + 1)),
         replace(first, table=RewardTable(1 - table.rewards, table.expected_rewards)),
         replace(first, table=RewardTable(table.rewards, table.expected_rewards / 2)),
         replace(first, setting=first.setting.model_copy(update={"regret": "dynamic"})),
-        replace(first, setting=first.setting.model_copy(update={"contexts": "all"})),
+        replace(first, words=Words("all", first.words.seeds)),
         replace(first, setting=first.setting.model_copy(update={"environment": "mine:Own"})),
     ):
         assert fingerprint([other, *rest]) != fingerprint(batches)
@@ -121,7 +122,7 @@ def test_regrets_by_problem_are_those_that_the_mean_is_of(tmp_path: Path) -> Non
 
 def test_regrets_are_kept_of_as_many_policies_as_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_REGRETS == 100_000
-    monkeypatch.setattr("rmft.evaluation.evaluate.MAX_REGRETS", 20)
+    monkeypatch.setattr("rmft.evaluation.comparing.MAX_REGRETS", 20)
     players = {"best": FAST, "start": SLOW, "third": SLOW}
     for count, with_regrets in ((6, 3), (10, 2), (11, 1), (21, 0)):
         found = evaluate(

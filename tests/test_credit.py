@@ -31,7 +31,7 @@ RNG = np.random.default_rng
 
 class Uniform:
     name = "uniform"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def rows_at_once(self, rules: Rules) -> int:
         return rows_of_arrays(rules)

@@ -19,7 +19,7 @@ from rmft.problems.environment import TableEnvironment
 from rmft.regret import RegretKind
 from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
-from rmft.types import Decisions, Histories, IntArray, RewardTable, Rules
+from rmft.types import Decisions, Histories, IntArray, RewardTable, Rules, Words
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Batch:
     table: RewardTable
 
     @property
-    def word_seeds(self) -> IntArray:
-        return self.indices
+    def words(self) -> Words:
+        return Words("train", self.indices)
 
 
 class Fixed:
     """Plays the same arm in every round."""
 
     name = "fixed"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, arm: int) -> None:
         self.arm = arm
@@ -62,7 +62,7 @@ class Fixed:
 
 class Uniform:
     name = "uniform"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def rows_at_once(self, rules: Rules) -> int:
         return rows_of_arrays(rules)
@@ -77,7 +77,7 @@ class Spread:
     """Plays the even distribution itself."""
 
     name = "spread"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def rows_at_once(self, rules: Rules) -> int:
         return rows_of_arrays(rules)
@@ -91,7 +91,7 @@ class Oracle:
     """Plays the best arm, read from the table of exactly the rows that it plays."""
 
     name = "oracle"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, table: RewardTable) -> None:
         self.best = table.expected_rewards.argmax(axis=-1)

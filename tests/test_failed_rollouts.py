@@ -16,7 +16,7 @@ from rmft.reading import read
 from rmft.regret import dynamic_regret_curve, pseudo_regret_curve, round_regret, static_regret_curve
 from rmft.rollout import rollout, rollout_in_pieces
 from rmft.streams import Streams
-from rmft.types import Decisions, Histories, RewardTable, Rules, Trajectories, Turn
+from rmft.types import Decisions, Histories, RewardTable, Rules, Trajectories, Turn, Words
 
 REWARDS = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.25]])  # 3 rounds x 2 arms
 BANDIT = Rules("bandit", 3, 2)
@@ -29,15 +29,15 @@ class Failing:
 
     name = "failing"
 
-    def __init__(self, at: int, rows: int = 1, side_by_side: int = 1) -> None:
-        self.at, self.rows, self.pieces_at_once = at, rows, side_by_side
+    def __init__(self, at: int, rows: int = 1, concurrency: int = 1) -> None:
+        self.at, self.rows, self.max_concurrency = at, rows, concurrency
 
     def rows_at_once(self, rules: Rules) -> int:  # noqa: ARG002
         return self.rows
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:  # noqa: ARG002
-        fails = (histories.word_seeds % 2 == 1) & (histories.num_rounds >= self.at)
-        turns = tuple(Turn(f"told {seed}", "A", refused=(("?", "why"),)) for seed in histories.word_seeds)
+        fails = (histories.words.seeds % 2 == 1) & (histories.num_rounds >= self.at)
+        turns = tuple(Turn(f"told {seed}", "A", refused=(("?", "why"),)) for seed in histories.words.seeds)
         rows = np.flatnonzero(fails).tolist()
         return Decisions(np.where(fails, -1, 0), None, turns, dict.fromkeys(rows, "no legal answer"))
 
@@ -50,7 +50,7 @@ def play(policy: Failing, rules: Rules, seeds: list[int]) -> Trajectories:
         lambda piece: TableEnvironment(rules, piece),
         rules,
         many,
-        np.array(seeds),
+        Words("train", np.array(seeds)),
         np.arange(len(seeds)),
         0,
         [(seed,) for seed in seeds],
@@ -68,11 +68,9 @@ def test_a_round_without_a_decision_earns_what_the_worst_arm_does() -> None:
 
 @pytest.mark.parametrize("rules", [BANDIT, FULL])
 @pytest.mark.parametrize("rows", [1, 2, 5])
-@pytest.mark.parametrize("side_by_side", [1, 3])
-def test_failed_rows_stay_without_decisions_in_any_company(
-    rules: Rules, rows: int, side_by_side: int
-) -> None:
-    played = play(Failing(1, rows, side_by_side), rules, [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_failed_rows_stay_without_decisions_in_any_company(rules: Rules, rows: int, concurrency: int) -> None:
+    played = play(Failing(1, rows, concurrency), rules, [0, 1, 2, 3, 5])
     histories = played.histories
     assert histories.num_rounds == 3
     assert histories.failed == {1: "no legal answer", 3: "no legal answer", 4: "no legal answer"}
@@ -80,7 +78,7 @@ def test_failed_rows_stay_without_decisions_in_any_company(
     assert histories.arms[[1, 3, 4]].tolist() == [[0, -1, -1]] * 3
     assert histories.played[1].tolist() == [[1, 0], [0, 0], [0, 0]]
     assert not histories.rewards[1, 1:].any()
-    assert [turns[1].told for turns in histories.turns][:2] == ["told 1", "told 1"]
+    assert [turns[1].told for turns in histories.words.turns][:2] == ["told 1", "told 1"]
     assert round_regret(played, "static").sum(axis=1).tolist() == pytest.approx([0, 0.75, 0, 0.75, 0.75])
     measured = measure(played, "static")
     assert measured["failed"].tolist() == [0, 1, 0, 1, 1]
@@ -92,7 +90,7 @@ def test_failed_rows_stay_without_decisions_in_any_company(
 def test_failing_at_once_is_a_trajectory_too() -> None:
     played = play(Failing(0), BANDIT, [1, 0])
     assert played.histories.arms.tolist() == [[-1, -1, -1], [0, 0, 0]]
-    assert played.histories.turns[0][0].refused == (("?", "why"),)
+    assert played.histories.words.turns[0][0].refused == (("?", "why"),)
 
 
 @pytest.mark.parametrize("kind", ["top_k_regret", "top_k_regret_to_go", "top_k_reward", "random", "all"])
@@ -127,7 +125,7 @@ class Slow:
     """Waits before every decision, as for somebody else's machine, and may raise in one problem."""
 
     name = "slow"
-    pieces_at_once = 8
+    max_concurrency = 8
 
     def __init__(self, bad: int | None = None) -> None:
         self.bad, self.decisions, self.lock = bad, 0, threading.Lock()
@@ -136,7 +134,7 @@ class Slow:
         return 1
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:  # noqa: ARG002
-        if histories.word_seeds[0] == self.bad:
+        if histories.words.seeds[0] == self.bad:
             raise ConnectionError("gone")
         time.sleep(0.02)
         with self.lock:
@@ -148,13 +146,13 @@ def pieces(policy: Slow, count: int) -> list[Trajectories]:
     table = RewardTable.stack([RewardTable(REWARDS, REWARDS)] * count)
     paths = [(n,) for n in range(count)]
     environment = lambda piece: TableEnvironment(BANDIT, piece)  # noqa: E731
-    seeds, rows = np.arange(count), np.arange(count)
-    return list(rollout_in_pieces(lambda _: policy, environment, BANDIT, table, seeds, rows, 0, paths))
+    words, rows = Words("train", np.arange(count)), np.arange(count)
+    return list(rollout_in_pieces(lambda _: policy, environment, BANDIT, table, words, rows, 0, paths))
 
 
-def test_pieces_side_by_side_come_in_order() -> None:
+def test_pieces_concurrency_come_in_order() -> None:
     played = pieces(Slow(), 20)
-    assert [int(each.histories.word_seeds[0]) for each in played] == list(range(20))
+    assert [int(each.histories.words.seeds[0]) for each in played] == list(range(20))
 
 
 def test_an_error_in_one_ends_all_soon() -> None:
@@ -167,6 +165,7 @@ def test_an_error_in_one_ends_all_soon() -> None:
 
 def test_a_rollout_alone_ends_early() -> None:
     table = RewardTable.stack([RewardTable(REWARDS, REWARDS)])
-    played = rollout(Failing(1), TableEnvironment(BANDIT, table), Streams.at(0, [(0,)]), np.array([1]))
+    words = Words("train", np.array([1]))
+    played = rollout(Failing(1), TableEnvironment(BANDIT, table), Streams.at(0, [(0,)]), words)
     assert played.histories.num_rounds == 3
     assert played.histories.failed == {0: "no legal answer"}

@@ -180,7 +180,7 @@ def test_a_run_depends_on_its_seed_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_run_stores_what_its_iterations_make_without_it(tmp_path: Path) -> None:
-    """`improve`, which knows no run directory, writes the same policies, byte for byte, with the same figures."""
+    """`improve`, which knows no run directory, writes the same policies, byte for byte."""
     config, suites = config_of(iterations=3), {"smoke": load_suite("smoke")}
     ran = run_with(tmp_path / "run", config, suites)
     machinery = backend(config, suites)
@@ -574,14 +574,14 @@ def test_a_run_starts_from_a_run_or_a_folder(tmp_path: Path) -> None:
 
 def test_another_network_is_no_start(tmp_path: Path) -> None:
     first = run(tmp_path / "first", iterations=1)
-    with pytest.raises(ConfigError, match="init_from .* holds a network with .*width=8.* expected .*width=16"):
+    with pytest.raises(ConfigError, match=r"init_from .* a network with .*width=8.* expected .*width=16"):
         run(tmp_path / "wider", iterations=1, policy={"width": 16}, init_from=str(first.path))
 
 
 def test_a_language_model_is_no_start_of_a_numeric_policy(tmp_path: Path) -> None:
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "policy.json").write_text("{}")
-    with pytest.raises(ConfigError, match="init_from .* holds a local policy"):
+    with pytest.raises(ConfigError, match=r"init_from .* holds a local policy"):
         run(tmp_path / "run", iterations=1, init_from=str(tmp_path / "words"))
 
 

@@ -38,9 +38,9 @@ from rmft.training.config import LocalTraining
 from rmft.training.export import export_policy
 from rmft.training.local import LocalTrainer, new_policy, packed_loss
 from rmft.training.low_rank import fuse
+from rmft.training.numeric import batch_loss
 from rmft.training.packing import ATTENTION, pack
 from rmft.training.tokens import TokenSequence, batches, passes, token_sequences
-from rmft.training.transformer import batch_loss
 from rmft.types import (
     Decisions,
     FloatArray,
@@ -52,6 +52,7 @@ from rmft.types import (
     TrainingStep,
     Trajectories,
     Turn,
+    Words,
 )
 
 VOCABULARY, LEGAL = 40, np.array([30, 31, 32])
@@ -117,7 +118,9 @@ def play(
     """Made up: each round some words, up to `reasoning` sampled tokens, one forced, and one of LEGAL."""
     generator = np.random.default_rng(seed)
     size = problems * rollouts
-    histories = Histories(Rules("bandit", horizon, 3), size, np.repeat(np.arange(problems), rollouts))
+    histories = Histories(
+        Rules("bandit", horizon, 3), size, Words("train", np.repeat(np.arange(problems), rollouts))
+    )
     openings = [generator.integers(3, 30, 8 + problem) for problem in range(problems)]
     for index in range(horizon):
         arms = generator.integers(3, size=size)
@@ -164,7 +167,7 @@ def loaded(policy: PolicyRef, config: LocalConfig) -> PreTrainedModel:
 
 def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int) -> list[list[float]]:
     """Of every sampled token over the whole vocabulary, by round, from one plain pass."""
-    turns = [each[row] for each in trajectories.histories.turns]
+    turns = [each[row] for each in trajectories.histories.words.turns]
     ids = np.concatenate([each.ids for each in turns])
     logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1).detach().numpy()
     found, place = [], 0
@@ -177,7 +180,7 @@ def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int)
 
 def log_mass(model: PreTrainedModel, trajectories: Trajectories, row: int) -> list[float]:
     """Log of the probability of all legal answers together at each round's decision."""
-    turns = [each[row] for each in trajectories.histories.turns]
+    turns = [each[row] for each in trajectories.histories.words.turns]
     ids = np.concatenate([each.ids for each in turns])
     logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1)
     ends = np.cumsum([len(each.ids) for each in turns]) - 2
@@ -254,11 +257,11 @@ def test_the_kl_term_is_that_to_what_was_drawn_from(
 ) -> None:
     """In every decision of the mask, those of advantage 0 included: sum mu (log mu - log pi), both at T."""
     trajectories = play(1, 1, horizon=2, reasoning=0)
-    turns = [each[0] for each in trajectories.histories.turns]
+    turns = [each[0] for each in trajectories.histories.words.turns]
     logs = scaled_logs(loaded(start, config), turns, 1.5)
     at = [len(turns[0].ids) - 2, len(turns[0].ids) + len(turns[1].ids) - 2]
     among = [logs[place, LEGAL] - np.logaddexp.reduce(logs[place, LEGAL]) for place in at]
-    drawn_from = trajectories.histories.drawn_from
+    drawn_from = trajectories.histories.probabilities
     assert drawn_from is not None
     kl = sum(drawn_from[0, t] @ (np.log(drawn_from[0, t]) - among[t]) for t in range(2))
     decided = among[1][trajectories.histories.arms[0, 1]]
@@ -275,10 +278,10 @@ def test_action_targets_stand_in_for_the_decisions(
     """Each legal answer by its arm's target; the tokens of reasoning by the round's advantage."""
     trajectories = play(1, 1, horizon=1)
     targets, advantages = np.array([[[1.0, -0.25, -0.5]]]), np.array([[2.0]])
-    turn = trajectories.histories.turns[0][0]
+    turn = trajectories.histories.words.turns[0][0]
     logs = scaled_logs(loaded(start, config), [turn], 1.0)
     among = logs[-2, LEGAL] - np.logaddexp.reduce(logs[-2, LEGAL])
-    drawn_from = trajectories.histories.drawn_from
+    drawn_from = trajectories.histories.probabilities
     assert drawn_from is not None
     [own] = log_likelihood(loaded(start, config), trajectories, 0)
     sampled = np.flatnonzero(np.isfinite(turn.log_probabilities))[:-1]
@@ -299,7 +302,7 @@ def rolled_out(model: PreTrainedModel, temperature: float, size: int = 8) -> Tra
     drawn_from = np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
     arms = np.array([generator.choice(3, p=each) for each in drawn_from])
     spoken = tuple(turn(told, [], [], LEGAL[arm]) for told, arm in zip(openings, arms, strict=True))
-    histories = Histories(Rules("bandit", 1, 3), size, np.arange(size))
+    histories = Histories(Rules("bandit", 1, 3), size, Words("train", np.arange(size)))
     histories.append(Decisions(arms, drawn_from, spoken), np.zeros(size))
     zeros = np.zeros((size, 1, 3))
     return Trajectories(histories, RewardTable(zeros, zeros))
@@ -308,7 +311,7 @@ def rolled_out(model: PreTrainedModel, temperature: float, size: int = 8) -> Tra
 def entropy(policy: PolicyRef, config: LocalConfig, trajectories: Trajectories) -> float:
     """Mean entropy at temperature 1, in nats, among the legal answers."""
     model, total = loaded(policy, config), 0.0
-    for spoken in trajectories.histories.turns[0]:
+    for spoken in trajectories.histories.words.turns[0]:
         logs = scaled_logs(model, [spoken], 1.0)[-2, LEGAL]
         logs = logs - np.logaddexp.reduce(logs)
         total -= float(np.exp(logs) @ logs)
@@ -346,11 +349,11 @@ def test_at_the_policy_rolled_out_the_kl_term_has_no_gradient(
     assert held["kl"] == pytest.approx(0, abs=1e-5)
     assert held["loss"] == pytest.approx(alone["loss"], abs=1e-4)
     assert held["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=1e-3)
-    assert own.histories.drawn_from is not None
-    others = Histories(own.rules, 8, np.arange(8))
+    assert own.histories.probabilities is not None
+    others = Histories(own.rules, 8, Words("train", np.arange(8)))
     others.append(
-        Decisions(own.histories.arms[:, 0], np.roll(own.histories.drawn_from[:, 0], 1, 1),
-                  own.histories.turns[0]),
+        Decisions(own.histories.arms[:, 0], np.roll(own.histories.probabilities[:, 0], 1, 1),
+                  own.histories.words.turns[0]),
         np.zeros(8),
     )  # fmt: skip
     away = batch_of(Trajectories(others, own.table), advantages, temperature=1.5)
@@ -396,7 +399,9 @@ def test_numbers_and_words_have_one_objective(temperature: float, kl_coef: float
     assert not numeric.grad[~torch.from_numpy(mask)].any()
 
 
-def plain_loss(logits: torch.Tensor, one: TokenSequence, kl_coef: float, legality_coef: float) -> torch.Tensor:
+def plain_loss(
+    logits: torch.Tensor, one: TokenSequence, kl_coef: float, legality_coef: float
+) -> torch.Tensor:
     """The objective of one trajectory from the logits of a plain pass over its tokens, term by term."""
     logs = (logits / one.temperature).log_softmax(-1)
     total = torch.zeros(())
@@ -508,7 +513,9 @@ def test_a_trajectory_outside_the_mask_changes_nothing(
     weights[2:4] = 1.0
     with_rest, _ = train(start, [batch_of(trajectories, weights)], tmp_path / "a", config, kl_coef=1)
     alone = batch_of(trajectories.rows(slice(2, 4)), weights[2:4])
-    assert content(train(start, [alone], tmp_path / "b", config, kl_coef=1)[0].path) == content(with_rest.path)
+    assert content(train(start, [alone], tmp_path / "b", config, kl_coef=1)[0].path) == content(
+        with_rest.path
+    )
 
 
 @pytest.mark.parametrize(
@@ -580,7 +587,7 @@ def test_what_was_not_sampled_here_cannot_be_trained_on(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
     trajectories = play()
-    trajectories.histories.turns[1] = tuple(Turn("told", "said") for _ in range(6))
+    trajectories.histories.words.turns[1] = tuple(Turn("told", "said") for _ in range(6))
     with pytest.raises(TrainingError, match="no token ids"):
         train(start, [batch_of(trajectories, np.ones((6, 3)))], tmp_path / "next", config)
 
@@ -707,6 +714,8 @@ def test_smollm2_learns_what_is_imitated(smollm2: Path, tmp_path: Path) -> None:
     weights = np.zeros((4, 3))
     weights[1] = 1.0
     start = begin(config, tmp_path / "start")
-    trained, _ = train(start, [batch_of(trajectories, weights)], tmp_path / "next", config, learning_rate=1e-3)
+    trained, _ = train(
+        start, [batch_of(trajectories, weights)], tmp_path / "next", config, learning_rate=1e-3
+    )
     after, before = (decisions(each, config, trajectories)[1] for each in (trained, start))
     assert after.mean() > before.mean() + 0.1

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
 from rmft.errors import ConfigError, MissingExtraError, RmftError
-from rmft.problems.kinds import KINDS, resolve_process
+from rmft.problems import kinds
+from rmft.problems.kinds import KINDS
 from rmft.problems.noise import truncated_gaussian
 from rmft.problems.process import RewardProcess
 from rmft.streams import generator
@@ -61,9 +62,9 @@ every_process = pytest.mark.parametrize("config", PROCESSES.values(), ids=PROCES
 STEADY_REWARDS = ("logged", "alternating")  # drawn once per order of the arms or window, without noise
 
 
-@pytest.fixture(autouse=True)
-def _own_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
+def resolve_process(config: dict[str, object], folder: str = str(EXAMPLES)) -> RewardProcess:
+    """A process; a user's own is that of the examples."""
+    return kinds.resolve_process(config, folder, trust=True)
 
 
 def draw_many(process: RewardProcess, count: int, horizon: int = T) -> RewardTable:

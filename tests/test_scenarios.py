@@ -20,7 +20,7 @@ from rmft.scenarios.contexts import Context, context_group, contexts
 from rmft.scenarios.parsing import ParseError
 from rmft.scenarios.rewards import write_range, write_reward
 from rmft.scenarios.scenario import Decided, Scenario, draw_scenario
-from rmft.types import FloatArray, Histories, IntArray, Rules
+from rmft.types import Decisions, Histories, RowHistory, Rules
 
 INF = float("inf")
 RANGES = [(0.0, 1.0), (0.0, 10.0), (-2.0, 3.0), (0.0, INF), (-INF, 0.0), (-INF, INF), (5.0, 5.001)]
@@ -32,8 +32,8 @@ all_rules = st.builds(
     horizon=st.integers(1, 30),
     num_arms=st.integers(2, 26),
     reward_range=st.sampled_from(RANGES),
-    contexts=st.sampled_from(["train", "held_out", "all", "buttons", "funds"]),
 )
+all_contexts = st.sampled_from(["train", "held_out", "all", "buttons", "funds"])
 all_wordings = st.builds(
     Wording,
     style=st.sampled_from(["terse", "full"]),
@@ -52,7 +52,7 @@ def drawn(draw: st.DrawFn) -> Scenario:
     rules, wording = draw(all_rules), draw(all_wordings)
     if wording.answer == "distribution":
         rules = replace(rules, feedback="full")
-    return draw_scenario(rules, draw(seeds), wording)
+    return draw_scenario(rules, draw(all_contexts), draw(seeds), wording)
 
 
 def by_hand(rules: Rules, **switches: object) -> Scenario:
@@ -63,8 +63,8 @@ def by_hand(rules: Rules, **switches: object) -> Scenario:
     )
 
 
-def past(rules: Rules, num_rounds: int, seed: int) -> tuple[IntArray, FloatArray, FloatArray]:
-    """A row's past as histories give it; rewards within the range where it has bounds."""
+def past(rules: Rules, num_rounds: int, seed: int) -> RowHistory:
+    """A row's past, in which arms were played; rewards within the range where it has bounds."""
     generator = np.random.default_rng(seed)
     arms = generator.integers(rules.num_arms, size=num_rounds)
     low, high = (
@@ -72,7 +72,7 @@ def past(rules: Rules, num_rounds: int, seed: int) -> tuple[IntArray, FloatArray
         for bound, side in zip(rules.reward_range, (-9.0, 9.0), strict=True)
     )
     shape = (num_rounds, rules.num_arms) if rules.feedback == "full" else (num_rounds,)
-    return arms, generator.uniform(low, high, size=shape), np.eye(rules.num_arms)[arms]
+    return RowHistory.of_arms(rules, arms, generator.uniform(low, high, size=shape))
 
 
 def same(one: Decided, other: Decided) -> bool:
@@ -110,7 +110,7 @@ def test_groups_are_known_by_name() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'buttons'"):
         context_group("button")
     with pytest.raises(UnknownNameError, match="'held_out'"):
-        draw_scenario(Rules("bandit", 5, 2, contexts="heldout"), 0, Wording())
+        draw_scenario(Rules("bandit", 5, 2), "heldout", 0, Wording())
 
 
 def test_a_wrong_context_says_what_is_wrong() -> None:
@@ -188,15 +188,15 @@ PAID = np.array([1, 0.25, 0.5])
 )
 def test_what_is_told_by_hand(switches: dict[str, str], feedback: str, told: str) -> None:
     rules = Rules("full" if feedback == "full" else "bandit", 9, 3)
-    assert by_hand(rules, **switches).told(ARMS, SEEN if feedback == "full" else PAID, PLAYED) == told
+    row = RowHistory.of_arms(rules, ARMS, SEEN if feedback == "full" else PAID)
+    assert by_hand(rules, **switches).told(row) == told
 
 
 def test_ranked_names_the_best_total_first() -> None:
     seen = np.array([[1, 0, 0], [0, 0.5, 0.75]])  # of K, B and T: the totals are 1, 0.5 and 0.75
-    told = {
-        style: by_hand(Rules("full", 9, 3), style=style, history="ranked").told(ARMS[:2], seen, PLAYED[:2])
-        for style in ("terse", "full")
-    }
+    rules = Rules("full", 9, 3)
+    row = RowHistory.of_arms(rules, ARMS[:2], seen)
+    told = {style: by_hand(rules, style=style, history="ranked").told(row) for style in ("terse", "full")}
     assert told["terse"] == "K0T0.75B0.5"  # not by the last round, in which T paid most
     assert "of each was: K 0 points, T 0.75 points, B 0.5 points." in told["full"]
     ranked = by_hand(Rules("full", 9, 3), history="ranked").opening()
@@ -207,13 +207,14 @@ def test_ranked_names_the_best_total_first() -> None:
 
 def test_a_distribution_that_was_played_earned_its_mean() -> None:
     rules, mix = Rules("full", 9, 3), np.array([[0.5, 0.25, 0.25]])
+    row = RowHistory(rules, np.array([-1]), SEEN[:1], mix)
     # 0.5 x 1 + 0.25 x 0 + 0.25 x 0.5 = 0.625
-    told = by_hand(rules, style="full", answer="distribution").told(np.array([-1]), SEEN[:1], mix)
+    told = by_hand(rules, style="full", answer="distribution").told(row)
     assert told.startswith(
         "Your split brought 0.62 points. In that round the payout of each was: T 0.5 points,"
     )
     # one letter was said, so no split is spoken of
-    told = by_hand(rules, style="full").told(np.array([-1]), SEEN[:1], mix)
+    told = by_hand(rules, style="full").told(row)
     assert told.startswith(
         "In that round the payout of each was: T 0.5 points, K 1 point, B 0 points. Round 2"
     )
@@ -221,7 +222,9 @@ def test_a_distribution_that_was_played_earned_its_mean() -> None:
 
 @given(drawn(), st.integers(0, 2**32 - 1), st.data())
 @settings(deadline=None, max_examples=300)
-def test_every_wording_renders_and_reads_back(scenario: Scenario, luck: int, data: st.DataObject) -> None:
+def test_every_wording_renders_and_reads_back(
+    scenario: Scenario, past_seed: int, data: st.DataObject
+) -> None:
     rules, wording = scenario.rules, scenario.wording
     assert len(set(scenario.labels)) == len(set(scenario.names)) == rules.num_arms
     assert sorted(scenario.order) == list(range(rules.num_arms))
@@ -232,8 +235,7 @@ def test_every_wording_renders_and_reads_back(scenario: Scenario, luck: int, dat
     assert not re.search(r"\b(nan|inf|None|True|False)\b|[{}]|  ", opening)
 
     num_rounds = data.draw(st.integers(0, rules.horizon - 1))
-    arms, rewards, played = past(rules, num_rounds, luck)
-    told = scenario.told(arms, rewards, played)
+    told = scenario.told(past(rules, num_rounds, past_seed))
     assert told == told.strip() != ""
     assert not re.search(r"nan|inf|None|\de[-+]?\d|-0(?![.\d])|[{}]|  ", told)
 
@@ -256,23 +258,24 @@ def test_every_wording_renders_and_reads_back(scenario: Scenario, luck: int, dat
         assert probabilities.sum() == pytest.approx(1)
 
 
-@given(all_rules, all_wordings, seeds)
+@given(all_rules, all_contexts, all_wordings, seeds)
 @settings(deadline=None)
-def test_words_depend_on_the_seed_only(rules: Rules, wording: Wording, seed: int) -> None:
+def test_words_depend_on_the_seed_only(rules: Rules, contexts: str, wording: Wording, seed: int) -> None:
     wording = wording.model_copy(update={"answer": "arm"})
-    scenario = draw_scenario(rules, seed, wording)
-    assert scenario == draw_scenario(rules, int(np.int64(seed)), wording)
-    other = draw_scenario(replace(rules, contexts="adverts"), seed, Wording())
+    scenario = draw_scenario(rules, contexts, seed, wording)
+    assert scenario == draw_scenario(rules, contexts, int(np.int64(seed)), wording)
+    other = draw_scenario(rules, "adverts", seed, Wording())
     assert (other.labels, other.order) == (scenario.labels, scenario.order)  # and not on the context
 
 
 @given(drawn(), seeds, st.data())
 @settings(deadline=None)
 def test_words_say_nothing_of_the_arms_numbers_nor_raw_history_of_earlier_rounds(
-    scenario: Scenario, luck: int, data: st.DataObject
+    scenario: Scenario, past_seed: int, data: st.DataObject
 ) -> None:
     rules = replace(scenario.rules, horizon=9)
-    arms, rewards, played = past(rules, 6, luck)
+    row = past(rules, 6, past_seed)
+    arms, rewards = row.arms, row.rewards
     to = np.array(data.draw(st.permutations(range(rules.num_arms))))  # the new number of every arm
     old = np.argsort(to)
     scenario = replace(scenario, rules=rules)
@@ -282,18 +285,20 @@ def test_words_say_nothing_of_the_arms_numbers_nor_raw_history_of_earlier_rounds
         names=tuple(scenario.names[a] for a in old),
         order=tuple(int(to[a]) for a in scenario.order),
     )
-    told = scenario.told(arms, rewards, played)
+    told = scenario.told(row)
     assert moved.opening() == scenario.opening()
-    assert moved.told(to[arms], rewards[:, old] if rewards.ndim == 2 else rewards, played[:, old]) == told
+    renamed = RowHistory.of_arms(rules, to[arms], rewards[:, old] if rewards.ndim == 2 else rewards)
+    assert moved.told(renamed) == told
     if scenario.wording.history == "raw" or (scenario.wording.history == "ranked" and rewards.ndim == 1):
         earlier = rewards.copy()
         earlier[:-1] = 7.0
-        assert scenario.told(np.r_[arms[1:-1], arms[0], arms[-1]], earlier, played) == told
+        other = RowHistory(rules, np.r_[arms[1:-1], arms[0], arms[-1]], earlier, row.played)
+        assert scenario.told(other) == told
 
 
 def test_letters_order_and_names_are_uniform() -> None:
-    rules, count = Rules("bandit", 5, 3, contexts="buttons"), 3_000
-    scenarios = [draw_scenario(rules, seed, Wording()) for seed in range(count)]
+    rules, count = Rules("bandit", 5, 3), 3_000
+    scenarios = [draw_scenario(rules, "buttons", seed, Wording()) for seed in range(count)]
     orders = Counter(scenario.order for scenario in scenarios)
     assert set(orders) == set(itertools.permutations(range(3)))
     for arm in range(3):
@@ -301,40 +306,43 @@ def test_letters_order_and_names_are_uniform() -> None:
         names = Counter(scenario.names[arm] for scenario in scenarios)
         assert (len(letters), len(names)) == (26, 12)
         assert min(chisquare(list(tally.values())).pvalue for tally in (letters, names, orders)) > 1e-4
-    met = Counter(draw_scenario(Rules("full", 5, 2), seed, Wording()).context.name for seed in range(count))
+    drawn = [draw_scenario(Rules("full", 5, 2), "train", seed, Wording()) for seed in range(count)]
+    met = Counter(scenario.context.name for scenario in drawn)
     assert set(met) == {context.name for context in context_group("train")}
     assert chisquare(list(met.values())).pvalue > 1e-4
 
 
 def test_more_arms_than_names_or_letters() -> None:
-    names = draw_scenario(Rules("full", 5, 26, contexts="chests"), 0, Wording()).names  # which has 10 names
+    names = draw_scenario(Rules("full", 5, 26), "chests", 0, Wording()).names  # which has 10 names
     assert set(names) == {*contexts()["chests"].names, *(f"option {n}" for n in range(11, 27))}
     with pytest.raises(ConfigError, match="num_arms 27; expected at most 26"):
-        draw_scenario(Rules("full", 5, 27), 0, Wording())
+        draw_scenario(Rules("full", 5, 27), "train", 0, Wording())
 
 
 def test_a_distribution_needs_full_information() -> None:
     with pytest.raises(ConfigError, match=r"wording\.answer distribution with feedback bandit.*to arm"):
-        draw_scenario(Rules("bandit", 5, 2), 0, Wording(answer="distribution"))
+        draw_scenario(Rules("bandit", 5, 2), "train", 0, Wording(answer="distribution"))
 
 
 def test_told_refuses_what_is_no_past_of_these_rules() -> None:
-    scenario = by_hand(Rules("bandit", 3, 3))
+    rules = Rules("bandit", 3, 3)
+    for other in (rules, replace(rules, horizon=9)):
+        with pytest.raises(ShapeError, match="expected one of fewer than 3 rounds under"):
+            by_hand(rules).told(RowHistory.of_arms(other, ARMS, PAID))
     for arms, rewards, played in [
-        (ARMS, PAID, PLAYED),
         (ARMS[:2], SEEN[:2], PLAYED[:2]),
         (ARMS[:1], PAID[:1], PLAYED),
+        (np.r_[ARMS, 0], np.r_[PAID, 0], PLAYED[[0, 1, 2, 0]]),
     ]:
-        with pytest.raises(ShapeError, match="expected"):
-            scenario.told(arms, rewards, played)
+        with pytest.raises(ShapeError, match="of at most 3 rounds"):
+            RowHistory(rules, arms, rewards, played)
 
 
 def test_told_takes_what_histories_hold() -> None:
     histories = Histories(Rules("bandit", 3, 3), 1)
-    assert (
-        by_hand(histories.rules).told(histories.arms[0], histories.rewards[0], histories.played[0])
-        == "Choose."
-    )
+    assert by_hand(histories.rules).told(histories.row(0)) == "Choose."
+    histories.append(Decisions(np.array([2])), np.array([0.25]))
+    assert by_hand(histories.rules).told(histories.row(0)) == "0.25"
 
 
 READ = [

@@ -17,9 +17,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NEEDS_TORCH = {
     *("rmft.generators.cache", "rmft.generators.chat", "rmft.generators.local"),
     "rmft.models.gguf",
-    *("rmft.policies.language", "rmft.policies.network", "rmft.policies.transformer"),
+    *("rmft.policies.language", "rmft.policies.numeric"),
+    *(f"rmft.policies.networks.{name}" for name in ("arm_encoder", "causal_transformer", "network")),
     *(f"rmft.training.{name}" for name in ("adapter", "export", "local", "low_rank", "optimizer", "packing")),
-    *("rmft.training.processes", "rmft.training.transformer"),
+    *("rmft.training.processes", "rmft.training.numeric"),
     *(
         f"rmft.server.{name}"
         for name in ("answers", "app", "fine_tuning", "fine_tuning_routes", "generation", "jobs", "models")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,10 @@ from rmft.errors import ConfigError, RmftError, ShapeError, UnknownNameError
 from rmft.policies.baselines.catalogue import baseline_names
 from rmft.problems.environment import TableEnvironment
 from rmft.problems.kinds import resolve_process
+from rmft.problems.process import RewardProcess
 from rmft.problems.setting import Setting
 from rmft.problems.suites import PART_ID, PartName, Suite, load_suite, suite_from, suite_names
+from rmft.reading import read
 from rmft.streams import generator
 from rmft.types import Decisions, Environment, RewardTable
 
@@ -38,6 +39,11 @@ SUITE = {"name": "mine", "title": "My own", "train": {"settings": [SETTING]}}
 def changed(**keys: object) -> dict[str, object]:
     """SUITE with these keys of its one setting changed."""
     return SUITE | {"train": {"settings": [SETTING | keys]}}
+
+
+def setting_of(folder: Path = EXAMPLES, **keys: object) -> Setting:
+    """SETTING with these keys changed, which may name classes in `folder`."""
+    return read(Setting, SETTING | keys, "setting", str(folder), trust=True)
 
 
 def written(folder: Path, data: object) -> Path:
@@ -189,7 +195,7 @@ def test_files_are_found_beside_the_suite_that_names_them(tmp_path: Path) -> Non
         (changed(reward_process="bernoulli"), "reward_process: found 'bernoulli'; expected"),
         (changed(reward_range=[0.5, 2]), "expected it to hold the reward process's own"),
         (changed(reward_range=[math.nan, 2]), "expected it to hold"),
-        (changed(environment="no_such_module:It"), "found no module 'no_such_module'"),
+        (changed(environment="no_such_module:It"), "found no file no_such_module.py in"),
         (SUITE | {"train": {"settings": []}}, "train.settings: found settings named []"),
         (SUITE | {"train": {"settings": [SETTING, SETTING]}}, "no name twice"),
         (SUITE | {"train": None}, "train: found None"),
@@ -201,6 +207,7 @@ def test_files_are_found_beside_the_suite_that_names_them(tmp_path: Path) -> Non
         ([1, 2], "found list; expected keys"),
         ("", "found NoneType"),
         ("a: [1", "is not valid YAML"),
+        ("name: a\ntrain:\n  settings: []\nname: b", "the key 'name' stands in line 1 and again in line 4"),
         ("a: !!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
 )
@@ -255,10 +262,10 @@ def check_environment(setting: Setting, table: RewardTable) -> None:
     environment = setting.play(table)
     assert isinstance(environment, Environment)
     before = table.rewards.copy()
-    rules, luck = setting.rules, np.random.default_rng(0)
+    rules, arms_from = setting.rules, np.random.default_rng(0)
     arms, seen = [], []
     for _ in range(rules.horizon):
-        arms.append(luck.integers(rules.num_arms, size=environment.size))
+        arms.append(arms_from.integers(rules.num_arms, size=environment.size))
         seen.append(environment.step(Decisions(arms=arms[-1])).copy())
     after = environment.table.rewards
     assert after.shape == before.shape == environment.table.expected_rewards.shape
@@ -270,33 +277,45 @@ def check_environment(setting: Setting, table: RewardTable) -> None:
 
 @pytest.mark.parametrize("feedback", ["full", "bandit"])
 @pytest.mark.parametrize("environment", [None, "my_process:MyEnvironment"])
-def test_environments_conform(
-    feedback: str, environment: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    setting = Setting.model_validate(SETTING | {"feedback": feedback, "environment": environment})
+def test_environments_conform(feedback: str, environment: str | None) -> None:
+    setting = setting_of(feedback=feedback, environment=environment)
     check_environment(setting, setting.draw([generator(i) for i in range(5)]))
 
 
-def test_the_example_environment_adapts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_environment_adapts() -> None:
     """Rewards all 1; playing arm 0 and then arm 0 again is paid 1 and then 0, the others still 1."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    setting = Setting.model_validate(
-        SETTING | {"feedback": "full", "horizon": 2, "environment": "my_process:MyEnvironment"}
-    )
+    setting = setting_of(feedback="full", horizon=2, environment="my_process:MyEnvironment")
     environment = setting.play(RewardTable(np.ones((1, 2, 3)), np.ones((1, 2, 3))))
     play_0 = Decisions(probabilities=np.array([[0.5, 0.25, 0.25]]))
     assert environment.step(play_0).tolist() == [[1, 1, 1]]
     assert environment.step(play_0).tolist() == [[0, 1, 1]]
 
 
-def test_an_environment_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
+NO_ENVIRONMENTS = """
+class Uncallable:
+    def step(self, decisions): ...
+class Incomplete:
+    def __init__(self, rules, table): self.rules, self.size = rules, len(table.rewards)
+    def step(self, decisions): ...
+class Resized(Incomplete):
+    def __init__(self, rules, table): self.rules, self.size, self.table = rules, 7, table
+"""
+
+
+def test_an_environment_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'MyEnvironment'"):
-        Setting.model_validate(SETTING | {"environment": "my_process:MyEnviron"})
-    setting = Setting.model_validate(SETTING | {"environment": "fractions:Fraction"})
-    with pytest.raises(RmftError, match="fractions:Fraction"):
-        setting.play(setting.draw([generator(0)]))
+        setting_of(environment="my_process:MyEnviron")
+    with pytest.raises(ConfigError, match="MyProcess has no step; the protocol Environment needs step"):
+        setting_of(environment="my_process:MyProcess")
+    (tmp_path / "none.py").write_text(NO_ENVIRONMENTS)
+    for name, message in {
+        "Uncallable": r"could not be called as Class\(rules, table\)",
+        "Incomplete": "has no table; the protocol Environment needs rules, size, step, table",
+        "Resized": "has size 7",
+    }.items():
+        setting = setting_of(tmp_path, environment=f"none:{name}")
+        with pytest.raises(RmftError, match=message):
+            setting.play(setting.draw([generator(0)]))
     setting = Setting.model_validate(SETTING)
     with pytest.raises(ShapeError, match="expected"):
         setting.play(RewardTable(np.ones((1, 2, 3)), np.ones((1, 2, 3))))
@@ -346,38 +365,39 @@ NUMBER = 3
 """
 
 
+def own(kind: str, **keys: object) -> RewardProcess:
+    """A process of one's own, in the current directory."""
+    return resolve_process({"kind": kind} | keys, trust=True)
+
+
 def test_a_users_own_file_in_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_problems.py").write_text(OWN_FILE)
     (tmp_path / "broken_problems.py").write_text("import nothing_of_this_name")
     (tmp_path / "syntax_problems.py").write_text("def")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    assert resolve_process({"kind": "own_problems:Right"}).draw(generator(0), 4, 2).rewards.shape == (4, 2)
+    assert own("own_problems:Right").draw(generator(0), 4, 2).rewards.shape == (4, 2)
     for kind, message in {
         "own_problems:Rihgt": "Did you mean 'Right'",
         "own_problems:": "expected 'module:Class'",
-        "own_problems:NUMBER": "is a int; expected a class",
-        "own_problems:Incomplete": "has no reward_range, variation_budget",
+        "own_problems:NUMBER": "is a int; expected a class that",
+        "own_problems:Incomplete": "has no variation_budget",
         "own_problems:Backwards": "expected low < high",
         "own_problems:Method": "must be a property",
-        "no_such_problems:Right": "found no module 'no_such_problems'",
+        "such_problems:Right": "Did you mean 'own_problems:Right'",
         "broken_problems:Right": "No module named 'nothing_of_this_name'",
         "syntax_problems:Right": "SyntaxError",
     }.items():
         with pytest.raises(RmftError) as error:
-            resolve_process({"kind": kind})
+            own(kind)
         assert message in str(error.value), kind
     with pytest.raises(ConfigError, match=r"could not be built with \{'size': 3\}"):
-        resolve_process({"kind": "own_problems:Right", "size": 3})
+        own("own_problems:Right", size=3)
     with pytest.raises(ShapeError, match=r"shape \(2, 4\); expected \(horizon, num_arms\) = \(4, 2\)"):
-        resolve_process({"kind": "own_problems:Turned"}).draw(generator(0), 4, 2)
+        own("own_problems:Turned").draw(generator(0), 4, 2)
     with pytest.raises(ConfigError, match="returned ndarray; expected a RewardTable"):
-        resolve_process({"kind": "own_problems:Bare"}).draw(generator(0), 4, 2)
-    for module in ("own_problems", "broken_problems", "syntax_problems"):
-        sys.modules.pop(module, None)
+        own("own_problems:Bare").draw(generator(0), 4, 2)
 
 
-def test_a_users_own_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
+def test_a_users_own_error_is_told() -> None:
     with pytest.raises(ConfigError, match=r"my_process:MyProcess could not be built.*found gap 2"):
-        resolve_process({"kind": "my_process:MyProcess", "gap": 2})
+        resolve_process({"kind": "my_process:MyProcess", "gap": 2}, str(EXAMPLES), trust=True)

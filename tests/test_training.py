@@ -1,4 +1,4 @@
-"""The numeric trainer: what is imitated becomes likelier, the KL term holds the rest, nothing is forgotten."""
+"""The numeric trainer: what is imitated gets likelier, the KL term holds the rest, nothing is forgotten."""
 
 import math
 import shutil
@@ -10,17 +10,17 @@ import torch
 
 from batches import batch_of
 from rmft.errors import RunDirectoryError, TrainingError
-from rmft.policies.config import TransformerConfig
-from rmft.policies.transformer import TransformerPolicy, load_network
+from rmft.policies.config import ArmEncoderConfig
+from rmft.policies.numeric import NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
 from rmft.streams import Streams
 from rmft.training.config import NumericTraining
+from rmft.training.numeric import NumericTrainer, batch_loss, new_policy
 from rmft.training.schedule import learning_rate
-from rmft.training.transformer import TransformerTrainer, batch_loss, new_policy
 from rmft.types import PolicyRef, RewardTable, Rules, TrainingBatch, TrainingStep, Trajectories
 
-SMALL = TransformerConfig(width=16, num_heads=2, num_layers=1)
+SMALL = ArmEncoderConfig(width=16, num_heads=2, num_layers=1)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def play(
     generator = np.random.default_rng(1)
     means = np.repeat(generator.random((size, 1, num_arms)), horizon, axis=1)
     table = RewardTable((generator.random(means.shape) < means).astype(float), means)
-    player = TransformerPolicy(load_network(policy.path)[0], temperature)
+    player = NumericPolicy(load_network(policy.path)[0], temperature)
     environment = TableEnvironment(Rules("bandit", horizon, num_arms), table)
     return rollout(player, environment, Streams.at(2, [(row,) for row in range(size)]))
 
@@ -49,7 +49,7 @@ def fit(
     settings = NumericTraining.model_validate(
         {"warmup": 0, "learning_rate": 0.01, "batch_size": 16, "objective": objective, **config}
     )
-    return TransformerTrainer(settings).train(policy, batches, target, TrainingStep(1, 3, 0.0))
+    return NumericTrainer(settings).train(policy, batches, target, TrainingStep(1, 3, 0.0))
 
 
 def train(
@@ -66,7 +66,7 @@ def stays(trajectories: Trajectories) -> np.ndarray:
 
 def log_likelihood(policy: PolicyRef, trajectories: Trajectories) -> np.ndarray:
     """(B, T) of the decisions that were made."""
-    player = TransformerPolicy(load_network(policy.path)[0])
+    player = NumericPolicy(load_network(policy.path)[0])
     logs = player.logits(trajectories.histories).log_softmax(dim=-1).detach().numpy()
     return np.take_along_axis(logs, trajectories.histories.arms[..., None], axis=2)[..., 0]
 
@@ -93,7 +93,9 @@ def test_a_trajectory_outside_the_mask_changes_nothing(start: PolicyRef, tmp_pat
     weights = np.zeros((24, 6))
     weights[:8] = 1.0
     with_rest = train(start, [batch_of(trajectories, weights)], tmp_path / "a", batch_size=8)
-    alone = train(start, [batch_of(trajectories.rows(slice(0, 8)), weights[:8])], tmp_path / "b", batch_size=8)
+    alone = train(
+        start, [batch_of(trajectories.rows(slice(0, 8)), weights[:8])], tmp_path / "b", batch_size=8
+    )
     assert same_weights(with_rest, alone)
 
 
@@ -203,7 +205,7 @@ def decided(start: PolicyRef, tmp_path: Path) -> PolicyRef:
 
 def entropy(policy: PolicyRef, trajectories: Trajectories) -> float:
     """Mean entropy at temperature 1, in nats, of the decisions in these histories."""
-    player = TransformerPolicy(load_network(policy.path)[0])
+    player = NumericPolicy(load_network(policy.path)[0])
     logs = player.logits(trajectories.histories).log_softmax(dim=-1).detach()
     return float(-(logs.exp() * logs).sum(dim=-1).mean())
 
@@ -235,7 +237,7 @@ def test_at_the_policy_rolled_out_the_kl_term_has_no_value_and_no_gradient(decid
     advantages = np.random.default_rng(0).normal(size=(16, 6))
     batch = batch_of(trajectories, advantages, temperature=temperature)
     network = load_network(decided.path)[0]
-    logits = TransformerPolicy(network).logits(trajectories.histories)
+    logits = NumericPolicy(network).logits(trajectories.histories)
     loss, kl = batch_loss(logits, batch, kl_coef=3.0)
     assert kl.item() == pytest.approx(0, abs=1e-4)
     found = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
@@ -249,13 +251,13 @@ def test_at_the_policy_rolled_out_the_kl_term_has_no_value_and_no_gradient(decid
 
 
 def test_the_gradient_is_the_slope_of_what_the_rollouts_were_drawn_from(decided: PolicyRef) -> None:
-    """By finite differences along random directions of the last layer, of sum A log pi, which numpy computes."""
+    """By finite differences along directions of the last layer, of sum A log pi, which numpy computes."""
     temperature, step = 1.5, 1e-2
     trajectories = play(decided, 16, temperature=temperature)
     advantages = np.random.default_rng(0).normal(size=(16, 6))
     batch = batch_of(trajectories, advantages, temperature=temperature)
     network = load_network(decided.path)[0]
-    player, weight = TransformerPolicy(network), network.get_parameter("logit.weight")
+    player, weight = NumericPolicy(network), network.get_parameter("logit.weight")
     loss, _ = batch_loss(player.logits(trajectories.histories), batch, kl_coef=3.0)
     [gradient] = torch.autograd.grad(loss, [weight])
 

@@ -1,3 +1,3 @@
 """rmft: Iterative Regret-Minimization Fine-Tuning."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -78,7 +78,7 @@ def advantages_of_all_actions(trajectories: Trajectories) -> FloatArray:
     actor-critic, or expected policy gradient; `qpg_loss` in rlax). Raises ConfigError when the policy stated
     no probabilities.
     """
-    probabilities = trajectories.histories.drawn_from
+    probabilities = trajectories.histories.probabilities
     if probabilities is None:
         raise ConfigError("credit.all_actions needs the probabilities that decisions were drawn from.")
     rewards = trajectories.table.rewards

@@ -16,7 +16,7 @@ from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
 from rmft.providers.answers import estimate_tokens
 from rmft.providers.catalogue import find_provider
-from rmft.run_directory import RunDirectory, policy_in
+from rmft.run_directory import STAGE_SUITES, SUITE, RunDirectory, policy_in
 from rmft.scenarios.scenario import draw_scenario
 from rmft.training.config import TrainingConfig
 from rmft.types import Policy, PolicyRef, Trainer
@@ -24,7 +24,6 @@ from rmft.types import Policy, PolicyRef, Trainer
 if TYPE_CHECKING:
     from rmft.forecast import Line
     from rmft.hosting import HostedBackend
-    from rmft.policies.network import Network
 
 
 @dataclass
@@ -48,20 +47,25 @@ class FolderBackend:
         """There is nothing to end."""
 
 
-def load_suites(config: RunConfig) -> dict[str, Suite]:
+def load_suites(config: RunConfig, *, trust: bool = False) -> dict[str, Suite]:
     """The suites of a run and its stages by the names that the config has for them.
 
     Raises as `load_suite`.
     """
-    return {name: load_suite(name) for name in _suite_names(config)}
+    return {name: load_suite(name, trust=trust) for name in _suite_names(config)}
 
 
-def suites_of(run: RunDirectory) -> dict[str, Suite]:
-    """The suites of a run as they were when it began. Raises ConfigError when they are damaged."""
-    return {
-        name: suite_from(run.suites.get(name), str(run.path / "suite.yaml"))
-        for name in _suite_names(run.config)
-    }
+def suites_of(run: RunDirectory, *, trust: bool) -> dict[str, Suite]:
+    """The suites of a run as they were when it began; classes that they name are run only with `trust`.
+
+    These are looked for beside the file that the config calls the suite, and in the current directory. Raises
+    ConfigError when a suite is damaged.
+    """
+    found = {}
+    for name in _suite_names(run.config):
+        where = run.path / (SUITE if name == run.config.suite else STAGE_SUITES)
+        found[name] = suite_from(run.suites.get(name), str(where), str(Path(name).parent), trust=trust)
+    return found
 
 
 def _suite_names(config: RunConfig) -> list[str]:
@@ -96,18 +100,18 @@ def backend(
                 "launch: with training.num_processes it starts those that train by itself."
             )
         played = (setting for suite in suites.values() for part in PARTS for setting in suite.settings(part))
-        check(policy, [setting.rules for setting in played])
+        check(policy, [(setting.rules, setting.word_contexts) for setting in played])
         start = partial(local.new_policy, policy)
         if config.init_from is not None:
             start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
         return FolderBackend(start, partial(local.LocalTrainer, policy=policy))
     with extra("torch"):
-        from rmft.training import transformer
+        from rmft.training import numeric
 
-    start = partial(transformer.new_policy, policy)
+    start = partial(numeric.new_policy, policy)
     if config.init_from is not None:
-        start = partial(transformer.same_policy, policy, policy_in(Path(config.init_from)))
-    return FolderBackend(start, transformer.TransformerTrainer)
+        start = partial(numeric.same_policy, policy, policy_in(Path(config.init_from)))
+    return FolderBackend(start, numeric.NumericTrainer)
 
 
 def hosted_backend(
@@ -119,7 +123,8 @@ def hosted_backend(
 
     for suite in suites:
         for setting in (setting for part in PARTS for setting in suite.settings(part)):
-            draw_scenario(setting.rules, 0, policy.wording)  # a wording that does not fit shows now
+            # A wording that does not fit shows now.
+            draw_scenario(setting.rules, setting.word_contexts, 0, policy.wording)
     return HostedBackend(config, policy, folder, journal)
 
 
@@ -189,7 +194,6 @@ def load_policy(policy: PolicyRef, temperature: float = 1.0, *, sample_arms: boo
 
         return load_language_policy(policy.path, temperature, sample_arms=sample_arms)
     with extra("torch"):
-        from rmft.policies.transformer import TransformerPolicy, load_network
+        from rmft.policies.numeric import NumericPolicy, load_network
 
-    network: Network = load_network(policy.path)[0]
-    return TransformerPolicy(network, temperature, sample_arms=sample_arms)
+    return NumericPolicy(load_network(policy.path)[0], temperature, sample_arms=sample_arms)

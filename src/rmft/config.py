@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from rmft.credit import CreditConfig, PolicyGradientCredit, TopK, TopKRegret
 from rmft.errors import ConfigError
 from rmft.old_settings import renamed
-from rmft.policies.config import HostedConfig, LocalConfig, PolicyConfig, TransformerConfig
+from rmft.policies.config import ArmEncoderConfig, HostedConfig, LocalConfig, PolicyConfig
 from rmft.providers.config import BudgetConfig
 from rmft.reading import Config, parse_yaml, read, read_mapping
 from rmft.scenarios.wording import Wording
@@ -103,7 +103,7 @@ class RunConfig(Config):
     """A run, whose best policy is taken, or a checkpoint's folder, to start from; None: an untrained one."""
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     """With `stages`, their sum, which need not be given."""
-    policy: PolicyConfig = TransformerConfig()
+    policy: PolicyConfig = ArmEncoderConfig()
     rollout: RolloutConfig = RolloutConfig()
     credit: CreditConfig = TopKRegret()
     training: TrainingConfig = NumericTraining()
@@ -132,7 +132,8 @@ class RunConfig(Config):
             base.pop("iterations", None)
             filled["stages"] = [_over(base, stage) for stage in stages]
             counts = [stage.get("iterations") for stage in stages if isinstance(stage, Mapping)]
-            filled.setdefault("iterations", sum(count for count in counts if isinstance(count, int)))
+            if total := sum(count for count in counts if isinstance(count, int)):
+                filled.setdefault("iterations", total)
         return filled
 
     @field_validator("suite")
@@ -226,4 +227,6 @@ def _set(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {key}: '{'.'.join(parents[: depth + 1])}' holds no settings.")
         values[parent] = dict(inner)
         values = values[parent]
+    if last == "kind" and values.get("kind") != value:
+        values.clear()  # settings of another kind would do nothing
     values[last] = value

@@ -145,7 +145,7 @@ def _all_actions(
     temperature: float,
 ) -> TrainingBatch:
     """Targets pi(a) A(a) of every arm, in place of the decision's advantage: its mean over the draw."""
-    probabilities = trajectories.histories.drawn_from
+    probabilities = trajectories.histories.probabilities
     raw = advantages_of_all_actions(trajectories)
     assert probabilities is not None
     spread = np.sqrt((probabilities * raw**2).sum(axis=2).mean(axis=0))

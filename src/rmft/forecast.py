@@ -64,7 +64,7 @@ class MadeUp:
     """Plays arms at random, and counts what a model would read and write. `name` is "made-up"."""
 
     name = "made-up"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, config: HostedConfig, count: Count) -> None:
         self.config, self.count = config, count
@@ -78,12 +78,13 @@ class MadeUp:
         """See `Policy`."""
         num_arms = histories.rules.num_arms
         arm = int(streams.choose(np.full((1, num_arms), 1 / num_arms))[0])
-        scenario = draw_scenario(histories.rules, int(histories.word_seeds[0]), self.config.wording)
-        told = scenario.told(histories.arms[0], histories.rewards[0], histories.played[0])
+        words = histories.words
+        scenario = draw_scenario(histories.rules, words.contexts, int(words.seeds[0]), self.config.wording)
+        told = scenario.told(histories.row(0))
         mixes = self.config.wording.answer == "distribution"
         said = scenario.write((None, np.eye(num_arms)[arm]) if mixes else (arm, None))
         turn = Turn(told, said, system="" if histories.num_rounds else scenario.opening())
-        chat = messages([*(turns[0] for turns in histories.turns), turn])
+        chat = messages([*(turns[0] for turns in words.turns), turn])
         reasons = self.config.wording.reasoning != "off"
         written = self.config.max_tokens if reasons else self.count(said)
         self.calls += 1
@@ -159,9 +160,9 @@ def see(model: Asks, config: HostedConfig, suite: Suite, num_calls: int, count: 
     watched, counted = Watched(model), MadeUp(config, count)
     policy = HostedPolicy(watched, config)
     for batch in suite.draw("train", num_calls):
-        for row, word_seed in enumerate(batch.word_seeds):
+        for row in range(len(batch.words)):
             streams = Streams.at(FORECAST, [(row,)])
-            histories = Histories(batch.setting.rules, 1, np.array([word_seed]))
+            histories = Histories(batch.setting.rules, 1, batch.words.rows(np.array([row])))
             counted.decide(histories, streams)
             policy.decide(histories, streams)
     answers = watched.answers
@@ -207,7 +208,7 @@ def _played(policy: HostedConfig, suite: Suite, part: PartName, count: Count) ->
             rows = np.array([row])
             streams = Streams.at(FORECAST, [(index,)])
             environment = batch.setting.play(batch.table.rows(rows))
-            rollout(counted, environment, streams, batch.word_seeds[rows])
+            rollout(counted, environment, streams, batch.words.rows(rows))
     counted.rollouts = number
     return counted
 

@@ -1,130 +1,70 @@
-"""What a policy sees and does: rules, decisions, turns in words, histories. Nothing in here is hidden.
+"""What a policy has seen so far: decisions, feedback and what was shown, of a batch or of one row.
 
-Arrays have the rollout as their first axis. B = rollouts in a batch, T = horizon, K = num_arms.
+Nothing in here is hidden. B = rollouts in a batch, T = horizon, K = num_arms, d = numbers in an observation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rmft.decisions import Decisions, FloatArray, IntArray, Round, Rules, Turn, Words, one_hot
 from rmft.errors import ShapeError
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 State = TypeVar("State")
 
-Feedback = Literal["full", "bandit"]
-"""What is seen after a round: `full`, the reward of every arm; `bandit`, that of the played arm."""
-
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a policy is told before round 1. reward_range is (low, high), infinite when unbounded.
+class Field:
+    """An array (B, T, ...) of histories, with an entry for every row and round.
 
-    contexts: where the words around the problem come from, for policies that are told it in words: a
-    group of contexts ("train", "held_out", "all") or the name of one.
+    fill: what stands where there is no entry. shape: of one entry under given rules; None for an array that
+    there is not until a first entry tells it. ahead: of the coming round too, by as many rounds.
     """
 
-    feedback: Feedback
-    horizon: int
-    num_arms: int
-    reward_range: tuple[float, float] = (0.0, 1.0)
-    contexts: str = "train"
+    fill: float
+    shape: Callable[[Rules], tuple[int, ...]] | None = None
+    dtype: type = np.float64
+    ahead: int = 0
 
-    def normalize(self, rewards: FloatArray) -> FloatArray:
-        """Rewards on [0, 1] when the range is bounded; as they are when it is not."""
-        low, high = self.reward_range
-        return (rewards - low) / (high - low) if np.isfinite(high - low) else rewards
+    def new(self, size: int, horizon: int, entry: tuple[int, ...]) -> np.ndarray:
+        """(size, horizon, *entry), all `fill`."""
+        return np.full((size, horizon, *entry), self.fill, dtype=self.dtype)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Turn:
-    """One round of one rollout in words.
-
-    told: the environment's words since the last decision, after the system's, which come first of all. said:
-    the policy's, reasoning and decision. refused: before that, answers that could not be read, each with
-    what was replied to it. A policy with tokens also gives ids: (n,) all of the turn's tokens, told ones
-    first; log_probabilities: (n,) of those that it sampled, under what they were sampled from, NaN for the
-    others; legal: (K,) the tokens that the last was chosen among, by arm, where it named an arm.
-    """
-
-    told: str
-    said: str
-    ids: IntArray | None = None
-    log_probabilities: FloatArray | None = None
-    legal: IntArray | None = None
-    system: str = ""
-    refused: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def all_told(self) -> str:
-        """What was told, after the system's words where the turn begins with them."""
-        return "\n\n".join(filter(None, (self.system, self.told)))
-
-
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """One decision per row of a batch.
-
-    arms: (B,) the arm played, or None when the distribution itself is played (full information
-    only). probabilities: (B, K) the distribution played or, with `arms`, the one they were drawn
-    from; may be None when `arms` is given and the policy states none. turns: B, if decided in words.
-    failed: why, by row, where there is no decision; its arm is -1, and the row stays without from then on.
-    """
-
-    arms: IntArray | None = None
-    probabilities: FloatArray | None = None
-    turns: tuple[Turn, ...] | None = None
-    failed: Mapping[int, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.arms is None and self.probabilities is None:
-            raise ShapeError("A decision needs an arm or probabilities; it has neither.")
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One finished round of a batch, as a policy saw it.
-
-    index: from 0. arms: (B,), -1 where a distribution was played, or nothing. played: (B, K) the
-    distribution played (one-hot for an arm, 0 for nothing). rewards: (B,) under bandit feedback, (B, K)
-    under full.
-    """
-
-    index: int
-    arms: IntArray
-    played: FloatArray
-    rewards: FloatArray
+FIELDS = {
+    "arms": Field(-1, lambda _: (), np.int64),
+    "rewards": Field(0.0, lambda rules: (rules.num_arms,) if rules.feedback == "full" else ()),
+    "played": Field(0.0),  # kept under full information only; else it follows from the arms
+    "probabilities": Field(0.0),
+    "observations": Field(np.nan, ahead=1),
+}
+"""All that is kept of a round in numbers; whatever copies, cuts or joins histories loops over it."""
 
 
 class Histories:
     """What a batch of rollouts has seen so far. It grows by appending, and holds nothing hidden.
 
-    word_seeds: (B,) the seed of the words that each row is told, the same for all rollouts of a problem.
-    turns: B for every finished round, of a policy that decides in words. failed: why, by row, where a policy
-    could not go on: the rest of that row is without decisions.
+    words: of the rows and of what was said in them; by default from the contexts "train", by the row's
+    number. failed: why, by row, where a policy could not go on: the rest of that row is without decisions.
     """
 
-    def __init__(self, rules: Rules, size: int, word_seeds: IntArray | None = None) -> None:
+    def __init__(self, rules: Rules, size: int, words: Words | None = None) -> None:
         self.rules = rules
         self.size = size
-        self.word_seeds = np.arange(size) if word_seeds is None else word_seeds
-        if self.word_seeds.shape != (size,):
-            raise ShapeError(f"word_seeds has shape {self.word_seeds.shape}; expected {(size,)}.")
-        self.turns: list[tuple[Turn, ...]] = []
+        self.words = Words("train", np.arange(size)) if words is None else words.unspoken()
+        if self.words.seeds.shape != (size,):
+            raise ShapeError(f"The seeds of words have shape {self.words.seeds.shape}; expected {(size,)}.")
         self.failed: dict[int, str] = {}
         self.num_rounds = 0
-        horizon, num_arms = rules.horizon, rules.num_arms
-        full = rules.feedback == "full"
-        self._arms = np.full((size, horizon), -1, dtype=np.int64)
-        self._rewards = np.zeros((size, horizon, num_arms) if full else (size, horizon))
-        self._played = np.zeros((size, horizon, num_arms)) if full else None
-        self._drawn_from: FloatArray | None = None
+        self._arrays: dict[str, np.ndarray] = {
+            name: field.new(size, rules.horizon, field.shape(rules))
+            for name, field in FIELDS.items()
+            if field.shape is not None
+        }
         self._folded: dict[Hashable, tuple[int, Any]] = {}
 
     def __len__(self) -> int:
@@ -133,12 +73,12 @@ class Histories:
     @property
     def arms(self) -> IntArray:
         """(B, num_rounds) arms played, -1 where a distribution was, or nothing."""
-        return self._arms[:, : self.num_rounds]
+        return self._arrays["arms"][:, : self.num_rounds]
 
     @property
     def rewards(self) -> FloatArray:
         """(B, num_rounds) the played arm's rewards, or (B, num_rounds, K) under full information."""
-        return self._rewards[:, : self.num_rounds]
+        return self._arrays["rewards"][:, : self.num_rounds]
 
     @property
     def played(self) -> FloatArray:
@@ -146,74 +86,112 @@ class Histories:
 
         All 0 in rounds without a decision.
         """
-        if self._played is not None:
-            return self._played[:, : self.num_rounds]
-        return _one_hot(self.arms, self.rules.num_arms)
+        kept = self._so_far("played")
+        return one_hot(self.arms, self.rules.num_arms) if kept is None else kept
 
     @property
-    def drawn_from(self) -> FloatArray | None:
-        """(B, num_rounds, K) the probabilities that the policy stated, or None if it stated none."""
-        return None if self._drawn_from is None else self._drawn_from[:, : self.num_rounds]
+    def probabilities(self) -> FloatArray | None:
+        """(B, num_rounds, K) the behaviour policy: the distributions that the policy stated.
+
+        They are those that arms were drawn from, or that were played themselves. All 0 in a round in which
+        none was stated; None where none ever was.
+        """
+        return self._so_far("probabilities")
+
+    @property
+    def propensities(self) -> FloatArray:
+        """(B, num_rounds) the probability that the behaviour policy gave to the arm that was played.
+
+        1 where a distribution was played, NaN where none was stated or nothing was decided.
+        """
+        arms, stated = self.arms, self.probabilities
+        found = np.where((arms < 0) & self.played.any(axis=-1), 1.0, np.nan)
+        if stated is None:
+            return found
+        of_arms = np.take_along_axis(stated, np.maximum(arms, 0)[..., None], axis=-1)[..., 0]
+        return np.where((arms >= 0) & stated.any(axis=-1), of_arms, found)
+
+    @property
+    def observations(self) -> FloatArray | None:
+        """(B, num_rounds + 1, d) what was shown before every decision, up to that of the coming round.
+
+        (B, T, d) after the last round. None where the environment shows nothing.
+        """
+        return self._so_far("observations")
+
+    def observe(self, observations: FloatArray | None) -> None:
+        """Keep what is shown before the coming round's decision: (B, d), the same d each time, or None.
+
+        Raises ShapeError when it is neither, or when there was something in some rounds only.
+        """
+        kept = self._arrays.get("observations")
+        if observations is None and kept is None:
+            return
+        if observations is None or (kept is None and self.num_rounds):
+            raise ShapeError(
+                "An environment showed something before some rounds only; expected all, or none."
+            )
+        shown = np.asarray(observations, dtype=np.float64)
+        width = (
+            shown.shape[-1]
+            if kept is None and shown.ndim == 2
+            else kept.shape[2]
+            if kept is not None
+            else "d"
+        )
+        if shown.shape != (self.size, width) or not np.isfinite(shown).all():
+            raise ShapeError(
+                f"An environment showed an array of shape {shown.shape}; expected ({self.size}, {width}), "
+                "finite numbers, as many before every round."
+            )
+        self._put("observations", self.num_rounds, shown)
 
     def append(self, decisions: Decisions, rewards: FloatArray) -> None:
         """Add one round. Raises ShapeError when a decision is not legal under the rules."""
-        index, num_arms = self.num_rounds, self.rules.num_arms
-        failed = list(decisions.failed)
+        index, failed = self.num_rounds, list(decisions.failed)
         if index >= self.rules.horizon:
             raise ShapeError(f"A history of horizon {self.rules.horizon} is full; nothing can be added.")
-        arms, probabilities = decisions.arms, decisions.probabilities
-        if probabilities is not None:
-            if probabilities.shape != (self.size, num_arms):
-                raise ShapeError(
-                    f"Probabilities have shape {probabilities.shape}; expected {(self.size, num_arms)}."
-                )
-            sums = np.delete(probabilities, failed, axis=0).sum(axis=1)
-            if not np.all(probabilities >= 0) or np.abs(sums - 1).max(initial=0) > 1e-4:
-                raise ShapeError("Probabilities must be non-negative and sum to 1 in every row.")
-            if self._drawn_from is None:
-                self._drawn_from = np.zeros((self.size, self.rules.horizon, num_arms))
-            self._drawn_from[:, index] = probabilities
-        if arms is not None:
-            if arms.shape != (self.size,):
-                raise ShapeError(f"Arms have shape {arms.shape}; expected {(self.size,)}.")
-            made = np.delete(arms, failed)
-            if len(made) and not (made.min() >= 0 and made.max() < num_arms):
-                raise ShapeError(
-                    f"An arm must be from 0 to {num_arms - 1}; found {made.min()} to {made.max()}."
-                )
-            if (arms[failed] != -1).any():
-                raise ShapeError(f"The rows {failed} have no decision; expected -1 as their arm.")
-            self._arms[:, index] = arms
-        elif self._played is None:
-            raise ShapeError("Bandit feedback needs an arm in every decision; only probabilities were given.")
-        if self._played is not None:
-            if arms is not None:
-                self._played[:, index] = _one_hot(arms, num_arms)
-            else:
-                self._played[:, index] = probabilities
+        decisions.check(self.rules, self.size)
         if decisions.turns is not None:
-            if len(decisions.turns) != self.size or len(self.turns) != index:
-                found = f"{len(decisions.turns)} turns after {len(self.turns)} rounds with turns"
+            before = len(self.words.turns)
+            if len(decisions.turns) != self.size or before != index:
+                found = f"{len(decisions.turns)} turns after {before} rounds with turns"
                 raise ShapeError(f"Found {found}; expected {self.size}, one for each row, in every round.")
-            self.turns.append(decisions.turns)
-        self._rewards[:, index] = rewards
-        self._rewards[failed, index] = 0.0
+            self.words.turns.append(decisions.turns)
+        arms, probabilities = decisions.arms, decisions.probabilities
+        self._put("arms", index, arms)
+        self._put("probabilities", index, probabilities)
+        self._put("rewards", index, rewards)
+        if self.rules.feedback == "full":
+            self._put("played", index, probabilities if arms is None else one_hot(arms, self.rules.num_arms))
+        for name in ("rewards", "probabilities", "played"):
+            if failed and name in self._arrays:
+                self._arrays[name][failed, index] = 0.0
         self.failed = {**decisions.failed, **self.failed}
         self.num_rounds += 1
 
     def give_up(self, decisions: Decisions) -> None:
         """Add the round in which the last rows failed, and end here: what is left has no decisions."""
-        self.append(decisions, np.zeros(self._rewards[:, 0].shape))
-        if self.turns:
+        self.append(decisions, np.zeros(self._arrays["rewards"][:, 0].shape))
+        if self.words.turns:
             nothing = (Turn("", ""),) * self.size
-            self.turns += [nothing] * (self.rules.horizon - self.num_rounds)
+            self.words.turns.extend([nothing] * (self.rules.horizon - self.num_rounds))
         self.num_rounds = self.rules.horizon
 
     def round(self, index: int) -> Round:
         """The finished round `index`."""
-        arms = self._arms[:, index]
-        played = _one_hot(arms, self.rules.num_arms) if self._played is None else self._played[:, index]
-        return Round(index, arms, played, self._rewards[:, index])
+        arms = self._arrays["arms"][:, index]
+        kept = {name: array[:, index] for name, array in self._arrays.items()}
+        played = kept["played"] if "played" in kept else one_hot(arms, self.rules.num_arms)
+        return Round(index, arms, played, kept["rewards"], kept.get("observations"))
+
+    def row(self, row: int) -> RowHistory:
+        """What one row has seen so far."""
+        seen = {
+            name: array[row, : self.num_rounds + FIELDS[name].ahead] for name, array in self._arrays.items()
+        }
+        played = seen["played"] if "played" in seen else one_hot(seen["arms"], self.rules.num_arms)
+        return RowHistory(self.rules, seen["arms"], seen["rewards"], played, seen.get("observations"))
 
     def fold(self, key: Hashable, start: Callable[[], State], step: Callable[[State, Round], State]) -> State:
         """`step` folded over the rounds so far, remembering under `key` where it left off.
@@ -228,11 +206,18 @@ class Histories:
         return state
 
     def remember(self, key: Hashable, start: Callable[[], State]) -> State:
-        """What a policy keeps beside these histories under `key`, such as a cache; made on first use."""
+        """Scratch state of one policy for this batch, such as a key-value cache; made on first use.
+
+        It lives as long as the rollout, and is not copied by `rows` or `prefix`.
+        """
         return self.fold(key, start, lambda state, _: state)
 
+    def forget(self) -> None:
+        """Let go of all that was folded or remembered."""
+        self._folded.clear()
+
     def prefix(self, num_rounds: int) -> Histories:
-        """A fresh copy of the first `num_rounds` rounds, with nothing remembered."""
+        """A fresh copy as it was when `num_rounds` rounds were over, with nothing remembered."""
         return self._copy(slice(None), num_rounds)
 
     def rows(self, rows: slice | IntArray) -> Histories:
@@ -242,42 +227,77 @@ class Histories:
     @staticmethod
     def concatenate(parts: Sequence[Histories]) -> Histories:
         """The rows of several, one after the other: of the same rules, as long as each other."""
-        first = parts[0]
-        size = sum(part.size for part in parts)
-        whole = Histories(first.rules, size, np.concatenate([part.word_seeds for part in parts]))
-        whole.num_rounds = first.num_rounds
-        for name in ("_arms", "_rewards", "_played"):
-            if getattr(first, name) is not None:
-                setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
-        stated = [part._drawn_from for part in parts]
-        if any(each is not None for each in stated):  # a row that failed at once has stated nothing
-            shapes = [(part.size, first.rules.horizon, first.rules.num_arms) for part in parts]
-            filled = [np.zeros(n) if each is None else each for each, n in zip(stated, shapes, strict=True)]
-            whole._drawn_from = np.concatenate(filled)
+        rules = parts[0].rules
+        whole = Histories(rules, sum(part.size for part in parts))
+        whole.words = Words.concatenate([part.words for part in parts])
+        whole.num_rounds = parts[0].num_rounds
+        for name, field in FIELDS.items():
+            kept = [part._arrays.get(name) for part in parts]
+            entry = next((array.shape[2:] for array in kept if array is not None), None)
+            if entry is not None:  # a part may lack it: rows that failed at once have stated nothing
+                whole._arrays[name] = np.concatenate([
+                    field.new(part.size, rules.horizon, entry) if array is None else array
+                    for part, array in zip(parts, kept, strict=True)
+                ])  # fmt: skip
         starts = np.cumsum([0] + [part.size for part in parts]).tolist()
         for start, part in zip(starts, parts, strict=False):
             whole.failed |= {start + row: why for row, why in part.failed.items()}
-        whole.turns = [sum(turns, ()) for turns in zip(*(part.turns for part in parts), strict=True)]
         return whole
 
     def _copy(self, rows: slice | IntArray, num_rounds: int) -> Histories:
-        arms = self._arms[rows]
-        copy = Histories(self.rules, len(arms), self.word_seeds[rows])
-        copy.num_rounds = num_rounds
         chosen = np.arange(self.size)[rows].tolist()
+        copy = Histories(self.rules, len(chosen))
+        copy.words = self.words.prefix(num_rounds).rows(rows)
+        copy.num_rounds = num_rounds
         copy.failed = {new: self.failed[row] for new, row in enumerate(chosen) if row in self.failed}
-        if self.turns:
-            copy.turns = [tuple(turns[row] for row in chosen) for turns in self.turns[:num_rounds]]
-        copy._arms[:, :num_rounds] = arms[:, :num_rounds]
-        copy._rewards[:, :num_rounds] = self._rewards[rows][:, :num_rounds]
-        if self._played is not None and copy._played is not None:
-            copy._played[:, :num_rounds] = self._played[rows][:, :num_rounds]
-        if self._drawn_from is not None:
-            copy._drawn_from = np.zeros((len(arms), self.rules.horizon, self.rules.num_arms))
-            copy._drawn_from[:, :num_rounds] = self._drawn_from[rows][:, :num_rounds]
+        for name, array in self._arrays.items():
+            until = num_rounds + FIELDS[name].ahead
+            copy._arrays[name] = FIELDS[name].new(copy.size, self.rules.horizon, array.shape[2:])
+            copy._arrays[name][:, :until] = array[rows, :until]
         return copy
 
+    def _put(self, name: str, index: int, entries: np.ndarray | None) -> None:
+        """Keep entries (B, ...) of the round `index`, where there are some."""
+        if entries is None:
+            return
+        if name not in self._arrays:
+            self._arrays[name] = FIELDS[name].new(self.size, self.rules.horizon, entries.shape[1:])
+        self._arrays[name][:, index] = entries
 
-def _one_hot(arms: IntArray, num_arms: int) -> FloatArray:
-    """(..., K): 1 at the arm, and nowhere where it is -1."""
-    return np.eye(num_arms + 1)[arms][..., :num_arms]
+    def _so_far(self, name: str) -> np.ndarray | None:
+        kept = self._arrays.get(name)
+        return None if kept is None else kept[:, : self.num_rounds + FIELDS[name].ahead]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowHistory:
+    """What one rollout has seen in t rounds, 0 <= t <= T.
+
+    arms: (t,), -1 where a distribution was played, or nothing. rewards: (t,), or (t, K) under full
+    information. played: (t, K). observations: (t + 1, d), where something is shown before every decision
+    ((T, d) after the last). Raises ShapeError.
+    """
+
+    rules: Rules
+    arms: IntArray
+    rewards: FloatArray
+    played: FloatArray
+    observations: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        each = (self.num_rounds, self.rules.num_arms)
+        expected = (each if self.rules.feedback == "full" else each[:1], each)
+        if (self.rewards.shape, self.played.shape) != expected or self.num_rounds > self.rules.horizon:
+            raise ShapeError(
+                f"Found rewards {self.rewards.shape} and played {self.played.shape} of {self.num_rounds} "
+                f"rounds; expected {expected[0]} and {expected[1]} of at most {self.rules.horizon} rounds."
+            )
+
+    @classmethod
+    def of_arms(cls, rules: Rules, arms: IntArray, rewards: FloatArray) -> RowHistory:
+        """The history in which these arms were played, (t,), -1 for nothing. Raises ShapeError."""
+        return cls(rules, arms, rewards, one_hot(arms, rules.num_arms))
+
+    @property
+    def num_rounds(self) -> int:
+        return len(self.arms)

@@ -54,8 +54,7 @@ class HostedBackend:
             if kept < self.provider_facts.min_examples:
                 raise ConfigError(
                     f"An iteration keeps {kept} conversations at most; {self.provider_facts.name} trains on "
-                    f"at "
-                    f"least {self.provider_facts.min_examples}. Raise rollout.num_problems or "
+                    f"at least {self.provider_facts.min_examples}. Raise rollout.num_problems or "
                     "credit.num_selected."
                 )
         retires = self.provider.check(self.policy.model)
@@ -81,8 +80,7 @@ class HostedBackend:
             if (model.provider, model.base) != (self.policy.provider, name):
                 raise ConfigError(
                     f"init_from '{source.path}' holds {model.base} of {model.provider}; policy asks for "
-                    f"{name} "
-                    f"of {self.policy.provider}."
+                    f"{name} of {self.policy.provider}."
                 )
         write_hosted(target, model)
         return PolicyRef("hosted", target)

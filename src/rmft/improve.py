@@ -125,7 +125,7 @@ def in_pieces(
     """`num_rollouts` rollouts of every problem from the streams at `paths`, as many at once as fit."""
     setting, rows = batch.setting, np.repeat(np.arange(len(batch.indices)), num_rollouts)
     return rollout_in_pieces(
-        lambda _: policy, setting.play, setting.rules, batch.table, batch.word_seeds, rows, seed, paths
+        lambda _: policy, setting.play, setting.rules, batch.table, batch.words, rows, seed, paths
     )
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from rmft.errors import TrainingError
 from rmft.evaluation.conversations import context_names, conversations
 from rmft.evaluation.findings import best_iteration, describe_end, describe_training
-from rmft.evaluation.measures import measure
-from rmft.evaluation.statistics import interval
+from rmft.evaluation.measures import INDICATORS, measure
+from rmft.evaluation.statistics import interval, of_share
 from rmft.improve import Backend, Clock, improve, in_pieces, seed_of
 from rmft.problems.suites import ProblemBatch, Suite
+from rmft.rollout import peak_memory_gb
 from rmft.run_directory import RunDirectory
 from rmft.types import FloatArray, PolicyRef, TrainingBatch
 
@@ -102,7 +103,8 @@ def _one_iteration(
         on_step("validating")
         with clock("evaluate"):
             metrics["validation"] = validate(backend, policy, suites[config.suite], run)
-    run.commit(metrics, made.seconds | clock.seconds, recorded(*everything), spoken(*everything))
+    spent = made.seconds | clock.seconds | {"memory": {"peak_gb": round(peak_memory_gb(), 3)}}
+    run.commit(metrics, spent, recorded(*everything), spoken(*everything))
     return metrics
 
 
@@ -110,13 +112,20 @@ def validate(backend: Backend, policy: PolicyRef, suite: Suite, run: RunDirector
     """Measures on the validation part, the same problems and luck every time, with 95% intervals."""
     player = backend.load(policy)
     parts: dict[str, list[FloatArray]] = {name: [] for name in VALIDATED}
-    for number, batch in enumerate(suite.draw("validation", run.config.validation.num_problems)):
+    problems = suite.draw("validation", run.config.validation.num_problems)
+    sizes = [len(batch.indices) for batch in problems]
+    for number, batch in enumerate(problems):
         paths = [(number, int(problem)) for problem in batch.indices]
         for trajectories in in_pieces(player, batch, 1, VALIDATION_SEED, paths):
             measured = measure(trajectories, batch.setting.regret_kind)
             for name in VALIDATED:
                 parts[name].append(measured[name])
-    return {name: interval(np.concatenate(values)).model_dump() for name, values in parts.items()}
+    found = {}
+    for name, values in parts.items():
+        together = np.concatenate(values)
+        mean = interval(together, settings=sizes)
+        found[name] = (of_share(mean, together) if name in INDICATORS else mean).model_dump()
+    return found
 
 
 def weight_of(batch: TrainingBatch) -> FloatArray:
@@ -144,13 +153,13 @@ def recorded(
         arrays[f"{name}/reward"] = histories.rewards[rows].astype(np.float32)
         arrays[f"{name}/weight"] = weight_of(learned)[rows].astype(np.float16)
         arrays[f"{name}/failed"] = np.isin(np.arange(histories.size), list(histories.failed))
-        if histories.turns:
+        if histories.words.turns:
             arrays[f"{name}/context"] = context_names(batch)
-        elif histories.drawn_from is not None:
+        elif histories.probabilities is not None:
             cells = histories.rules.horizon * histories.rules.num_arms
             sample = rows[: min(MAX_SAMPLE, MAX_SAMPLE_CELLS // cells)]
             expected = learned.trajectories.table.expected_rewards
-            arrays[f"{name}/probabilities"] = histories.drawn_from[sample].astype(np.float16)
+            arrays[f"{name}/probabilities"] = histories.probabilities[sample].astype(np.float16)
             arrays[f"{name}/expected_rewards"] = expected[sample].astype(np.float32)
             arrays[f"{name}/round_regret"] = regret[sample].astype(np.float32)
     return arrays

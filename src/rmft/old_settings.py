@@ -40,8 +40,12 @@ def renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     What did nothing for its kind in 0.1 is left out. Raises ConfigError when old and new names are mixed.
     """
     found = dict(values)
-    selection, training = found.get("selection"), found.get("training")
+    selection, training, policy = found.get("selection"), found.get("training"), found.get("policy", {})
+    kind = policy.get("kind", "arm_encoder") if isinstance(policy, Mapping) else "arm_encoder"
     told = []
+    if isinstance(policy, Mapping) and kind == "transformer":
+        found["policy"] = {**policy, "kind": "arm_encoder"}
+        told.append("policy.kind transformer is now arm_encoder")
     if isinstance(selection, Mapping):
         if "credit" in found:
             raise ConfigError(
@@ -51,8 +55,6 @@ def renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
         del found["selection"]
         told.append(f"selection is now credit: {found['credit']}")
     if isinstance(training, Mapping) and ("anchor" in training or "format" in training):
-        policy = found.get("policy", {})
-        kind = policy.get("kind", "transformer") if isinstance(policy, Mapping) else "transformer"
         found["training"] = _training(training, kind)
         told.append(f"training.anchor and training.format are now {found['training']}")
     for text in told:

@@ -16,7 +16,7 @@ from rmft.rollout import MakePolicy, rollout, rows_of_arrays
 from rmft.scenarios.scenario import Scenario, draw_scenario
 from rmft.scenarios.wording import Wording
 from rmft.streams import Streams
-from rmft.types import Decisions, Histories, IntArray, Policy, Rules, Trajectories
+from rmft.types import Decisions, Histories, IntArray, Policy, Rules, Trajectories, Words
 
 PLAYS = 200  # of Thompson sampling, for its mean on this one problem
 ALONE = 0x91A7  # the path of a single play's random numbers
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """One problem told in words. seed: of the policies' luck."""
+    """One problem told in words. seed: of the policies' random numbers."""
 
     problem: ProblemBatch
     scenario: Scenario
@@ -40,22 +40,23 @@ class Game:
         """
         setting = batch.setting.model_copy(update={"contexts": contexts}) if contexts else batch.setting
         at = np.array([place])
-        problem = ProblemBatch(setting, batch.indices[at], batch.table.rows(at), batch.word_seeds[at])
-        scenario = draw_scenario(setting.rules, int(problem.word_seeds[0]), Wording(style="full"))
+        words = Words(contexts or batch.words.contexts, batch.words.seeds[at])
+        problem = ProblemBatch(setting, batch.indices[at], batch.table.rows(at), words)
+        scenario = draw_scenario(setting.rules, words.contexts, int(words.seeds[0]), Wording(style="full"))
         return cls(problem, scenario, seed)
 
     def play(self, policy: Policy) -> Trajectories:
         """One rollout of the problem."""
         setting, table = self.problem.setting, self.problem.table
         streams = Streams.at(self.seed, [(ALONE, 0)])
-        return rollout(policy, setting.play(table), streams, self.problem.word_seeds)
+        return rollout(policy, setting.play(table), streams, self.problem.words)
 
     def mean_regret(self, make_policy: MakePolicy, plays: int = PLAYS) -> float:
         """The mean regret of many plays of the problem."""
         table = self.problem.table.repeat(plays)
         streams = Streams.at(self.seed, [(ALONE, 1, play) for play in range(plays)])
         setting = self.problem.setting
-        words = np.repeat(self.problem.word_seeds, plays)
+        words = self.problem.words.repeat(plays)
         played = rollout(make_policy(table), setting.play(table), streams, words)
         return float(regret(played, setting.regret_kind).mean())
 
@@ -78,7 +79,7 @@ class Person:
     """Decides by asking. `ask` is given a prompt and returns an answer."""
 
     name = "you"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, game: Game, ask: Callable[[str], str], say: Say) -> None:
         self.game, self.ask, self.say = game, ask, say
@@ -92,7 +93,7 @@ class Person:
         labels = self.game.scenario.labels
         if histories.num_rounds == 0:
             self.say(self.game.scenario.opening() + "\n")
-        self.say(_told(self.game.scenario, histories))
+        self.say(self.game.scenario.told(histories.row(0)))
         while (answer := self.ask(f"{' '.join(sorted(labels))}> ").strip().upper()) not in labels:
             self.say(f"Found {answer[:20]!r}; expected one of the letters {', '.join(sorted(labels))}.")
         arms: IntArray = np.array([labels.index(answer)])
@@ -102,7 +103,7 @@ class Person:
 class Watched:
     """A policy whose every round is said, as soon as it is decided. pause: called before each."""
 
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, policy: Policy, game: Game, say: Say, pause: Callable[[], None]) -> None:
         self.policy, self.game, self.say, self.pause = policy, game, say, pause
@@ -169,10 +170,6 @@ def play(
     for line in game.truth():
         say(f"  {line}")
     return regrets
-
-
-def _told(scenario: Scenario, histories: Histories) -> str:
-    return scenario.told(histories.arms[0], histories.rewards[0], histories.played[0])
 
 
 def _told_last(played: Trajectories) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -81,23 +81,46 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and no key twice in a mapping. What `<<` merges in may be overridden, as ever."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[Hashable, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                line = key.start_mark.line + 1
+                value = self.construct_object(key, deep=True)
+                if value in lines:
+                    raise yaml.YAMLError(
+                        f"the key '{key.value:.60}' stands in line {lines[value]} and again in line {line}; "
+                        "keep one of them"
+                    )
+                lines[value] = line
+        return node
+
+
 def parse_yaml(text: str | bytes, what: str) -> Any:
-    """The data in YAML `text`. Raises ConfigError, beginning with `what`, when it is no YAML."""
+    """The data in YAML `text`. Raises ConfigError, beginning with `what`, when it is no YAML.
+
+    A key that stands twice in one mapping is a mistake, for one of the two would be dropped in silence.
+    """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # beside its own errors yaml lets through those of values such as 2001-13-45 or !!bool x
         raise ConfigError(f"{what} is not valid YAML: {' '.join(str(error).split()):.300}") from None
 
 
-def read(model: type[Model], data: object, where: str, folder: str = ".") -> Model:
+def read(model: type[Model], data: object, where: str, folder: str = ".", *, trust: bool = False) -> Model:
     """`data` (as from YAML) as a `model`. Relative file names in it start from `folder`.
 
-    Raises ConfigError that lists every mistake as `where: key: found, expected`, and
-    UnknownNameError, with `where` in front, for a name nobody has.
+    trust: whether code that the data names may be run (`rmft.own_code`). Raises ConfigError that lists
+    every mistake as `where: key: found, expected`, and UnknownNameError, with `where` in front, for a name
+    nobody has.
     """
     try:
-        return TypeAdapter(model).validate_python(data, context={"folder": folder})
+        return TypeAdapter(model).validate_python(data, context={"folder": folder, "trust": trust})
     except ValidationError as error:
         raise ConfigError("\n".join(_mistakes(error, where, data))) from None
     except UnknownNameError as error:

@@ -2,10 +2,11 @@
 
     config.yaml              the resolved config
     run.json                 format and package versions, suite, seed, start time
-    suite.yaml               the suites as they were, by name, so that a changed file can't change a run
+    suite.yaml               the suite as it was, so that a changed file can't change a run
+    stage-suites.yaml        other suites that stages train on, by the name that the config has for them
     baselines.json           the suite's baselines on the validation problems
     metrics.jsonl            one line per finished iteration, from 0: the commit log
-    timings.jsonl            seconds spent, by iteration and step
+    timings.jsonl            seconds spent, by iteration and step, and the most memory that the process held
     trajectories/000001.npz  one row per kept trajectory, and the regret of every rollout
     trajectories/000001.jsonl.gz  of language policies: every rollout, one per line, in words and tokens
     checkpoints/000001/      the policy after that iteration (the first, the best and the newest two)
@@ -45,6 +46,7 @@ from rmft.reading import read_mapping
 from rmft.types import PolicyRef
 
 FORMAT = 2
+SUITE, STAGE_SUITES = "suite.yaml", "stage-suites.yaml"
 READABLE = (1, 2)  # of version 0.1 is 1: it can be looked at and evaluated, not gone on with
 PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors", "transformers", "peft", "accelerate")
 
@@ -83,7 +85,10 @@ class RunDirectory:
             for folder in ("trajectories", "checkpoints"):
                 (staged / folder).mkdir(parents=True)
             write_atomically(staged / "config.yaml", config.to_yaml().encode())
-            write_atomically(staged / "suite.yaml", yaml.safe_dump(suites, sort_keys=False).encode())
+            others = {name: suite for name, suite in suites.items() if name != config.suite}
+            for name, data in {SUITE: suites[config.suite], STAGE_SUITES: others}.items():
+                if data:
+                    write_atomically(staged / name, yaml.safe_dump(data, sort_keys=False).encode())
             write_atomically(staged / "run.json", _json(about))
             os.rename(staged, path)
         except OSError as error:
@@ -116,25 +121,12 @@ class RunDirectory:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # old names are right in an old run
             config = parse_config(read_mapping(path / "config.yaml"), source=str(path / "config.yaml"))
-        suites = read_mapping(path / "suite.yaml")
-        run = cls(path, config, {config.suite: suites} if found == 1 else suites)
+        others = read_mapping(path / STAGE_SUITES) if os.path.exists(path / STAGE_SUITES) else {}
+        run = cls(path, config, {**others, config.suite: read_mapping(path / SUITE)})
         return run._locked() if lock else run
 
     def _locked(self) -> RunDirectory:
-        try:
-            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.close()
-            raise RunDirectoryError(
-                f"'{self.path}' is being trained by another process; wait for it or stop it."
-            ) from None
-        except OSError as error:
-            self.close()
-            raise RunDirectoryError(
-                f"Can't lock '{self.path / '.lock'}': {error.strerror or error}. A run needs a place "
-                "that you may write to and that has file locks."
-            ) from None
+        self._lock = locked(self.path)
         return self
 
     def close(self) -> None:
@@ -196,7 +188,7 @@ class RunDirectory:
     def commit(
         self,
         metrics: dict[str, Any],
-        timings: dict[str, float],
+        timings: Mapping[str, Any],
         arrays: Mapping[str, np.ndarray],
         spoken: Iterable[Mapping[str, Any]] = (),
     ) -> None:
@@ -249,11 +241,34 @@ class RunDirectory:
         return read_json(path) if path.exists() else None
 
 
+def locked(path: Path) -> int:
+    """The descriptor of the folder's lock, held until it is closed.
+
+    Raises RunDirectoryError when it is taken.
+    """
+    lock = None
+    try:
+        lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if lock is not None:
+            os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise RunDirectoryError(
+                f"'{path}' is being trained by another process; wait for it or stop it."
+            ) from None
+        raise RunDirectoryError(
+            f"Can't lock '{path / '.lock'}': {error.strerror or error}. A run needs a place "
+            "that you may write to and that has file locks."
+        ) from None
+    return lock
+
+
 def policy_in(path: Path) -> PolicyRef:
     """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
     if not os.path.exists(path / "run.json"):
         found = [kind for file, kind in KIND_OF_FILE.items() if os.path.exists(path / file)]
-        return PolicyRef(found[0] if found else "transformer", path)
+        return PolicyRef(found[0] if found else "numeric", path)
     run = RunDirectory.open(path, lock=False)
     return run.policy(run.best_iteration())
 

@@ -40,17 +40,21 @@ def evaluate_target(
     num_rollouts: int,
     seed: int,
     progress: Callable[[str], None],
+    trust: bool = False,
 ) -> tuple[Evaluation, Path | None]:
-    """Evaluate a run, a checkpoint's folder or a baseline; a run's result is written into it."""
+    """Evaluate a run, a checkpoint's folder or a baseline; a run's result is written into it.
+
+    trust: whether the classes that a run directory's suite names may be run.
+    """
     if part not in ("held_out", "validation"):
         raise UnknownNameError("part", part, ["held_out", "validation"])
     run = None
     if os.path.exists(Path(target) / "run.json"):
         run = RunDirectory.open(Path(target), lock=False)
     if suite_name is not None:
-        suite = load_suite(suite_name)
+        suite = load_suite(suite_name, trust=trust)
     elif run is not None:
-        suite = suites_of(run)[run.config.suite]
+        suite = suites_of(run, trust=trust)[run.config.suite]
     else:
         raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
     if run is not None and run.config.policy.kind != "hosted":
@@ -105,12 +109,14 @@ def play_problem(
     person: Callable[[str], str] | None,
     say: Callable[[str], None],
     pause: Callable[[], None],
+    trust: bool = False,
 ) -> dict[str, float]:
     """Play one validation problem of a suite: a person first, if asked by `person`, then the target.
 
-    Returns regret by player; see `rmft.play`. Raises UnknownNameError, ConfigError.
+    Returns regret by player; see `rmft.play`. trust: whether the classes that a run directory's suite names
+    may be run. Raises UnknownNameError, ConfigError.
     """
-    suite = load_suite(suite_name)
+    suite = load_suite(suite_name, trust=trust)
     batches = suite.draw("validation", (problem + 1) * len(suite.settings("validation")))
     found = {batch.setting.name: batch for batch in batches}
     if setting is not None and setting not in found:
@@ -132,7 +138,7 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
     run = RunDirectory.open(path, lock=False)
     if not isinstance(run.config.policy, LocalConfig):
-        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric Transformer"
+        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric network"
         raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
     iteration, history = run.best_iteration(), run.metrics()
     with extra("llm"):

@@ -4,9 +4,11 @@ Every batch has the rollout as its first axis. B = rollouts in a batch, T = hori
 A batch holds problems of one shape (`Rules`), so that nothing is ever padded.
 
     RewardTable   what every arm pays in every round, drawn before round 1 (hidden)
-    Rules         what a policy is told before round 1                (visible, rmft.histories)
+    Rules         what every policy is told before round 1            (visible, rmft.decisions)
+    Words         what a policy that decides in words is told besides (visible, rmft.decisions)
     Histories     what it has seen since: decisions and feedback      (visible, rmft.histories)
-    Decisions     what it does in one round                           (rmft.histories)
+    RowHistory    the same of one rollout                             (visible, rmft.histories)
+    Decisions     what it does in one round                           (rmft.decisions)
     Trajectories  complete histories beside the tables that they were played on
     TrainingBatch trajectories in groups, and the credit of every decision
 """
@@ -21,8 +23,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from rmft.decisions import Decisions, Feedback, FloatArray, IntArray, Round, Rules, Turn, Words
 from rmft.errors import ShapeError
-from rmft.histories import Decisions, Feedback, FloatArray, Histories, IntArray, Round, Rules, Turn
+from rmft.histories import Histories, RowHistory
 from rmft.streams import Streams
 
 BoolArray = NDArray[np.bool_]
@@ -39,12 +42,14 @@ __all__ = [
     "PolicyRef",
     "RewardTable",
     "Round",
+    "RowHistory",
     "Rules",
     "Trainer",
     "TrainingBatch",
     "TrainingStep",
     "Trajectories",
     "Turn",
+    "Words",
 ]
 
 
@@ -140,11 +145,15 @@ class Trajectories:
 
 @runtime_checkable
 class Environment(Protocol):
-    """A batch of problems being played. An adaptive opponent implements this itself.
+    """A batch of B problems being played. An adaptive opponent implements this itself.
 
-    `step` is called once per round with the decisions of all rows and returns what is seen of the
-    rewards: (B,) under bandit feedback, (B, K) under full. `table`, asked for after the last round,
-    is what was there to be had.
+    `observe` is called once before every decision and returns what is shown for the coming round: (B, d)
+    finite numbers, the same d in every round, or None in all rounds. A class that inherits from this one
+    shows nothing unless it says otherwise. `step` is called once per round with the decisions of all rows
+    and returns what is seen of the rewards: (B,) under bandit feedback, (B, K) under full. Rows that have
+    failed, which `decisions.failed` names, decide nothing: their arm is -1, their probabilities mean
+    nothing, and what is returned for them is ignored. `table`, asked for after the last round, is what was
+    there to be had.
     """
 
     @property
@@ -152,6 +161,9 @@ class Environment(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    def observe(self) -> FloatArray | None:
+        return None
 
     def step(self, decisions: Decisions) -> FloatArray: ...
 
@@ -163,15 +175,15 @@ class Environment(Protocol):
 class Policy(Protocol):
     """Something that decides. Stateless: the decisions depend on the histories and streams only.
 
-    pieces_at_once: how many batches it plays side by side, in threads of their own; more than 1 where it
-    waits for somebody else's machine.
+    max_concurrency: how many batches are played concurrently, each in a thread; more than 1 for remote
+    policies, which wait for another machine.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def pieces_at_once(self) -> int: ...
+    def max_concurrency(self) -> int: ...
 
     def rows_at_once(self, rules: Rules) -> int: ...  # rollouts it plays together within its memory
 

@@ -35,6 +35,13 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set rollout.num_rollouts=16."),
 ]
 
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code", help="Run the classes that a run directory's suite names. Read their files first."
+    ),
+]
+
 
 @app.callback(invoke_without_command=True)
 def _version(

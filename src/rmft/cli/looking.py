@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rmft.cli.app import RunArgument, RunsArgument, app, print_table
+from rmft.cli.app import RunArgument, RunsArgument, TrustOption, app, print_table
 from rmft.errors import ConfigError
 
 
@@ -81,6 +81,7 @@ def play(
     problem: Annotated[int, typer.Option(min=0, help="Its number in the validation part.")] = 0,
     me: Annotated[bool, typer.Option("--me", help="Play it yourself first.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the agent's luck; the problem stays the same.")] = 0,
+    trust_code: TrustOption = False,
 ) -> None:
     """Watch an agent decide round by round, or play the same problem yourself first (--me).
 
@@ -96,7 +97,7 @@ def play(
 
     try:
         regrets = play_problem(
-            policy, suite, setting, problem, scenario, seed, input if me else None, print, pause
+            policy, suite, setting, problem, scenario, seed, input if me else None, print, pause, trust_code
         )
     except EOFError:
         raise ConfigError(

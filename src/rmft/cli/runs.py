@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from rmft.cli.app import RunArgument, SetOption, app, print_table, say
+from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, say
 from rmft.config import RunConfig, StageConfig, load_config
 from rmft.errors import BudgetError, HostedError, RmftError, RunDirectoryError, TrainingJobError
 from rmft.problems.suites import Suite
@@ -37,6 +37,7 @@ def train(
         str | None,
         typer.Option(metavar="FOLDER", help="Counts tokens for the forecast (default: 4 characters each)."),
     ] = None,
+    trust_code: TrustOption = False,
 ) -> None:
     """Train a policy by Iterative RMFT, and keep everything about the run in a new directory.
 
@@ -49,7 +50,7 @@ def train(
     from rmft.policies.baselines.catalogue import TUNED
 
     checked = load_config(config, settings)
-    suites = load_suites(checked)
+    suites = load_suites(checked, trust=trust_code)
     if dry_run:
         _forecast(checked, suites, calls, tokenizer)
         return
@@ -68,13 +69,14 @@ def resume(
     run: RunArgument,
     max_usd: Annotated[float | None, typer.Option(min=0, help="A new budget for hosted models.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="A new budget for hosted models.")] = None,
+    trust_code: TrustOption = False,
 ) -> None:
     """Finish a run that was stopped or killed: only what is owed is computed."""
     from rmft.build import backend, suites_of
 
     with closing(RunDirectory.open(run)) as opened:
+        suites = suites_of(opened, trust=trust_code)
         opened.set_budget(max_usd, max_tokens)
-        suites = suites_of(opened)
         with closing(backend(opened.config, suites, run)) as machinery:
             _train(opened, suites, machinery)
 
@@ -101,6 +103,7 @@ def evaluate(
     num_rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of each problem.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the policies' luck; the problems stay the same.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print docs/evaluation-json.md's JSON.")] = False,
+    trust_code: TrustOption = False,
 ) -> None:
     """Play unseen problems, and compare with baselines on the same reward tables.
 
@@ -111,7 +114,7 @@ def evaluate(
     from rmft.targets import evaluate_target
 
     result, written = evaluate_target(
-        target, suite, against, part, num_problems, num_rollouts, seed, progress=say
+        target, suite, against, part, num_problems, num_rollouts, seed, progress=say, trust=trust_code
     )
     if as_json:
         print(result.to_json(), end="")

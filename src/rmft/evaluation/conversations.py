@@ -20,9 +20,9 @@ ANY_WORDING = Wording()  # contexts, letters and names do not depend on it
 
 def context_names(batch: ProblemBatch) -> np.ndarray:
     """(B,) what each problem of the batch is about, for a policy that is told it in words."""
-    rules = batch.setting.rules
-    seeds = batch.word_seeds.tolist()
-    return np.array([draw_scenario(rules, seed, ANY_WORDING).context.name for seed in seeds])
+    rules, words = batch.setting.rules, batch.words
+    scenarios = [draw_scenario(rules, words.contexts, seed, ANY_WORDING) for seed in words.seeds.tolist()]
+    return np.array([scenario.context.name for scenario in scenarios])
 
 
 def conversations(
@@ -40,19 +40,20 @@ def conversations(
     are K pairs of the letter and the name that an arm had, and context is what the problem was about.
     """
     histories, table = trajectories.histories, trajectories.table
-    if not histories.turns:
+    words = histories.words
+    if not words.turns:
         return
     probabilities = _stated(histories)
-    words: dict[int, Scenario] = {}
+    scenarios: dict[int, Scenario] = {}
     for row, line in enumerate(_lines(batch, problems, rollouts, trajectories, regret)):
-        seed = int(histories.word_seeds[row])
-        if seed not in words:
-            words[seed] = draw_scenario(histories.rules, seed, ANY_WORDING)
+        seed = int(words.seeds[row])
+        if seed not in scenarios:
+            scenarios[seed] = draw_scenario(histories.rules, words.contexts, seed, ANY_WORDING)
         yield {
             **line,
             "word_seed": seed,
-            "context": words[seed].context.name,
-            "options": list(zip(words[seed].labels, words[seed].names, strict=True)),
+            "context": scenarios[seed].context.name,
+            "options": list(zip(scenarios[seed].labels, scenarios[seed].names, strict=True)),
             "rewards": table.rewards[row].tolist(),
             "expected_rewards": table.expected_rewards[row].tolist(),
             "rounds": [
@@ -68,7 +69,7 @@ def conversations(
                     "ids": _listed(turns[row].ids),
                     "log_probabilities": _listed(turns[row].log_probabilities),
                 }
-                for index, turns in enumerate(histories.turns)
+                for index, turns in enumerate(words.turns)
             ],
         }
 
@@ -102,7 +103,7 @@ def decisions(
 
 def _stated(histories: Histories) -> FloatArray:
     """(B, T, K), the probabilities of every arm; what was played where none were stated."""
-    return histories.played if histories.drawn_from is None else histories.drawn_from
+    return histories.played if histories.probabilities is None else histories.probabilities
 
 
 def _lines(
@@ -146,7 +147,7 @@ class KeptConversations:
     ) -> None:
         """See `rmft.evaluation.evaluate.Keep`."""
         rows = np.flatnonzero((batch.indices[problems] < self.num_problems) & (rollouts == 0))
-        tell = conversations if trajectories.histories.turns else decisions
+        tell = conversations if trajectories.histories.words.turns else decisions
         if tell is decisions:
             cells = batch.setting.rules.horizon * batch.setting.rules.num_arms
             rows = rows[: self._room.get(policy, 0) // cells]

@@ -46,6 +46,9 @@ MEASURES = (
 )
 """The measures of one trajectory, in the order in which they are reported."""
 
+INDICATORS = ("suff_fail_freq", "first_arm_only", "failed")
+"""Those that are 0 or 1 for a trajectory, so that their means are shares."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrendCheck:
@@ -202,7 +205,7 @@ def histogram(pulls: FloatArray, horizon: int) -> tuple[IntArray, FloatArray]:
 def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArray]:
     """Every one of `MEASURES`, (B,) each. NaN where undefined: entropy when no probabilities were stated."""
     histories, num_arms = trajectories.histories, trajectories.rules.num_arms
-    played, stated = histories.played, histories.drawn_from
+    played, stated = histories.played, histories.probabilities
     best = best_arms(trajectories.table.expected_rewards, kind)
     return {
         "regret": regret(trajectories, kind),

@@ -9,9 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +34,8 @@ FORMAT: Literal["rmft-evaluation/1"] = "rmft-evaluation/1"
 
 SHOWN = ("regret", "suff_fail_freq", "k_min_frac")
 """The measures that every evaluation has, and its table shows."""
+MANY_SEEDS = 10
+"""Training seeds from which on Student's t is about as narrow as the normal distribution."""
 
 
 def check_name(name: str) -> str:
@@ -79,12 +90,29 @@ class Histogram(Part):
         return self
 
 
+class SeedResult(Part):
+    """The policy of one training seed: its own mean regret, with an interval over problems."""
+
+    seed: Count
+    regret: Interval
+
+
 class Comparison(Part):
-    """One policy's measures, and how they differ from each opponent's on the same tables."""
+    """One policy's measures, and how they differ from each opponent's on the same tables.
+
+    seeds: where the policy is that of several training seeds, each seed's own result; intervals then are over
+    seeds and problems.
+    """
 
     measures: dict[Name, Interval]
     paired_difference: dict[Name, dict[Name, Interval]]
     relative_regret: dict[Name, Interval]
+    seeds: list[SeedResult] | None = None
+
+    @model_serializer(mode="wrap")
+    def _seeds_where_there_are(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = serialize(self)
+        return {key: value for key, value in found.items() if key != "seeds" or value is not None}
 
     @model_validator(mode="after")
     def _complete(self) -> Comparison:
@@ -202,15 +230,24 @@ class Evaluation(Part):
                 rows.append(_row(name, policy, result, against, "-" if b0 is None else f"{b0:.2f}"))
         if len(self.settings) > 1:
             rows += [_row("overall", policy, result, against, "-") for policy, result in self.overall.items()]
+        if any(each.seeds for each in self.overall.values()):
+            everywhere = [
+                *(each for setting in self.settings.values() for each in setting.policies.values()),
+                *(self.overall.values() if len(self.settings) > 1 else ()),
+            ]
+            for row, result in zip(rows, everywhere, strict=True):
+                own = [f"{each.seed}: {_number(each.regret.mean)}" for each in result.seeds or ()]
+                row["regret by seed"] = ", ".join(own) or "-"
         return rows
 
     def table(self, against: Sequence[str] = ()) -> Table:
         """`rows` as a rich table."""
         rows = self.rows(against)
         several = len(self.settings) > 1
+        seeds = next((len(each.seeds) for each in self.overall.values() if each.seeds), 0)
         columns = [column for column in rows[0] if several or column != "setting"]
         title = f"{self.suite} {self.part}: {self.num_problems:,} problems x {self.num_rollouts} rollouts"
-        table = Table(title=Text(f"{title}, {self.confidence:.0%} intervals"))
+        table = Table(title=Text(f"{title}, {self.confidence:.0%} intervals"), caption=_of_seeds(seeds))
         for column in columns:
             table.add_column(Text(column), justify="left" if column in ("setting", "policy") else "right")
         for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -236,7 +273,23 @@ def _row(
         "SuffFailFreq": _number(result.measures["suff_fail_freq"].mean),
         "K*MinFrac": _number(result.measures["k_min_frac"].mean),
         "b0": exponent,
+        "regret by seed": ", ".join(
+            f"{each.seed}: {_number(each.regret.mean)}" for each in result.seeds or ()
+        ),
     }
+
+
+def _of_seeds(count: int) -> Text | None:
+    """What a reader of results over so many training seeds has to know."""
+    if not count:
+        return None
+    if count == 1:
+        return Text("One training seed: intervals are over problems and say nothing of other seeds.")
+    said = f"Means over {count} training seeds, intervals over seeds and problems"
+    few = (
+        "" if count >= MANY_SEEDS else "; so few seeds tell little of how seeds differ, hence wide intervals"
+    )
+    return Text(f"{said}{few}.")
 
 
 def show(interval: Interval, sign: Literal["", "+"] = "") -> str:

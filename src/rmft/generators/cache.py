@@ -70,12 +70,17 @@ class RowCache:
         return torch.from_numpy(positions).to(self.device)
 
     def _run(self, rows: IntArray, counts: IntArray, starts: IntArray, first: int) -> _Run:
+        """How neighbouring rows attend: `counts` new tokens after `starts` old ones, from `first` on."""
         longest, filled = int(counts.max()), int((starts + counts).max())
         mask = padded = packed = None
+        # A mask is needed where a query must not see a key: later new tokens, or columns beyond a shorter
+        # row. One token each in rows of equal length sees all of them, which is fastest.
         if longest > 1 or (starts + counts).min() < filled:
             sees = starts[:, None] + np.arange(longest)  # the last position that each query sees
             seen = np.arange(filled) <= sees[:, :, None]
             mask = torch.from_numpy(seen[:, None]).to(self.device)
+        # Attention wants a rectangle (rows, longest). A row with fewer new tokens repeats its last one
+        # (`padded`), and what comes out is taken back from places that are no repetition (`packed`).
         if counts.min() < longest:
             columns = np.arange(longest)
             offsets = (np.cumsum(counts) - counts)[:, None]

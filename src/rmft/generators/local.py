@@ -44,8 +44,9 @@ class Session:
         self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
         self._cache = RowCache(num_rows, max_tokens, model.device)
         self._hidden = torch.zeros(num_rows, head.in_features, dtype=model.dtype, device=model.device)
-        self._twins = np.zeros(num_rows, dtype=np.int64)  # rows with the same number hold the same tokens
-        self._last_twin = 0
+        # Rows with equal ids have read identical tokens, so one of them is computed and the others copied.
+        self._prefix_id = np.zeros(num_rows, dtype=np.int64)
+        self._last_prefix_id = 0
         self.ids: list[list[int]] = [[] for _ in range(num_rows)]
 
     def read(self, told: Sequence[Sequence[int]]) -> None:
@@ -122,7 +123,7 @@ class Session:
                     f"A row has {len(ids):,} tokens, more than the {self._cache.max_tokens:,} made room for."
                 )
             if new := tuple(ids[lengths[row] :]):
-                groups.setdefault((int(self._twins[row]), new), []).append(row)
+                groups.setdefault((int(self._prefix_id[row]), new), []).append(row)
         todo = [(rows, new) for (_, new), rows in groups.items()]
         while todo:
             size, now = 0, list[tuple[list[int], tuple[int, ...]]]()
@@ -148,8 +149,8 @@ class Session:
             if len(rows) > 1:
                 self._cache.copy(rows[0], rows[1:], start, start + len(new))
             self._hidden[torch.tensor(rows, device=device)] = last
-            self._last_twin += 1
-            self._twins[rows] = self._last_twin
+            self._last_prefix_id += 1
+            self._prefix_id[rows] = self._last_prefix_id
 
     def _capped(self, logits: Tensor) -> Tensor:
         return logits if self._softcap is None else torch.tanh(logits / self._softcap) * self._softcap

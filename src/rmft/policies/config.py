@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,25 +11,39 @@ from rmft.providers.config import EndpointConfig
 from rmft.reading import Config, by_kind
 from rmft.scenarios.wording import Wording
 
-KIND_OF_FILE = {"policy.json": "local", "hosted.json": "hosted", "policy.safetensors": "transformer"}
-"""Which kind of policy a checkpoint's folder holds, by a file in it."""
+KIND_OF_FILE = {"policy.json": "local", "hosted.json": "hosted"}
+"""Which kind of policy a checkpoint's folder holds, by a file in it; else it is a numeric one."""
 
 
-class TransformerConfig(Config):
-    """A Transformer with numeric input and output (`rmft.policies.transformer`)."""
+class NumericConfig(Config):
+    """What networks with numeric input and output share (`rmft.policies.numeric`)."""
 
-    kind: Literal["transformer"] = "transformer"
     width: Annotated[int, Field(ge=8, le=1024)] = 64
     """Width of every hidden layer; divisible by num_heads."""
     num_heads: Annotated[int, Field(ge=1, le=64)] = 4
-    num_layers: Annotated[int, Field(ge=0, le=24)] = 1
-    """Time layers (causal self-attention along each arm's events) below the pooling."""
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> TransformerConfig:
+    def _heads_divide_width(self) -> Self:
         if self.width % self.num_heads:
             raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
         return self
+
+
+class ArmEncoderConfig(NumericConfig):
+    """Each arm's events encoded apart, then compared (`rmft.policies.networks.arm_encoder`)."""
+
+    kind: Literal["arm_encoder"] = "arm_encoder"
+    num_layers: Annotated[int, Field(ge=0, le=24)] = 1
+    """Time layers (causal self-attention along each arm's events) below the pooling; 0: a mean per arm."""
+
+
+class CausalTransformerConfig(NumericConfig):
+    """Attention among the events of all arms (`rmft.policies.networks.causal_transformer`)."""
+
+    kind: Literal["causal_transformer"] = "causal_transformer"
+    num_layers: Annotated[int, Field(ge=1, le=24)] = 2
+    mlp_ratio: Annotated[int, Field(ge=1, le=16)] = 2
+    """Width of the hidden layer of each MLP, in multiples of `width`."""
 
 
 class LoraConfig(Config):
@@ -98,7 +112,7 @@ class HostedConfig(Config):
 
 
 PolicyConfig = Annotated[
-    TransformerConfig | LocalConfig | HostedConfig,
-    by_kind("policy", "transformer", TransformerConfig, LocalConfig, HostedConfig),
+    ArmEncoderConfig | CausalTransformerConfig | LocalConfig | HostedConfig,
+    by_kind("policy", "arm_encoder", ArmEncoderConfig, CausalTransformerConfig, LocalConfig, HostedConfig),
 ]
-"""A policy; `kind` is `transformer` unless given."""
+"""A policy; `kind` is `arm_encoder` unless given."""

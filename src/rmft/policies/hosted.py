@@ -33,7 +33,7 @@ class HostedPolicy:
 
     def __init__(self, model: Asks, config: HostedConfig, temperature: float = 1.0) -> None:
         self.model, self.config, self.temperature = model, config, temperature
-        self.pieces_at_once = config.endpoint.concurrency
+        self.max_concurrency = config.endpoint.concurrency
         self.structured = model.features.structured and config.wording.reasoning == "off"
 
     def rows_at_once(self, rules: Rules) -> int:  # noqa: ARG002
@@ -57,7 +57,8 @@ class HostedPolicy:
             if row in failed:
                 turns.append(Turn("", ""))
                 continue
-            scenario = draw_scenario(histories.rules, int(histories.word_seeds[row]), self.config.wording)
+            words, wording = histories.words, self.config.wording
+            scenario = draw_scenario(histories.rules, words.contexts, int(words.seeds[row]), wording)
             turn, decided, answer = self._ask(scenario, histories, row, luck[row].tolist())
             turns.append(turn)
             if isinstance(decided, str):
@@ -79,9 +80,9 @@ class HostedPolicy:
         self, scenario: Scenario, histories: Histories, row: int, luck: Sequence[int]
     ) -> tuple[Turn, Decided | str, Answer | None]:
         """One row's turn, its decision or why there is none, and the answer that it was read from."""
-        told = scenario.told(histories.arms[row], histories.rewards[row], histories.played[row])
+        told = scenario.told(histories.row(row))
         system = "" if histories.num_rounds else self._opening(scenario)
-        past = [turns[row] for turns in histories.turns]
+        past = [turns[row] for turns in histories.words.turns]
         refused: list[tuple[str, str]] = []
         schema = scenario.schema() if self.structured else None
         for number in luck:

@@ -8,7 +8,7 @@ probabilities of its decisions are exact. What was sampled is kept as tokens in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from rmft.policies.config import LocalConfig
 from rmft.scenarios.contexts import context_group
 from rmft.scenarios.scenario import Scenario, draw_scenario
 from rmft.streams import Streams
-from rmft.types import Decisions, FloatArray, Histories, IntArray, Rules, Turn
+from rmft.types import Decisions, FloatArray, Histories, IntArray, RowHistory, Rules, Turn
 
 TURN_START = "\n"  # what every chat template, and every line of a log, has before the model's first token
 PROBES = 3  # wordings of each context that are measured for the longest
@@ -58,7 +58,7 @@ class LanguagePolicy:
     """
 
     name = "local"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(
         self,
@@ -107,28 +107,27 @@ class LanguagePolicy:
         return self._longest[rules]
 
     def _lengths(self, rules: Rules) -> tuple[int, int]:
-        """The most tokens of an opening, and of a round (told and said), over the contexts."""
+        """The most tokens of an opening, and of a round (told and said), over all contexts."""
         opening = per_round = 0
         low, high = rules.reward_range
         bounded = bool(np.isfinite(rules.reward_range).all())
         rewards = (low, high, low + 0.7774 * (high - low)) if bounded else (-777.4, -0.0000123)
-        rounds = np.arange(rules.horizon - 1)
-        for context in context_group(rules.contexts):
+        for context in context_group("all"):
             for seed in range(PROBES):
-                scenario = draw_scenario(replace(rules, contexts=context.name), seed, self.config.wording)
+                scenario = draw_scenario(rules, context.name, seed, self.config.wording)
                 said = self.budget + len(self._encode(scenario.before_answer))
                 said += sum(len(self._encode(p)) if isinstance(p, str) else 1 for p in scenario.answer())
-                first = self.chat.opening(scenario.opening(), scenario.told(*_past(rules, rounds[:0], 0.0)))
+                first = self.chat.opening(scenario.opening(), scenario.told(_past(rules, 0, 0.0)))
                 opening = max(opening, len(first) + said)
-                for reward in rewards if len(rounds) else ():
-                    turn = self._turn(scenario.told(*_past(rules, rounds, reward)))
+                for reward in rewards if rules.horizon > 1 else ():
+                    turn = self._turn(scenario.told(_past(rules, rules.horizon - 1, reward)))
                     per_round = max(per_round, len(turn) + said)
         return opening, per_round + SPARE_TOKENS
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """One decision per history; what was read before is not read again. See `Policy`."""
         playing: Playing = histories.remember(self, lambda: self._begin(histories))
-        told_words = [self._told(scenario, histories, row) for row, scenario in enumerate(playing.scenarios)]
+        told_words = [scenario.told(histories.row(row)) for row, scenario in enumerate(playing.scenarios)]
         if histories.num_rounds:
             told = [self._turn(words) for words in told_words]
         else:
@@ -162,14 +161,10 @@ class LanguagePolicy:
         return Decisions(arms, probabilities, turns)
 
     def _begin(self, histories: Histories) -> Playing:
-        drawn: dict[int, Scenario] = {}
-        for seed in histories.word_seeds.tolist():
-            if seed not in drawn:
-                drawn[seed] = draw_scenario(histories.rules, seed, self.config.wording)
-        return Playing([drawn[seed] for seed in histories.word_seeds.tolist()])
-
-    def _told(self, scenario: Scenario, histories: Histories, row: int) -> str:
-        return scenario.told(histories.arms[row], histories.rewards[row], histories.played[row])
+        rules, words, wording = histories.rules, histories.words, self.config.wording
+        seeds = words.seeds.tolist()
+        drawn = {seed: draw_scenario(rules, words.contexts, seed, wording) for seed in set(seeds)}
+        return Playing([drawn[seed] for seed in seeds])
 
     def _turn(self, words: str) -> list[int]:
         """Tokens from right after a decision to where the next one, or the reasoning before it, begins."""
@@ -181,7 +176,7 @@ class LanguagePolicy:
     def _session(self, playing: Playing, histories: Histories, told: list[list[int]]) -> Session:
         """The session that has read the histories, and now what is told; a fresh one if it has not."""
         before: list[list[int]] = [[] for _ in told]
-        for turns in histories.turns:
+        for turns in histories.words.turns:
             for row, turn in enumerate(turns):
                 before[row] += [] if turn.ids is None else turn.ids.tolist()
         if playing.session is None or playing.session.ids != before:
@@ -255,11 +250,10 @@ class LanguagePolicy:
         return self._choice_ids[before, choice]
 
 
-def _past(rules: Rules, rounds: IntArray, reward: float) -> tuple[IntArray, FloatArray, FloatArray]:
-    """What `Scenario.told` takes after these rounds, the arms in turn, all paying `reward`."""
-    arms = rounds % rules.num_arms
-    seen = np.full((len(rounds), rules.num_arms) if rules.feedback == "full" else len(rounds), reward)
-    return arms, seen, np.eye(rules.num_arms)[arms]
+def _past(rules: Rules, num_rounds: int, reward: float) -> RowHistory:
+    """A history in which the arms were played in turn, all paying `reward`."""
+    seen = (num_rounds, rules.num_arms) if rules.feedback == "full" else (num_rounds,)
+    return RowHistory.of_arms(rules, np.arange(num_rounds) % rules.num_arms, np.full(seen, reward))
 
 
 def load_language_policy(
@@ -271,9 +265,14 @@ def load_language_policy(
     return LanguagePolicy(*model, config, temperature, sample_arms=sample_arms)
 
 
-def check(config: LocalConfig, rules: Iterable[Rules]) -> None:
-    """Raises ConfigError when the model is missing, or problems of these rules don't fit it."""
+def check(config: LocalConfig, problems: Iterable[tuple[Rules, str]]) -> None:
+    """Raises ConfigError when the model is missing, or problems of these rules don't fit it.
+
+    problems: rules, each with the contexts that its words are from. Raises UnknownNameError for contexts
+    that nobody has.
+    """
     model, tokenizer = load_model(find_model(config.model), config.precision, config.device)
     policy = LanguagePolicy(model, tokenizer, config)
-    for each in rules:
-        policy.rows_at_once(each)
+    for rules, contexts in problems:
+        context_group(contexts)
+        policy.rows_at_once(rules)

@@ -1,14 +1,14 @@
-"""The environment of every problem whose rewards are drawn before round 1."""
+"""The environment of every problem whose rewards are drawn before round 1, and one that shows nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from rmft.errors import ShapeError
-from rmft.types import Decisions, FloatArray, RewardTable, Rules
+from rmft.types import Decisions, Environment, FloatArray, RewardTable, Rules
 
 
-class TableEnvironment:
+class TableEnvironment(Environment):
     """A batch of problems played from their reward tables, (B, T, K), all of one shape.
 
     Raises ShapeError when the table does not fit the rules, or when a bandit's decision is no arm.
@@ -35,11 +35,33 @@ class TableEnvironment:
         return self._table
 
     def step(self, decisions: Decisions) -> FloatArray:
-        """The feedback on one round's decisions; see `Environment`."""
+        """The feedback on one round's decisions, 0 for a bandit's row without one; see `Environment`."""
         rewards = self._table.rewards[:, self._round]
         self._round += 1
         if self._rules.feedback == "full":
             return rewards
         if decisions.arms is None:
             raise ShapeError("Bandit feedback needs an arm in every decision; only probabilities were given.")
-        return np.asarray(rewards[self._rows, decisions.arms])
+        return np.where(decisions.arms < 0, 0.0, rewards[self._rows, decisions.arms])
+
+
+class Unobserved(Environment):
+    """Another environment, one without `observe`: nothing is shown before its rounds."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    @property
+    def rules(self) -> Rules:
+        return self._environment.rules
+
+    @property
+    def size(self) -> int:
+        return self._environment.size
+
+    @property
+    def table(self) -> RewardTable:
+        return self._environment.table
+
+    def step(self, decisions: Decisions) -> FloatArray:
+        return self._environment.step(decisions)

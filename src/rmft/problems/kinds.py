@@ -64,11 +64,17 @@ AnyProcess = Annotated[
 """The type of a config's `reward_process`: one model per kind, told apart by the key `kind`."""
 
 
-def resolve_process(config: Mapping[str, Any], folder: str = ".") -> RewardProcess:
+def resolve_process(config: Mapping[str, Any], folder: str = ".", *, trust: bool = False) -> RewardProcess:
     """The reward process that `config` names by `kind` and sets with its other keys.
 
-    Relative file names in it start from `folder`. Raises ConfigError, and UnknownNameError for a kind
-    nobody has.
+    Relative file names in it start from `folder`. trust: whether a class of one's own that it names may be
+    run. Raises ConfigError, and UnknownNameError for a kind nobody has.
     """
-    process: RewardProcess = read(AnyProcess, config, "reward_process", folder)  # type: ignore[arg-type]
+    process: RewardProcess = read(
+        AnyProcess,  # type: ignore[arg-type]
+        config,
+        "reward_process",
+        folder,
+        trust=trust,
+    )
     return process

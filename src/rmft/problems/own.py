@@ -1,17 +1,12 @@
-"""A user's own reward process or environment, named as "module:Class" in a config."""
+"""A user's own reward process, named as "module:Class" in a suite."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
-from rmft.errors import ConfigError, ShapeError, UnknownNameError
+from rmft.errors import ConfigError, ShapeError
+from rmft.own_code import load_class, require
 from rmft.problems.process import RewardProcess
 from rmft.types import RewardTable
 
@@ -19,9 +14,9 @@ from rmft.types import RewardTable
 class OwnProcess(BaseModel):
     """A user's own class as a reward process.
 
-    kind: "module:Class". Every other key is handed to the class as a keyword. The module is found
-    like any import, with the current directory last in line. Raises ConfigError or UnknownNameError
-    when the class cannot be found or built or is no RewardProcess.
+    kind: "module:Class"; see `load_class` for where it is looked for, and when it is run. Every other key
+    is handed to the class as a keyword. Raises ConfigError or UnknownNameError when the class is not
+    trusted, or cannot be found or built, or is no RewardProcess.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -30,10 +25,21 @@ class OwnProcess(BaseModel):
     _process: RewardProcess = PrivateAttr()
 
     @model_validator(mode="after")
-    def _built(self) -> OwnProcess:
-        keywords = self.model_extra or {}
+    def _built(self, info: ValidationInfo) -> OwnProcess:
+        keywords, source = self.model_extra or {}, info.context or {}
+        own = load_class(
+            self.kind,
+            "reward process",
+            "RewardProcess",
+            (
+                "draw",
+                "variation_budget",
+            ),  # a reward_range may be set when it is called
+            source.get("folder", "."),
+            trust=source.get("trust", False),
+        )
         try:
-            process = load_object(self.kind, "reward process")(**keywords)
+            process = own(**keywords)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{self.kind} could not be built with {keywords}: {error}") from error
         require(process, ("draw", "reward_range", "variation_budget"), self.kind, "RewardProcess")
@@ -70,41 +76,3 @@ class OwnProcess(BaseModel):
                 f"expected (horizon, num_arms) = {(horizon, num_arms)}."
             )
         return table
-
-
-def load_object(reference: str, what: str) -> Callable[..., Any]:
-    """What "module:Class" names. Raises ConfigError or UnknownNameError; `what` says what it is for."""
-    module_name, colon, name = reference.partition(":")
-    if not (module_name and colon and name):
-        raise ConfigError(f"found {what} '{reference}'; expected 'module:Class'.")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    importlib.invalidate_caches()
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigError(f"{what} '{reference}': importing {module_name} failed: {error}") from error
-        raise ConfigError(
-            f"{what} '{reference}': found no module '{module_name}'; expected {module_name}.py in the "
-            f"current directory {here} or an installed package."
-        ) from None
-    except Exception as error:
-        raise ConfigError(
-            f"{what} '{reference}': importing {module_name} failed: {type(error).__name__}: {error}"
-        ) from error
-    if name not in vars(module):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        raise UnknownNameError(f"class in module {module_name}:", name, classes)
-    found = vars(module)[name]
-    if not callable(found):
-        raise ConfigError(f"{what} '{reference}' is a {type(found).__name__}; expected a class.")
-    return found  # type: ignore[no-any-return]
-
-
-def require(thing: object, members: Iterable[str], name: str, protocol: str) -> None:
-    """Raises ConfigError when `thing` lacks a member of a protocol."""
-    missing = [member for member in members if member not in dir(thing)]
-    if missing:
-        raise ConfigError(f"{name} has no {', '.join(missing)}; a {protocol} needs {', '.join(members)}.")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
 from rmft.errors import ConfigError, ShapeError
-from rmft.problems.environment import TableEnvironment
+from rmft.own_code import load_class, require
+from rmft.problems.environment import TableEnvironment, Unobserved
 from rmft.problems.kinds import AnyProcess
-from rmft.problems.own import load_object, require
 from rmft.reading import Config
 from rmft.regret import RegretKind
 from rmft.streams import generator
@@ -30,7 +31,8 @@ class Setting(Config):
     from that a language policy is told the problem in, a group of contexts or the name of one; unless
     given, the group `held_out` in the held-out part and `train` elsewhere. environment: "module:Class"
     of a user's own, called as Class(rules, table) with a table (B, T, K) of the reward process; for an
-    opponent that adapts to what is played. Checked by drawing one problem.
+    opponent that adapts to what is played; see `load_class` for where it is looked for, and when it is run.
+    Checked by drawing one problem.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
@@ -44,9 +46,20 @@ class Setting(Config):
     regret: RegretKind | None = None
     reward_range: tuple[float, float] | None = None
     contexts: str | None = None
+    _own_environment: type[Any] | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def _drawable(self) -> Setting:
+    def _drawable(self, info: ValidationInfo) -> Setting:
+        if self.environment is not None:
+            source = info.context or {}
+            self._own_environment = load_class(
+                self.environment,
+                "environment",
+                "Environment",
+                ("step",),  # the rest may be set when it is called
+                source.get("folder", "."),
+                trust=source.get("trust", False),
+            )
         if self.horizon * self.num_arms > MAX_REWARDS:
             raise ConfigError(
                 f"found horizon x num_arms = {self.horizon * self.num_arms}; at most {MAX_REWARDS}."
@@ -66,15 +79,18 @@ class Setting(Config):
             )
         if math.isnan(self.reward_process.variation_budget(self.horizon, self.num_arms)):
             raise ConfigError("variation_budget is NaN; expected a number from 0 to infinity.")
-        if self.environment is not None:
-            load_object(self.environment, "environment")
         return self
 
     @property
     def rules(self) -> Rules:
         """What a policy is told before round 1."""
         told = self.reward_range or self.reward_process.reward_range
-        return Rules(self.feedback, self.horizon, self.num_arms, told, self.contexts or "train")
+        return Rules(self.feedback, self.horizon, self.num_arms, told)
+
+    @property
+    def word_contexts(self) -> str:
+        """Where the words come from: `contexts`, or the group "train"."""
+        return self.contexts or "train"
 
     @property
     def regret_kind(self) -> RegretKind:
@@ -98,9 +114,10 @@ class Setting(Config):
         """
         if self.environment is None:
             return TableEnvironment(self.rules, table)
-        own = load_object(self.environment, "environment")
+        if self._own_environment is None:
+            raise ConfigError(f"environment '{self.environment}' was not loaded; read the setting from data.")
         try:
-            environment: Environment = own(self.rules, table)
+            environment: Environment = self._own_environment(self.rules, table)
         except TypeError as error:
             raise ConfigError(
                 f"{self.environment} could not be called as Class(rules, table): {error}"
@@ -111,4 +128,4 @@ class Setting(Config):
                 f"{self.environment} has size {environment.size} and rules {environment.rules}; "
                 f"expected those it was given, {len(table.rewards)} and {self.rules}."
             )
-        return environment
+        return environment if "observe" in dir(environment) else Unobserved(environment)

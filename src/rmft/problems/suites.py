@@ -7,6 +7,7 @@ chosen by the held-out part.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -14,14 +15,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import yaml
 from pydantic import AfterValidator, Field
 
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.problems.setting import Setting
 from rmft.reading import Config, parse_yaml, read
 from rmft.streams import generator, seed_sequence
-from rmft.types import IntArray, RewardTable
+from rmft.types import IntArray, RewardTable, Words
 
 PartName = Literal["train", "validation", "held_out"]
 
@@ -69,14 +69,14 @@ class HeldOut(Config):
 class ProblemBatch:
     """Problems of one setting.
 
-    indices: (B,) each one's number in its part. table: (B, T, K). word_seeds: (B,) of the words around
-    each, apart from the luck of its rewards.
+    indices: (B,) each one's number in its part. table: (B, T, K). words: of B rows, those around each,
+    from seeds apart from those of its rewards.
     """
 
     setting: Setting
     indices: IntArray
     table: RewardTable
-    word_seeds: IntArray
+    words: Words
 
 
 class Suite(Config):
@@ -123,49 +123,60 @@ class Suite(Config):
         for first, setting in enumerate(settings[:num_problems]):
             indices = np.arange(first, num_problems, len(settings), dtype=np.int64)
             paths = [(PART_ID[part], iteration, int(index)) for index in indices]
-            words = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
+            seeds = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
+            words = Words(setting.word_contexts, np.array(seeds, dtype=np.int64))
             table = setting.draw([generator(seed, *path) for path in paths])
-            batches.append(ProblemBatch(setting, indices, table, np.array(words, dtype=np.int64)))
+            batches.append(ProblemBatch(setting, indices, table, words))
         return batches
 
 
 def suite_names() -> dict[str, str]:
     """The name of every suite that comes with the package, with its title."""
-    return {name: str(yaml.safe_load(file.read_text("utf-8"))["title"]) for name, file in _named().items()}
+    return {
+        name: str(parse_yaml(file.read_text("utf-8"), f"suite {name}")["title"])
+        for name, file in _named().items()
+    }
 
 
-def load_suite(name_or_path: str | Path) -> Suite:
+def load_suite(name_or_path: str | Path, *, trust: bool = False) -> Suite:
     """The suite of a name, or that of a user's own YAML file (.yaml, .yml).
 
-    Raises UnknownNameError for a name nobody has, and ConfigError, naming file and key, for a file
-    that is missing, no YAML, or wrong.
+    Classes of one's own that the file names are run, since it is the user who named the file; but for a
+    file inside a run directory, which may be somebody else's, only with `trust`. Raises UnknownNameError
+    for a name nobody has, and ConfigError, naming file and key, for a file that is missing, no YAML, or
+    wrong.
     """
     text, where = str(name_or_path), Path(name_or_path)
     named = _named()
     if text in named:
-        return _parse(named[text].read_text("utf-8"), f"suite {text}", ".")
+        return suite_from(parse_yaml(named[text].read_text("utf-8"), f"suite {text}"), f"suite {text}")
     if where.suffix not in (".yaml", ".yml"):
         raise UnknownNameError("suite", text, [*named, "FILE.yaml"])
     try:
-        return _parse(where.read_text("utf-8"), text, str(where.parent))
+        content = where.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{text}: this suite file could not be read: {error}") from error
+    trusted = trust or not _in_a_run(where)
+    return suite_from(parse_yaml(content, text), text, str(where.parent), trust=trusted)
 
 
-def suite_from(data: object, where: str, folder: str = ".") -> Suite:
+def suite_from(data: object, where: str, folder: str = ".", *, trust: bool = False) -> Suite:
     """The suite of what a YAML or JSON file held; `where` names that file in messages.
 
     `suite.model_dump(mode="json")` is such data and gives the same suite again. Relative file names
-    in it start from `folder`. Raises ConfigError and UnknownNameError.
+    in it start from `folder`. trust: whether classes of one's own that it names may be run; without it
+    nothing of them is. Raises ConfigError and UnknownNameError.
     """
     if not isinstance(data, dict):
         found = type(data).__name__
         raise ConfigError(f"{where}: found {found}; expected keys such as name, title and train.")
-    return read(Suite, data, where, folder)
+    return read(Suite, data, where, folder, trust=trust)
 
 
-def _parse(text: str, where: str, folder: str) -> Suite:
-    return suite_from(parse_yaml(text, where), where, folder)
+def _in_a_run(file: Path) -> bool:
+    """Whether a file lies in a run directory, or is a link into one."""
+    folders = (*Path(os.path.abspath(file)).parents, *Path(os.path.realpath(file)).parents)
+    return any(os.path.exists(folder / "run.json") for folder in folders)
 
 
 def _named() -> dict[str, Traversable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rmft.report.blocks import Block, Cell, Heading, Note, Pairs, Piece, Source, Style, Table, Text
 from rmft.report.run_reader import Run
 from rmft.report.training_charts import training_charts
-from rmft.report.words import findings, headline, second_line, status
+from rmft.report.words import about, findings, headline, second_line, status
 
 MAX_LISTED = 200
 MAX_ITEM = 400
@@ -13,9 +13,8 @@ MAX_ITEM = 400
 
 def overview(run: Run, styles: dict[str, Style]) -> Piece:
     """The Overview of a run."""
-    facts = [run.name, *(f"{key} {run.about[key]}" for key in ABOUT if key in run.about)]
     blocks: list[Block] = [
-        Text(" · ".join(fact[:MAX_ITEM] for fact in facts), "over"),
+        Text(" · ".join(fact[:MAX_ITEM] for fact in about(run, ABOUT)), "over"),
         Heading(f"{headline(run)}.", 1),
     ]
     second = second_line(run)
@@ -28,9 +27,9 @@ def overview(run: Run, styles: dict[str, Style]) -> Piece:
         blocks += [Heading("During training"), *charts]
     spent = _spent(run)
     blocks += [spent] if spent else []
-    about = [*run.about.items(), *run.versions.items()][:MAX_LISTED]
+    versions = [*run.about.items(), *run.versions.items()][:MAX_LISTED]
     blocks += [Heading("Settings"), Source("Config", run.config_text or "There is none to show.")]
-    blocks.append(Pairs("Versions", [(key[:80], value[:MAX_ITEM]) for key, value in about]))
+    blocks.append(Pairs("Versions", [(key[:80], value[:MAX_ITEM]) for key, value in versions]))
     return Piece(f"{run.name}: {headline(run)}", blocks)
 
 
@@ -48,4 +47,7 @@ def _spent(run: Run) -> Table | None:
     rows: list[list[Cell]] = [[f"{phase}, seconds", value, value / (total or 1.0)] for phase, value in phases]
     rows += [["all, seconds", total, 1.0]] if rows else []
     rows += [[name, value, None] for name, value in run.paid.items()]
-    return Table("Time, tokens and money spent", ["spent on", "amount", "share"], rows) if rows else None
+    rows += [] if run.peak_memory_gb is None else [["peak memory, GB", run.peak_memory_gb, None]]
+    return (
+        Table("Time, memory, tokens and money spent", ["spent on", "amount", "share"], rows) if rows else None
+    )

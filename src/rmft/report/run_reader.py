@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import yaml
-
-from rmft.errors import RunDirectoryError
+from rmft.errors import ConfigError, RunDirectoryError
+from rmft.reading import parse_yaml
 from rmft.report.evaluation_reader import EvaluationResult, read_evaluation
 from rmft.report.untrusted import Interval, get, interval, intervals, items_of, mapping, number, text, whole
 
-RUN_FORMAT = 1
+RUN_FORMATS = (1, 2)
 EVALUATION = "evaluation.json"
 FILES = ("config.yaml", "run.json", "metrics.jsonl", "timings.jsonl", "result.json", EVALUATION)
 JOURNAL = "answers.jsonl"  # of hosted policies
@@ -68,6 +67,7 @@ class Run:
     best_iteration: int | None = None
     findings: list[str] = field(default_factory=list)
     evaluations: dict[str, EvaluationResult] = field(default_factory=dict)  # by file; the run's own first
+    peak_memory_gb: float | None = None  # that the training process held
     journal: dict[str, float] = field(default_factory=dict)  # what answers.jsonl says was paid
     notes: list[str] = field(default_factory=list)
 
@@ -114,7 +114,10 @@ def read_run(run_dir: Path) -> Run:
     run = Run(run_dir)
     _read_config(run)
     _read_about(run)
-    seconds = {whole(get(line, "iteration")): _seconds(line) for line in _lines(run, "timings.jsonl")}
+    timings = _lines(run, "timings.jsonl")
+    seconds = {whole(get(line, "iteration")): _seconds(line) for line in timings}
+    peaks = [peak for line in timings if (peak := number(get(line, "memory", "peak_gb"))) is not None]
+    run.peak_memory_gb = max(peaks, default=None)
     rows = {row.index: row for line in _lines(run, "metrics.jsonl") if (row := _iteration(line, seconds))}
     run.iterations = [rows[index] for index in sorted(rows)]
     if (run_dir / "baselines.json").exists():  # an older run has none
@@ -187,9 +190,9 @@ def _read_config(run: Run) -> None:
     if run.config_text is None:
         return
     try:
-        nested = yaml.safe_load(run.config_text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        run.notes.append(f"config.yaml is damaged: {' '.join(str(error).split())}.")
+        nested = parse_yaml(run.config_text, "config.yaml")
+    except ConfigError as error:
+        run.notes.append(f"{error}.")
         return
     _flatten(nested, "", run.config, MAX_DEPTH)
 
@@ -208,9 +211,9 @@ def _flatten(node: object, prefix: str, into: dict[str, str], depth: int) -> Non
 
 def _read_about(run: Run) -> None:
     about = mapping(_json(run, "run.json"))
-    if about and about.get("format") != RUN_FORMAT:
+    if about and about.get("format") not in RUN_FORMATS:
         run.notes.append(
-            f"run.json has format {about.get('format')!r}; this version reads format {RUN_FORMAT}, so parts "
+            f"run.json has format {about.get('format')!r}; this version reads format 1 and 2, so parts "
             "of the run may be missing here."
         )
     keys = ("name", "suite", "seed", "started", "rmft")

@@ -6,8 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-import yaml
-
+from rmft.reading import parse_yaml
 from rmft.report.untrusted import get, shown, text
 
 MAX_BYTES = 64 * 2**20
@@ -42,7 +41,7 @@ def _read(path: Path, key: str, stamp: int) -> str:
     del stamp
     try:
         content = path.read_text(encoding="utf-8")
-        found = yaml.safe_load(content) if path.suffix == ".yaml" else json.loads(content)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        found = parse_yaml(content, path.name) if path.suffix == ".yaml" else json.loads(content)
+    except (OSError, ValueError, RecursionError):
         return ""
     return shown(text(get(found, key)) or "", MAX_NAME)

@@ -8,7 +8,7 @@ from rmft.report.charts import ordered
 from rmft.report.curves import MEASURES
 from rmft.report.run_reader import Iteration, Run
 from rmft.report.untrusted import shown
-from rmft.report.words import BEST, digits, findings, headline, label, second_line, status, with_bounds
+from rmft.report.words import BEST, about, digits, findings, headline, label, second_line, status, with_bounds
 
 MAX_LINES = 40
 MAX_ITERATIONS = 9
@@ -21,9 +21,12 @@ SHOWN_MEASURES = ("suff_fail_freq", "k_min_frac", "first_arm_only")
 
 def overview_lines(run: Run) -> list[str]:
     """At most MAX_LINES lines of text, each at most WIDTH wide, with control characters spelled out."""
-    about = [run.name, *(f"{key} {run.about[key]}" for key in ("suite", "seed") if key in run.about)]
     said = [*run.findings, *findings(run)]
-    lines = [" · ".join(about), *_wrapped(f"{headline(run)}."), *_wrapped(second_line(run))]
+    lines = [
+        " · ".join(about(run, ("suite", "seed"))),
+        *_wrapped(f"{headline(run)}."),
+        *_wrapped(second_line(run)),
+    ]
     lines.append(f"{status(run)}.")
     lines += [line for sentence in said[:MAX_FINDINGS] for line in _wrapped(sentence, "  - ")]
     lines += [f"  ! {note}" for note in run.notes[:MAX_NOTES]]
@@ -82,6 +85,7 @@ def _policies(run: Run) -> list[str]:
 def _spent(run: Run) -> list[str]:
     parts = [f"{phase} {digits(seconds)} s" for phase, seconds in list(run.seconds.items())[:6]]
     parts += [f"{amount:,.{0 if name == 'tokens' else 2}f} {name}" for name, amount in run.paid.items()]
+    parts += [] if run.peak_memory_gb is None else [f"at most {run.peak_memory_gb:.2g} GB of memory"]
     return ["", f"Spent: {', '.join(parts)}."] if parts else []
 
 

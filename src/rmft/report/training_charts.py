@@ -117,8 +117,7 @@ def selection(run: Run) -> Chart | None:
     """Regret of all rollouts, of those with advantages above average and of those below."""
     caption = (
         "The gap between rollouts above and below average is the signal. Above are those whose decisions "
-        "have "
-        "advantages that sum to more than the average rollout's; of whole trajectories, those selected."
+        "have advantages that sum to more than the average rollout's; of whole trajectories, those selected."
     )
     return _lines(
         run,
@@ -138,8 +137,7 @@ def first_arm_luck(run: Run) -> Chart | None:
     """How often the first decision is the best arm, in all rollouts and in those above average."""
     caption = (
         "Nobody can know the best arm in round 1. Where rollouts above average start with it more often "
-        "than all "
-        "do, what is learned is in part the luck of the first arm."
+        "than all do, what is learned is in part the luck of the first arm."
     )
     return _lines(
         run,

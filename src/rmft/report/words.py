@@ -18,8 +18,22 @@ LABELS = {
     "ucb": "UCB",
     "ucb1": "UCB1",
 }
+POLICIES = {
+    "arm_encoder": "arm encoder",
+    "transformer": "arm encoder",  # its name in runs of version 0.1
+    "causal_transformer": "causal Transformer",
+    "local": "language model",
+    "hosted": "hosted model",
+}
 TUNED = "tuned:"
 PARTS = {"held_out": "unseen", "validation": "validation", "train": "training"}
+
+
+def about(run: Run, keys: tuple[str, ...]) -> list[str]:
+    """What is said of a run before all else: its name, `keys`, and what kind of policy it trains."""
+    kind = run.config.get("policy.kind", "")
+    policy = [f"policy {POLICIES.get(kind, shown(kind, 60))}"] if kind else []
+    return [run.name, *(f"{key} {run.about[key]}" for key in keys if key in run.about), *policy]
 
 
 def label(policy: str) -> str:
@@ -182,8 +196,7 @@ def findings(run: Run) -> list[str]:
         index, everyone, above = lucky[0]
         said.append(
             f"In iteration {index} {percent(100 * above)} of what was above average starts with the best "
-            f"arm, of all "
-            f"rollouts {percent(100 * everyone)}: the difference is the luck of the first arm."
+            f"arm, of all rollouts {percent(100 * everyone)}: the difference is the luck of the first arm."
         )
     broken = [row for row in run.iterations if row.failed]
     if broken:

@@ -30,7 +30,7 @@ from rmft.scenarios.parsing import (
 from rmft.scenarios.terse import Terse
 from rmft.scenarios.wording import Wording
 from rmft.streams import generator
-from rmft.types import FloatArray, IntArray, Rules
+from rmft.types import FloatArray, IntArray, RowHistory, Rules
 
 Piece = str | tuple[str, ...]
 """Of an answer: text that is given, or single characters of which exactly one is chosen."""
@@ -63,30 +63,26 @@ class Scenario:
         """The system message: what it is about, the options, the rules, and how to answer."""
         return self._style.opening()
 
-    def told(self, arms: IntArray, rewards: FloatArray, played: FloatArray) -> str:
-        """The user's message before the next decision, of one row's past of t rounds, 0 <= t < T.
+    def told(self, row: RowHistory) -> str:
+        """The user's message before the next decision, of a row of fewer than T rounds.
 
-        arms: (t,), -1 where a distribution was played. rewards: (t,), or (t, K) under full information.
-        played: (t, K). Tells of the last round, and in a summary also of each option so far. Raises
-        ShapeError.
+        Tells of the last round, and in a summary also of each option so far. Raises ShapeError when the
+        history is whole, or is played under other rules.
         """
-        num_rounds, num_arms = len(arms), self.rules.num_arms
-        is_full = self.rules.feedback == "full"
-        expected = ((num_rounds, num_arms) if is_full else (num_rounds,), (num_rounds, num_arms))
-        if (rewards.shape, played.shape) != expected or num_rounds >= self.rules.horizon:
+        if row.rules != self.rules or row.num_rounds >= self.rules.horizon:
             raise ShapeError(
-                f"Found rewards {rewards.shape} and played {played.shape} of {num_rounds} rounds; expected "
-                f"{expected[0]} and {expected[1]} of fewer than {self.rules.horizon} rounds."
+                f"Found a history of {row.num_rounds} rounds under {row.rules}; expected one of fewer than "
+                f"{self.rules.horizon} rounds under {self.rules}."
             )
-        if num_rounds == 0:
+        if row.num_rounds == 0:
             return self._style.first()
-        arm = int(arms[-1])
+        arm, paid = int(row.arms[-1]), row.rewards[-1]
         news = News(
-            num_rounds=num_rounds,
+            num_rounds=row.num_rounds,
             chosen=self.labels[arm] if arm >= 0 else None,
-            earned=float(played[-1] @ rewards[-1]) if is_full else float(rewards[-1]),
-            rewards=tuple((self.labels[a], float(rewards[-1, a])) for a in self._listing(rewards)),
-            summary=self._summary(arms, rewards) if self.wording.history == "summary" else (),
+            earned=float(row.played[-1] @ paid) if self.rules.feedback == "full" else float(paid),
+            rewards=tuple((self.labels[a], float(paid[a])) for a in self._listing(row.rewards)),
+            summary=self._summary(row.arms, row.rewards) if self.wording.history == "summary" else (),
         )
         return self._style.told(news)
 
@@ -203,11 +199,11 @@ class Scenario:
         return shares / shares.sum() if shares.any() else np.full_like(shares, 1 / len(shares))
 
 
-def draw_scenario(rules: Rules, word_seed: int, wording: Wording) -> Scenario:
-    """The scenario of a problem, the same whenever the three arguments are.
+def draw_scenario(rules: Rules, contexts: str, seed: int, wording: Wording) -> Scenario:
+    """The scenario of a problem, the same whenever the four arguments are.
 
     Raises ConfigError when there are more arms than letters, or when a distribution is asked for under
-    bandit feedback, and UnknownNameError when `rules.contexts` is neither a group nor a context.
+    bandit feedback, and UnknownNameError when `contexts` is neither a group nor a context.
     """
     num_arms = rules.num_arms
     if num_arms > len(LETTERS):
@@ -220,12 +216,12 @@ def draw_scenario(rules: Rules, word_seed: int, wording: Wording) -> Scenario:
             "Found wording.answer distribution with feedback bandit, where one arm has to be played to be "
             "seen. Set wording.answer to arm, or play settings with feedback full."
         )
-    group = context_group(rules.contexts)
-    context = group[generator(word_seed, CONTEXT).integers(len(group))]
-    letters = generator(word_seed, LABELS).permutation(list(LETTERS))[:num_arms]
-    order = generator(word_seed, ORDER).permutation(num_arms)
+    group = context_group(contexts)
+    context = group[generator(seed, CONTEXT).integers(len(group))]
+    letters = generator(seed, LABELS).permutation(list(LETTERS))[:num_arms]
+    order = generator(seed, ORDER).permutation(num_arms)
     names = [*context.names, *(f"option {n}" for n in range(len(context.names) + 1, num_arms + 1))]
-    named = generator(word_seed, NAMES).permutation(len(names))[:num_arms]
+    named = generator(seed, NAMES).permutation(len(names))[:num_arms]
     return Scenario(
         context=context,
         wording=wording,

@@ -51,7 +51,7 @@ class _Gradient(Config):
 
 
 class NumericTraining(_Gradient):
-    """Training of a numeric policy (`rmft.training.transformer`)."""
+    """Training of a numeric policy (`rmft.training.numeric`)."""
 
     kind: Literal["numeric"] = "numeric"
 

@@ -46,11 +46,10 @@ def _of(batch: TrainingBatch) -> Iterator[Conversation]:
     if (learned != 1).any():
         raise ConfigError(
             f"A decision has the advantage {learned[learned != 1][0]:g}; providers imitate whole answers, "
-            f"each "
-            "or not. Choose another credit.kind, such as top_k_regret."
+            "each or not. Choose another credit.kind, such as top_k_regret."
         )
     rows = batch.kept
-    if len(rows) and len(histories.turns) != histories.num_rounds:
+    if len(rows) and len(histories.words.turns) != histories.num_rounds:
         raise ConfigError("These trajectories were not played in words, so that no provider can learn them.")
     for row in rows:
         if int(row) not in histories.failed:
@@ -59,7 +58,7 @@ def _of(batch: TrainingBatch) -> Iterator[Conversation]:
 
 def _conversation(histories: Histories, row: int, mask: BoolArray) -> Conversation:
     messages: Conversation = []
-    for turns, learned in zip(histories.turns, mask.tolist(), strict=True):
+    for turns, learned in zip(histories.words.turns, mask.tolist(), strict=True):
         turn = turns[row]
         if turn.system:
             messages.append({"role": "system", "content": turn.system})

@@ -69,7 +69,7 @@ def token_sequences(batch: TrainingBatch) -> list[list[TokenSequence]]:
     for row in batch.kept:
         one = _sequence(batch, int(row))
         if one.num_tokens:
-            groups.setdefault((int(histories.word_seeds[row]), int(one.ids[0])), []).append(one)
+            groups.setdefault((int(histories.words.seeds[row]), int(one.ids[0])), []).append(one)
     return [_with_prefix(group) for group in groups.values()]
 
 
@@ -92,7 +92,7 @@ def _sequence(batch: TrainingBatch, row: int) -> TokenSequence:
     weights: list[FloatArray] = []
     rounds: list[int] = []
     length = 0
-    for index, turns in enumerate(histories.turns):
+    for index, turns in enumerate(histories.words.turns):
         turn, advantage = turns[row], float(batch.advantages[row, index])
         own, sampled = _sampled(turn)
         if not length and 0 in sampled:
@@ -112,7 +112,7 @@ def _sequence(batch: TrainingBatch, row: int) -> TokenSequence:
         length += len(own)
         ids.append(own)
     whole = np.concatenate(ids)
-    stated = histories.drawn_from
+    stated = histories.probabilities
     return TokenSequence(
         ids=whole[: max([*places, *decisions], default=1)],
         prefix=1,

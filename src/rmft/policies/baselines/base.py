@@ -46,7 +46,7 @@ class Baseline(BaseModel):
     """The feedback that it is made for; None for both."""
     bounded: ClassVar[bool] = False
     """Whether it needs rewards of a known, finite range."""
-    pieces_at_once: ClassVar[int] = 1
+    max_concurrency: ClassVar[int] = 1
 
     @property
     def name(self) -> str:

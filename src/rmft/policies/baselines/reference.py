@@ -35,7 +35,7 @@ class Oracle:
     """
 
     name = "oracle"
-    pieces_at_once = 1
+    max_concurrency = 1
 
     def __init__(self, table: RewardTable, regret: RegretKind | None = None) -> None:
         self.table = table

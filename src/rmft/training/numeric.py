@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from rmft.errors import ConfigError, TrainingError
-from rmft.policies.config import TransformerConfig
-from rmft.policies.transformer import (
+from rmft.policies.numeric import (
     WEIGHTS,
-    TransformerPolicy,
+    NetworkConfig,
+    NumericPolicy,
     load_network,
     new_network,
     save_network,
@@ -29,28 +29,28 @@ from rmft.types import PolicyRef, TrainingBatch, TrainingStep
 ROWS_AT_ONCE = 64  # gradients are accumulated over pieces this large, which stay in the processor's cache
 
 
-def new_policy(config: TransformerConfig, seed: int, target: Path) -> PolicyRef:
+def new_policy(config: NetworkConfig, seed: int, target: Path) -> PolicyRef:
     """Write a policy with random weights, and an optimizer without state, to the folder `target`."""
     save_network(target, new_network(config, seed), config)
     save_optimizer(target)
-    return PolicyRef("transformer", target)
+    return PolicyRef("numeric", target)
 
 
-def same_policy(config: TransformerConfig, source: PolicyRef, seed: int, target: Path) -> PolicyRef:  # noqa: ARG001
+def same_policy(config: NetworkConfig, source: PolicyRef, seed: int, target: Path) -> PolicyRef:  # noqa: ARG001
     """Write the policy `source`, with its optimizer's state, to the folder `target`. seed: not looked at.
 
     Raises ConfigError when it is of another kind or shape than `config`, RunDirectoryError when it is
     damaged.
     """
-    if source.kind != "transformer" or (found := load_network(source.path)[1]) != config:
-        what = f"a network with {found}" if source.kind == "transformer" else f"a {source.kind} policy"
+    if source.kind != "numeric" or (found := load_network(source.path)[1]) != config:
+        what = f"a network with {found}" if source.kind == "numeric" else f"a {source.kind} policy"
         raise ConfigError(f"init_from '{source.path}' holds {what}; expected {config}, as policy says.")
     for name in (WEIGHTS, OPTIMIZER):
         shutil.copyfile(source.path / name, target / name)
-    return PolicyRef("transformer", target)
+    return PolicyRef("numeric", target)
 
 
-class TransformerTrainer:
+class NumericTrainer:
     """Implements `Trainer`; the optimizer's state lies in the policies' folders beside the weights."""
 
     def __init__(self, config: NumericTraining) -> None:
@@ -67,7 +67,7 @@ class TransformerTrainer:
             parameters.values(), lr=rate, betas=(0.9, 0.98), weight_decay=self.config.weight_decay
         )
         load_optimizer(policy.path, optimizer, parameters)
-        player = TransformerPolicy(network)
+        player = NumericPolicy(network)
         kl_coef = self.config.objective.kl_coef
         losses, kls, norms = [], [], []
         for pieces in _steps(batches, self.config, np.random.default_rng(step.seed)):
@@ -97,7 +97,7 @@ class TransformerTrainer:
         }
         if kl_coef:
             figures["kl"] = float(np.mean(kls)) if kls else 0.0
-        return PolicyRef("transformer", target), figures
+        return PolicyRef("numeric", target), figures
 
 
 def batch_loss(logits: Tensor, batch: TrainingBatch, kl_coef: float) -> tuple[Tensor, Tensor]:
@@ -116,9 +116,9 @@ def batch_loss(logits: Tensor, batch: TrainingBatch, kl_coef: float) -> tuple[Te
         weights = torch.zeros(logprobs.shape).scatter_(1, arms, advantages)
     loss, kl = decision_loss(logprobs, weights), torch.zeros(())
     if kl_coef:
-        if histories.drawn_from is None:
+        if histories.probabilities is None:
             raise TrainingError("kl_coef needs the probabilities that decisions were drawn from.")
-        kl = kl_divergence(torch.from_numpy(histories.drawn_from[batch.mask]).float(), logprobs)
+        kl = kl_divergence(torch.from_numpy(histories.probabilities[batch.mask]).float(), logprobs)
         loss = loss + kl_coef * kl
     return loss, kl
 

@@ -1,4 +1,4 @@
-"""The numeric Transformer's network: events in, one logit per arm out.
+"""The arm encoder: each arm's events are encoded apart and pooled, and arms are then compared.
 
 An *event* is one arm's reward seen in one round: one per round under bandit feedback, K per round
 under full information. Arms have no numbers inside the network; they exist only by being the same arm
@@ -7,6 +7,9 @@ or another. So one set of weights serves any number of arms, and renaming arms r
     time layers  causal self-attention of each event to the earlier events of the same arm, then an MLP
     pooling      per arm, attention of a learned query over the arm's events: one summary per arm
     readout      an MLP of each arm's summary beside the mean and maximum over arms: one logit per arm
+
+No event attends to another arm's: arms meet in the readout alone. Without time layers nothing attends to
+anything, and the network is a weighted mean per arm (Deep Sets, Zaheer et al. 2017).
 
 Every attention has a learned sink, an event that is always there, so that the weights tell how many
 events there were (as the pseudo-counts of a prior do), and a learned rate per head at which old events
@@ -29,7 +32,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rmft.policies.config import TransformerConfig
+from rmft.policies.config import ArmEncoderConfig
+from rmft.policies.networks.network import Network
 
 SCORE_CAP = 8.0  # the pooling's scores are capped smoothly, so that sums of their exp stay finite
 
@@ -91,10 +95,10 @@ class Cache:
     num_rounds: int = 0
 
 
-class Network(nn.Module):
+class ArmEncoder(Network[Cache]):
     """See the module. The decisions before training are uniform: the last layer starts at zero."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: ArmEncoderConfig) -> None:
         super().__init__()
         width, heads = config.width, config.num_heads
         self.num_heads, self.head_width = heads, width // heads
@@ -118,11 +122,7 @@ class Network(nn.Module):
             yield layer
 
     def forward(self, arms: Tensor, rewards: Tensor, played: Tensor, num_arms: int) -> Tensor:
-        """Logits (B, T, K) before every round, of whole histories at once.
-
-        arms: (B, T) long. rewards: (B, T) under bandit feedback, (B, T, K) under full. played: like
-        rewards, the probability with which each event's arm was played.
-        """
+        """See `Network`."""
         horizon, full = rewards.shape[1], rewards.dim() == 3
         time = torch.arange(horizon)
         age = (time[:, None] - time[None, :]).to(rewards.dtype)
@@ -149,7 +149,7 @@ class Network(nn.Module):
         return self._read_out(pool, elapsed)
 
     def new_cache(self, size: int, horizon: int, num_arms: int, *, full: bool) -> Cache:
-        """An empty cache for `size` histories."""
+        """See `Network`."""
         shape = (size * num_arms if full else size, horizon, self.head_width)
         return Cache(
             keys=[torch.empty(shape) for _ in self.layers],
@@ -159,7 +159,7 @@ class Network(nn.Module):
         )
 
     def observe(self, cache: Cache, arms: Tensor, rewards: Tensor, played: Tensor) -> None:
-        """Add one round to the cache: arms (B,); rewards and played (B,), or (B, K) under full."""
+        """See `Network`."""
         t, full = cache.num_rounds, rewards.dim() == 2
         events = self.embed(torch.stack([rewards.flatten(), played.flatten()], dim=-1)).unsqueeze(1)
         cache.arms[:, t] = arms
@@ -181,8 +181,14 @@ class Network(nn.Module):
         cache.num_rounds += 1
 
     def logits(self, cache: Cache, horizon: int) -> Tensor:
-        """Logits (B, K) of the decision after the rounds in the cache."""
+        """See `Network`."""
         return self._read_out(cache.pool, torch.full((len(cache.pool),), cache.num_rounds / horizon))
+
+    def cache_size(self, horizon: int, num_arms: int, *, full: bool) -> int:
+        """See `Network`."""
+        events = horizon * (num_arms if full else 1)
+        pool = num_arms * self.num_heads * (self.head_width + 1)
+        return events * len(self.layers) * 2 * self.head_width + horizon + pool
 
     def _added_to_pool(self, events: Tensor) -> Tensor:
         """(N, S, D) -> (N, S, H, d + 1): each event's weighted value, and its weight."""

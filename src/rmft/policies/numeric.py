@@ -1,53 +1,72 @@
-"""The policy that a numeric Transformer plays: sampling, decoding with a cache, loading, saving."""
+"""The policy that a numeric network plays: sampling, decoding with a cache, loading, saving."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from rmft.errors import RunDirectoryError
-from rmft.policies.config import TransformerConfig
-from rmft.policies.network import Cache, Network
+from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig
+from rmft.policies.networks.arm_encoder import ArmEncoder
+from rmft.policies.networks.causal_transformer import CausalTransformer
+from rmft.policies.networks.network import Network
 from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Round, Rules
 
+NetworkConfig = ArmEncoderConfig | CausalTransformerConfig
 WEIGHTS = "policy.safetensors"
+MAX_CACHED = 100_000_000  # numbers in the cache of rollouts that are played together: 400 MB
 
 
-class TransformerPolicy:
-    """Decides with a numeric Transformer; `name` is "transformer".
+def _renamed(values: Any) -> Any:
+    """A network's saved config under today's name: `transformer` is what the arm encoder was called."""
+    if isinstance(values, dict) and values.get("kind") == "transformer":
+        return {**values, "kind": "arm_encoder"}
+    return values
+
+
+SAVED_CONFIG: TypeAdapter[NetworkConfig] = TypeAdapter(
+    Annotated[Annotated[NetworkConfig, Field(discriminator="kind")], BeforeValidator(_renamed)]
+)
+
+
+class NumericPolicy:
+    """Decides with a numeric network; `name` is "numeric".
 
     temperature: divides the logits, > 0. sample_arms: under full information, play an arm drawn from
     the distribution (so that rollouts differ, for training) instead of the distribution itself.
     """
 
-    name = "transformer"
-    pieces_at_once = 1
+    name = "numeric"
+    max_concurrency = 1
 
-    def __init__(self, network: Network, temperature: float = 1.0, *, sample_arms: bool = False) -> None:
+    def __init__(self, network: Network[Any], temperature: float = 1.0, *, sample_arms: bool = False) -> None:
         self.network, self.temperature, self.sample_arms = network, temperature, sample_arms
 
     def rows_at_once(self, rules: Rules) -> int:
         """See `Policy`."""
-        return rows_of_arrays(rules)
+        full = rules.feedback == "full"
+        of_one = self.network.cache_size(rules.horizon, rules.num_arms, full=full)
+        return max(1, min(rows_of_arrays(rules), MAX_CACHED // of_one))
 
     @torch.inference_mode()
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """One decision per history; each round read once, whenever it was added. See `Policy`."""
         rules = histories.rules
 
-        def start() -> Cache:
+        def start() -> Any:
             full = rules.feedback == "full"
             return self.network.new_cache(histories.size, rules.horizon, rules.num_arms, full=full)
 
-        def step(cache: Cache, finished: Round) -> Cache:
+        def step(cache: Any, finished: Round) -> Any:
             self.network.observe(cache, *_tensors(rules, finished.arms, finished.rewards, finished.played))
             return cache
 
@@ -74,25 +93,27 @@ def _tensors(
     return torch.from_numpy(arms), seen, chance
 
 
-def new_network(config: TransformerConfig, seed: int) -> Network:
+def new_network(config: NetworkConfig, seed: int) -> Network[Any]:
     """A network with random weights from `seed`; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(config)
+        if isinstance(config, CausalTransformerConfig):
+            return CausalTransformer(config)
+        return ArmEncoder(config)
 
 
-def save_network(folder: Path, network: Network, config: TransformerConfig) -> None:
+def save_network(folder: Path, network: Network[Any], config: NetworkConfig) -> None:
     """Write weights and config to `folder` (safetensors)."""
     metadata = {"config": json.dumps(config.model_dump(mode="json"))}
     (folder / WEIGHTS).write_bytes(save(network.state_dict(), metadata))
 
 
-def load_network(folder: Path) -> tuple[Network, TransformerConfig]:
+def load_network(folder: Path) -> tuple[Network[Any], NetworkConfig]:
     """The network in `folder`. Raises RunDirectoryError when it is missing or damaged."""
     path = folder / WEIGHTS
     try:
         with safe_open(path, framework="pt") as file:
-            config = TransformerConfig.model_validate_json((file.metadata() or {}).get("config", ""))
+            config = SAVED_CONFIG.validate_json((file.metadata() or {}).get("config", ""))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         network = new_network(config, seed=0)
         network.load_state_dict(weights)

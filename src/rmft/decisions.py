@@ -1,0 +1,168 @@
+"""What a policy is told before round 1 and what it does in a round: rules, words, decisions, rounds.
+
+Arrays have the rollout as their first axis. B = rollouts in a batch, T = horizon, K = num_arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmft.errors import ShapeError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+Feedback = Literal["full", "bandit"]
+"""What is seen after a round: `full`, the reward of every arm; `bandit`, that of the played arm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every policy is told before round 1. reward_range is (low, high), infinite when unbounded."""
+
+    feedback: Feedback
+    horizon: int
+    num_arms: int
+    reward_range: tuple[float, float] = (0.0, 1.0)
+
+    def normalize(self, rewards: FloatArray) -> FloatArray:
+        """Rewards on [0, 1] when the range is bounded; as they are when it is not."""
+        low, high = self.reward_range
+        return (rewards - low) / (high - low) if np.isfinite(high - low) else rewards
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """One round of one rollout in words.
+
+    told: the environment's words since the last decision, after the system's, which come first of all. said:
+    the policy's, reasoning and decision. refused: before that, answers that could not be read, each with
+    what was replied to it. A policy with tokens also gives ids: (n,) all of the turn's tokens, told ones
+    first; log_probabilities: (n,) of those that it sampled, under what they were sampled from, NaN for the
+    others; legal: (K,) the tokens that the last was chosen among, by arm, where it named an arm.
+    """
+
+    told: str
+    said: str
+    ids: IntArray | None = None
+    log_probabilities: FloatArray | None = None
+    legal: IntArray | None = None
+    system: str = ""
+    refused: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def all_told(self) -> str:
+        """What was told, after the system's words where the turn begins with them."""
+        return "\n\n".join(filter(None, (self.system, self.told)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Words:
+    """The words of a batch of B rows. Only what reads or writes words looks into them.
+
+    contexts: where they are drawn from, a group of contexts ("train", "held_out", "all") or the name of one.
+    seeds: (B,), what they are drawn with, the same for all rollouts of a problem. turns: B for every
+    finished round, of a policy that decides in words; else none.
+    """
+
+    contexts: str
+    seeds: IntArray
+    turns: list[tuple[Turn, ...]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def unspoken(self) -> Words:
+        """The same words before round 1."""
+        return Words(self.contexts, self.seeds)
+
+    def repeat(self, times: int) -> Words:
+        """Before round 1, every row `times` times in a row."""
+        return Words(self.contexts, np.repeat(self.seeds, times))
+
+    def rows(self, rows: slice | IntArray) -> Words:
+        """Those of the rows at `rows`, with their turns."""
+        chosen = np.arange(len(self))[rows].tolist()
+        turns = [tuple(each[row] for row in chosen) for each in self.turns]
+        return Words(self.contexts, self.seeds[rows], turns)
+
+    def prefix(self, num_rounds: int) -> Words:
+        """Those of the first `num_rounds` rounds."""
+        return Words(self.contexts, self.seeds, self.turns[:num_rounds])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Words]) -> Words:
+        """The rows of several, one after the other: from the same contexts, of as many rounds each."""
+        turns = [sum(each, ()) for each in zip(*(part.turns for part in parts), strict=True)]
+        return Words(parts[0].contexts, np.concatenate([part.seeds for part in parts]), turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """One decision per row of a batch.
+
+    arms: (B,) the arm played, or None when the distribution itself is played (full information
+    only). probabilities: (B, K) the distribution played or, with `arms`, the one they were drawn
+    from; may be None when `arms` is given and the policy states none. turns: B, if decided in words.
+    failed: why, by row, where there is no decision; its arm is -1, and the row stays without from then on.
+    """
+
+    arms: IntArray | None = None
+    probabilities: FloatArray | None = None
+    turns: tuple[Turn, ...] | None = None
+    failed: Mapping[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.arms is None and self.probabilities is None:
+            raise ShapeError("A decision needs an arm or probabilities; it has neither.")
+
+    def check(self, rules: Rules, size: int) -> None:
+        """Raises ShapeError when these are no decisions of `size` rows under `rules`."""
+        failed, expected = list(self.failed), (size, rules.num_arms)
+        if self.probabilities is not None:
+            if self.probabilities.shape != expected:
+                raise ShapeError(f"Probabilities have shape {self.probabilities.shape}; expected {expected}.")
+            sums = np.delete(self.probabilities, failed, axis=0).sum(axis=1)
+            if not np.all(self.probabilities >= 0) or np.abs(sums - 1).max(initial=0) > 1e-4:
+                raise ShapeError("Probabilities must be non-negative and sum to 1 in every row.")
+        if self.arms is None:
+            if rules.feedback == "bandit":
+                raise ShapeError(
+                    "Bandit feedback needs an arm in every decision; only probabilities were given."
+                )
+            return
+        if self.arms.shape != (size,):
+            raise ShapeError(f"Arms have shape {self.arms.shape}; expected {(size,)}.")
+        made = np.delete(self.arms, failed)
+        if len(made) and not (made.min() >= 0 and made.max() < rules.num_arms):
+            raise ShapeError(
+                f"An arm must be from 0 to {rules.num_arms - 1}; found {made.min()} to {made.max()}."
+            )
+        if (self.arms[failed] != -1).any():
+            raise ShapeError(f"The rows {failed} have no decision; expected -1 as their arm.")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One finished round of a batch, as a policy saw it.
+
+    index: from 0. arms: (B,), -1 where a distribution was played, or nothing. played: (B, K) the
+    distribution played (one-hot for an arm, 0 for nothing). rewards: (B,) under bandit feedback, (B, K)
+    under full. observations: (B, d), what was shown before the decision, where something was.
+    """
+
+    index: int
+    arms: IntArray
+    played: FloatArray
+    rewards: FloatArray
+    observations: FloatArray | None = None
+
+
+def one_hot(arms: IntArray, num_arms: int) -> FloatArray:
+    """(..., K): 1 at the arm, and nowhere where it is -1."""
+    return np.eye(num_arms + 1)[arms][..., :num_arms]

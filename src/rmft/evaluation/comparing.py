@@ -1,0 +1,253 @@
+"""What policies played, problem by problem -> measures, differences and their intervals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+
+import rmft
+from rmft.evaluation import statistics
+from rmft.evaluation.conversations import five_digits
+from rmft.evaluation.measures import INDICATORS, MEASURES, regression_check, trend_check
+from rmft.evaluation.results import (
+    Comparison,
+    Curve,
+    Evaluation,
+    Histogram,
+    PolicyResult,
+    RegressionResult,
+    SeedResult,
+    SettingResult,
+    TrendResult,
+)
+from rmft.problems.suites import ProblemBatch
+from rmft.types import FloatArray, IntArray
+
+MAX_REGRETS = 100_000  # numbers kept per problem; of the first policies, as many as have room
+REGRET = MEASURES.index("regret")
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What one policy did in one setting: per problem, means over its rollouts.
+
+    measures: (B, len(MEASURES)). curves: (B, T). counts, edges: the histogram of best-arm pulls.
+    """
+
+    measures: FloatArray
+    curves: FloatArray
+    counts: IntArray
+    edges: FloatArray
+
+
+PlayedBy = Mapping[str, Sequence[Played]]
+"""By policy, what it did in a setting: once, or once for every training seed."""
+
+
+def evaluation_of(
+    batches: Sequence[ProblemBatch],
+    played: Sequence[PlayedBy],
+    num_rollouts: int,
+    seed: int,
+    *,
+    suite: str = "",
+    part: str = "",
+    seeds: Sequence[int] | None = None,
+    trained: Collection[str] = (),
+) -> Evaluation:
+    """The evaluation that comes of what was played in each of the batches.
+
+    seeds: the training seeds; None where they do not matter. trained: the policies that were trained with
+    them, which have played once for each, in that order. seed is that of the policies' luck and of the
+    bootstrap.
+    """
+    problems = sum(len(batch.indices) for batch in batches)
+    with_regrets = list(played[0])[: MAX_REGRETS // problems]
+    measured = [
+        np.stack([_by_seed(each, "measures", seeds) for each in one.values()], axis=2) for one in played
+    ]
+
+    def compared(values: FloatArray, sizes: Sequence[int] | None = None) -> dict[str, Comparison]:
+        found = _compare(list(played[0]), values, seed, sizes)
+        return found if seeds is None else _with_seeds(found, values, seed, sizes, seeds, trained)
+
+    settings, comparisons = {}, {}
+    for batch, one, values in zip(batches, played, measured, strict=True):
+        comparisons = compared(values)
+        settings[batch.setting.name] = _setting_result(batch, comparisons, one, seed, seeds, with_regrets)
+    if len(settings) > 1:
+        comparisons = compared(np.concatenate(measured, axis=1), [len(batch.indices) for batch in batches])
+    return Evaluation(
+        suite=suite,
+        part=part,
+        num_problems=problems,
+        num_rollouts=num_rollouts,
+        seed=seed,
+        confidence=statistics.CONFIDENCE,
+        versions={
+            "rmft": rmft.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+        fingerprint=fingerprint(batches),
+        settings=settings,
+        overall=comparisons,
+    )
+
+
+def fingerprint(batches: Sequence[ProblemBatch]) -> str:
+    """32 hexadecimal digits of all that makes these problems what they are, but no names.
+
+    Rules, the kind of regret, the environment, reward tables and the seeds of words, in order. Evaluations
+    with the same can be paired, problem by problem, whichever suite they name.
+    """
+    digest = hashlib.sha256()
+    for batch in batches:
+        setting, rules = batch.setting, batch.setting.rules
+        facts = (rules.feedback, rules.horizon, rules.num_arms, rules.reward_range, batch.words.contexts)
+        about = json.dumps([*facts, setting.regret_kind, setting.environment, batch.indices.tolist()])
+        digest.update(about.encode())
+        for array in (batch.words.seeds, batch.table.rewards, batch.table.expected_rewards):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _by_seed(played: Sequence[Played], name: str, seeds: Sequence[int] | None) -> FloatArray:
+    """(S, n, ...) of a policy, repeated along S where it was played once; S is 1 without seeds."""
+    arrays = np.stack([np.asarray(getattr(each, name)) for each in played])
+    return np.broadcast_to(arrays, (len(seeds or [0]), *arrays.shape[1:]))
+
+
+def _compare(
+    names: list[str], values: FloatArray, seed: int, sizes: Sequence[int] | None
+) -> dict[str, Comparison]:
+    """Every policy against every other, from per-problem means (S, n, P, len(MEASURES)).
+
+    sizes: the numbers of problems of several settings.
+    """
+    means = statistics.over_seeds(values, lambda each: each, seed, sizes)
+    differences = statistics.over_seeds(
+        values, lambda each: each[..., :, None, :] - each[..., None, :, :], seed, sizes
+    )
+    ratios = statistics.over_seeds(
+        values[..., REGRET],
+        lambda each: statistics.ratio(each[..., :, None], each[..., None, :]),
+        seed,
+        sizes,
+    )
+    per_problem = values.mean(axis=0)
+    return {
+        name: Comparison(
+            measures={
+                measure: statistics.of_share(means.interval(i, m), per_problem[:, i, m])
+                if measure in INDICATORS
+                else means.interval(i, m)
+                for m, measure in enumerate(MEASURES)
+            },
+            paired_difference={
+                other: {measure: differences.interval(i, j, m) for m, measure in enumerate(MEASURES)}
+                for j, other in enumerate(names)
+                if i != j
+            },
+            relative_regret={other: ratios.interval(i, j) for j, other in enumerate(names) if i != j},
+        )
+        for i, name in enumerate(names)
+    }
+
+
+def _with_seeds(
+    comparisons: dict[str, Comparison],
+    values: FloatArray,
+    seed: int,
+    sizes: Sequence[int] | None,
+    seeds: Sequence[int],
+    trained: Collection[str],
+) -> dict[str, Comparison]:
+    """`_compare`'s, and of policies that have training seeds what each seed's came to."""
+    regrets = statistics.bootstrap(np.moveaxis(values[..., REGRET], 0, -1), lambda each: each, seed, sizes)
+    return {
+        name: comparison.model_copy(
+            update={
+                "seeds": [
+                    SeedResult(seed=number, regret=regrets.interval(place, s))
+                    for s, number in enumerate(seeds)
+                ]
+            }
+        )
+        if name in trained
+        else comparison
+        for place, (name, comparison) in enumerate(comparisons.items())
+    }
+
+
+def _setting_result(
+    batch: ProblemBatch,
+    comparisons: dict[str, Comparison],
+    played: PlayedBy,
+    seed: int,
+    seeds: Sequence[int] | None,
+    with_regrets: Sequence[str],
+) -> SettingResult:
+    rules = batch.setting.rules
+    curves = np.stack([_by_seed(each, "curves", seeds) for each in played.values()], axis=2)
+    mean = curves.mean(axis=(0, 1))
+    low, high = _bands(curves, seed)
+    exponents = statistics.over_seeds(curves, lambda means: regression_check(means).b0, seed)
+    trend, regression = trend_check(mean), regression_check(mean)
+    policies = {
+        name: PolicyResult(
+            measures=comparison.measures,
+            paired_difference=comparison.paired_difference,
+            relative_regret=comparison.relative_regret,
+            seeds=comparison.seeds,
+            trend_check=TrendResult(s=int(trend.s[i]), p_trend=float(trend.p_trend[i])),
+            regression_check=RegressionResult(
+                b0=statistics.defined(regression.b0[i]),
+                p_reg=statistics.defined(regression.p_reg[i]),
+                floored=int(regression.floored[i]),
+                b0_below_1=statistics.exponent_test(exponents, i),
+            ),
+            regret_curve=Curve(
+                mean=mean[i].tolist(),
+                low=[statistics.defined(value) for value in low[i]],
+                high=[statistics.defined(value) for value in high[i]],
+            ),
+            best_arm_pulls=Histogram(
+                counts=np.sum([each.counts for each in played[name]], axis=0).tolist(),
+                edges=played[name][0].edges.tolist(),
+            ),
+            problem_regrets=five_digits(np.mean([each.measures[:, REGRET] for each in played[name]], axis=0))
+            if name in with_regrets
+            else None,
+        )
+        for i, (name, comparison) in enumerate(comparisons.items())
+    }
+    return SettingResult(
+        feedback=rules.feedback,
+        horizon=rules.horizon,
+        num_arms=rules.num_arms,
+        regret=batch.setting.regret_kind,
+        num_problems=len(batch.indices),
+        policies=policies,
+    )
+
+
+def _bands(curves: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
+    """low and high (P, T) of curves (S, n, P, T), some rounds at a time to keep the resamples small."""
+    num_policies, horizon = curves.shape[2:]
+    width = max(1, 2_500 // num_policies)
+    blocks = [
+        statistics.over_seeds(curves[..., start : start + width], lambda means: means, seed)
+        for start in range(0, horizon, width)
+    ]
+    low, high = (
+        np.concatenate(ends, axis=1) for ends in zip(*((b.low, b.high) for b in blocks), strict=True)
+    )
+    return low, high
