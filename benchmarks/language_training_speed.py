@@ -19,50 +19,48 @@ import platform
 import resource
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
-import peft
 import torch
-from datasets import Dataset
 from matmul import matmul_rate
 from transformers import PreTrainedModel
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
-from rmft.config import LocalConfig, LoraConfig, TrainingConfig
 from rmft.generators.local import head_of, load_model
 from rmft.models.catalogue import find_model
+from rmft.policies.config import LocalConfig, LoraConfig
 from rmft.policies.language import LanguagePolicy
 from rmft.problems.suites import load_suite
 from rmft.rollout import rollout
 from rmft.streams import Streams
+from rmft.training.config import LocalTraining
 from rmft.training.local import LocalTrainer, new_policy
 from rmft.training.packing import pack
-from rmft.training.tokens import Written, passes, written
-from rmft.types import Example
+from rmft.training.tokens import TokenSequence, passes, token_sequences
+from rmft.types import TrainingBatch, TrainingStep
 
 ROLLOUTS, TOKENS_AT_ONCE = 8, 4096
 LORAS = (LoraConfig(), LoraConfig(num_layers=10), LoraConfig(targets=("q_proj", "v_proj")))
 
 
-def played(model: str, problems: int) -> list[Example]:
+def played(model: str, problems: int) -> list[TrainingBatch]:
     """Rollouts by the model as it is; everything that it did counts."""
     config = LocalConfig(model=model)
     policy = LanguagePolicy(
         *load_model(find_model(model), "float32", config.device), config, sample_arms=True
     )
-    examples = []
+    batches = []
     for batch in load_suite("words/bandits").draw("train", problems):
         table, words = batch.table.repeat(ROLLOUTS), batch.words.repeat(ROLLOUTS)
         streams = Streams.at(0, [(int(each), number) for each in batch.indices for number in range(ROLLOUTS)])
         trajectories = rollout(policy, batch.setting.play(table), streams, words)
-        examples.append(Example(trajectories, np.ones((len(trajectories), batch.setting.horizon))))
-    return examples
+        ones = np.ones((len(trajectories), batch.setting.horizon))
+        group = np.repeat(batch.indices, ROLLOUTS)
+        batches.append(TrainingBatch(trajectories, group, ones > 0, ones))
+    return batches
 
 
-def work(model: PreTrainedModel, lora: LoraConfig, groups: list[list[Written]]) -> tuple[float, int]:
+def work(model: PreTrainedModel, lora: LoraConfig, groups: list[list[TokenSequence]]) -> tuple[float, int]:
     """Floating-point operations of one step, and the tokens that it computes."""
     config, head = model.config, head_of(model)
     layers, adapted = config.num_hidden_layers, lora.num_layers or config.num_hidden_layers
@@ -73,13 +71,13 @@ def work(model: PreTrainedModel, lora: LoraConfig, groups: list[list[Written]]) 
         packed = pack(part, torch.device("cpu"))
         places = packed.position_ids.double()
         blocks = 2 * linear * places.numel() + 4 * layers * width * float((places + 1).sum())
-        predicted = 2 * head.weight.numel() * float(packed.asked.sum())
+        predicted = 2 * head.weight.numel() * float(packed.predicting.sum())
         total += blocks * (1 + adapted / layers) + 2 * predicted
         tokens += places.numel()
     return total, tokens
 
 
-def seconds_of(model: str, lora: LoraConfig, examples: list[Example]) -> tuple[float, float]:
+def seconds_of(model: str, lora: LoraConfig, batches: list[TrainingBatch]) -> tuple[float, float]:
     """Of one step, and of all else that a training takes."""
     config, seconds = LocalConfig(model=model, lora=lora, device="cpu"), []
     with tempfile.TemporaryDirectory() as folder:
@@ -89,44 +87,14 @@ def seconds_of(model: str, lora: LoraConfig, examples: list[Example]) -> tuple[f
         for epochs in (1, 1, 3):
             target = Path(folder) / f"{len(seconds)}"
             target.mkdir()
-            training = TrainingConfig(
+            training = LocalTraining(
                 epochs=epochs, warmup=0, batch_size=100_000, learning_rate=1e-4, tokens_at_once=TOKENS_AT_ONCE
             )
             begun = time.perf_counter()
-            LocalTrainer(training, config).train(policy, examples, target, seed=0, progress=0.0)
+            LocalTrainer(training, config).train(policy, batches, target, TrainingStep(1, 0, 0.0))
             seconds.append(time.perf_counter() - begun)
     step = (seconds[2] - seconds[1]) / 2
     return step, seconds[1] - step
-
-
-def trl_seconds(model: str, lora: LoraConfig, groups: list[list[Written]]) -> float:
-    """Of one step by TRL's SFTTrainer as it comes."""
-    network, tokenizer = load_model(find_model(model), "float32", "cpu")
-    rows = []
-    for one in (one for group in groups for one in group):
-        labels = np.full(len(one.ids) + 1, -100)
-        labels[one.positions + 1] = one.targets
-        rows.append({"input_ids": [*one.ids.tolist(), int(one.targets[-1])], "labels": labels.tolist()})
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        arguments = SFTConfig(
-            output_dir=folder, use_cpu=True, bf16=False, gradient_checkpointing=False, max_length=None,
-            per_device_train_batch_size=8, gradient_accumulation_steps=-(-len(rows) // 8), max_steps=1,
-            logging_strategy="no", save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
-        )  # fmt: skip
-        adapter = peft.LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, target_modules=list(lora.targets or ()) or "all-linear"
-        )
-        trainer = SFTTrainer(
-            network,
-            arguments,
-            train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer,
-            peft_config=adapter,
-        )
-        begun = time.perf_counter()
-        trainer.train()
-        return time.perf_counter() - begun
 
 
 def main() -> None:
@@ -134,12 +102,11 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--problems", type=int, default=4)
-    parser.add_argument("--trl", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = load_model(find_model(options.model), "float32", "cpu")[0]
-    examples = played(options.model, options.problems)
-    groups = [group for example in examples for group in written(example, 0.0, 1.0)]
+    batches = played(options.model, options.problems)
+    groups = [group for batch in batches for group in token_sequences(batch)]
     tokens = sum(len(one.ids) for group in groups for one in group)
     print(
         f"{platform.machine()}, {options.threads} threads, torch {torch.__version__}, {options.model}, ",
@@ -154,16 +121,11 @@ def main() -> None:
         name = f"{', '.join(lora.targets or ('all linear',))} in {lora.num_layers or 'all'} layers"
         flops, computed = work(model, lora, groups)
         before = matmul_rate()
-        step, rest = seconds_of(options.model, lora, examples)
+        step, rest = seconds_of(options.model, lora, batches)
         rate = (before + matmul_rate()) / 2
         print(
             f"| {name} | {tokens / step:,.0f} | {computed / tokens:.0%} | {step:.1f} | {rate / 1e9:.0f} "
             f"| {flops / rate / step:.0%} | {rest:.1f} |"
-        )
-    if options.trl:
-        seconds = trl_seconds(options.model, LORAS[0], groups)
-        print(
-            f"| all linear in all layers, TRL as it comes | {tokens / seconds:,.0f} | | {seconds:.1f} | | | |"
         )
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
 

@@ -7,16 +7,29 @@ from pathlib import Path
 
 import numpy as np
 
-from rmft.config import EndpointConfig, HostedConfig, TrainingConfig
+from batches import batch_of
 from rmft.errors import RmftError
+from rmft.policies.config import HostedConfig
 from rmft.providers.catalogue import ProviderFacts
+from rmft.providers.config import EndpointConfig
 from rmft.providers.connect import adapter
 from rmft.providers.connection import Connection
 from rmft.providers.hosted_model import HostedModel, write_hosted
 from rmft.providers.keys import Key
 from rmft.providers.provider import FineTuneProvider
+from rmft.training.config import HostedTraining
 from rmft.training.hosted import HostedTrainer
-from rmft.types import Decisions, Example, Histories, PolicyRef, RewardTable, Rules, Trajectories, Turn
+from rmft.types import (
+    Decisions,
+    Histories,
+    PolicyRef,
+    RewardTable,
+    Rules,
+    TrainingBatch,
+    TrainingStep,
+    Trajectories,
+    Turn,
+)
 from vendor import KEY
 
 BASE = HostedModel(provider="compatible", base="base-model", model="base-model", called="base-model")
@@ -42,9 +55,9 @@ def connection_to(url: str, api: str = "openai", retries: int = 6) -> Connection
     )
 
 
-def an_example(weights: list[list[float]]) -> Example:
+def a_batch(advantages: list[list[float]]) -> TrainingBatch:
     """As many rollouts of as many rounds of a bandit of 2 arms, in words, the first with a refused answer."""
-    size, horizon = np.shape(weights)
+    size, horizon = np.shape(advantages)
     rules = Rules("bandit", horizon, 2)
     histories = Histories(rules, size)
     for number in range(horizon):
@@ -60,14 +73,14 @@ def an_example(weights: list[list[float]]) -> Example:
         arms = np.arange(size) % 2
         histories.append(Decisions(arms=arms, turns=turns), np.ones(size))
     table = RewardTable(np.ones((size, horizon, 2)), np.ones((size, horizon, 2)))
-    return Example(Trajectories(histories, table), np.array(weights))
+    return batch_of(Trajectories(histories, table), np.array(advantages))
 
 
 def trainer_at(provider: FineTuneProvider, run: Path, **more: object) -> HostedTrainer:
     """A trainer that looks often."""
     endpoint = EndpointConfig(retries=2)
     policy = HostedConfig(model="base-model", poll_seconds=0.02, endpoint=endpoint)
-    training = TrainingConfig(epochs=2)
+    training = HostedTraining(epochs=2)
     return HostedTrainer(training, policy, provider, run, first_pause=0.01, **more)  # type: ignore[arg-type]
 
 
@@ -80,8 +93,8 @@ def train(run: Path, url: str, api: str, iteration: int = 1) -> tuple[PolicyRef,
         write_hosted(before, BASE)
     with connection_to(url, api) as connection:
         trainer = trainer_at(adapter(facts(api), connection), run, say=print)
-        example = an_example([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
-        return trainer.train(PolicyRef("hosted", before), [example], target, 7, 0.5)
+        batch = a_batch([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+        return trainer.train(PolicyRef("hosted", before), [batch], target, TrainingStep(iteration, 7, 0.5))
 
 
 if __name__ == "__main__":

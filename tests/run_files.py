@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rmft.config import SelectionConfig
+from rmft.credit import TopKRegret, credit
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate
 from rmft.iteration import recorded, spoken
@@ -17,9 +17,8 @@ from rmft.problems.suites import Suite, load_suite
 from rmft.regret import round_regret
 from rmft.rollout import rollout, rows_of_arrays
 from rmft.run_directory import write_lines
-from rmft.selection import select
 from rmft.streams import Streams, generator
-from rmft.types import Decisions, Example, Histories, Rules, Turn
+from rmft.types import Decisions, Histories, Rules, Turn
 
 # regret, SuffFailFreq, and the exponent with which regret grows, of made-up policies on T=50, K=5
 POLICIES = {
@@ -127,12 +126,12 @@ def metrics(last: int) -> list[dict[str, object]]:
                 "suff_fail_freq": suff_fail + 0.03,
                 "entropy": left,
             }
-            row["selected"] = {"regret": 0.8 * (regret + 1 + wobble), "share": 0.5}
-            row["kept"] = {"regret": 0.8 * (regret + 1 + wobble), "share": 0.5}
-            row["rejected"] = {"regret": 1.2 * (regret + 1 + wobble), "share": 0.5}
+            row["mask"] = {"share": 0.5}
+            row["above"] = {"regret": 0.8 * (regret + 1 + wobble), "share": 0.5}
+            row["below"] = {"regret": 1.2 * (regret + 1 + wobble), "share": 0.5}
             row["train"] = {"loss": 0.3 + left, "tokens": 90.0, "usd": 0.1}
             row["rollout"] |= {"tokens": 10, "failed": 0.25 if index == 3 else 0.0}  # type: ignore[operator]
-            row["first_arm_best"] = {"rollout": 0.5, "selected": 0.75}
+            row["first_arm_best"] = {"rollout": 0.5, "above": 0.75}
         if index % 5 == 0:
             row["validation"] = {"regret": around(regret, 0.25), "suff_fail_freq": around(suff_fail, 0.03)}
         rows.append(row)
@@ -152,10 +151,10 @@ def write_run(
     settings: list[str] | None = None,
 ) -> Path:
     run_dir.mkdir()
-    about = {"format": 1, "rmft": "0.1.0", "name": name, "suite": "mab/uniform-means", "seed": 7,
+    about = {"format": 2, "rmft": "0.1.0", "name": name, "suite": "mab/uniform-means", "seed": 7,
              "versions": {"python": "3.12", "numpy": "2.0"}, "started": "2026-01-02T03:04:05"}  # fmt: skip
     timings = [
-        {"iteration": index, "rollout": 1.5, "select": 0.25, "train": 2.0} for index in range(1, last + 1)
+        {"iteration": index, "rollout": 1.5, "credit": 0.25, "train": 2.0} for index in range(1, last + 1)
     ]
     files = {
         "config.yaml": config,
@@ -227,17 +226,16 @@ def write_iteration(
 ) -> None:
     """One iteration's trajectories, half of each problem's rollouts selected."""
     problems = suite.draw("train", num_problems, 0, iteration)
-    examples, regrets = [], []
+    batches, regrets = [], []
     for batch in problems:
         rows = np.repeat(np.arange(len(batch.indices)), num_rollouts)
         paths = [(iteration, int(row), place) for place, row in enumerate(rows)]
         table, words = batch.table.rows(rows), batch.words.rows(rows)
         played = rollout(policy, batch.setting.play(table), Streams.at(0, paths), words)
         regret = round_regret(played, batch.setting.regret_kind)
-        config = SelectionConfig(num_selected=-(-num_rollouts // 2))
-        weights = select(played, regret, num_rollouts, config, generator(0, iteration))
-        examples.append(Example(played, weights.reshape(regret.shape)))
+        config, group = TopKRegret(num_selected=-(-num_rollouts // 2)), np.repeat(batch.indices, num_rollouts)
+        batches.append(credit(played, regret, group, config, generator(0, iteration)))
         regrets.append(regret)
     folder = run_dir / "trajectories"
-    np.savez_compressed(folder / f"{iteration:06d}.npz", **recorded(problems, examples, regrets))
-    write_lines(folder / f"{iteration:06d}.jsonl.gz", spoken(problems, examples, regrets))
+    np.savez_compressed(folder / f"{iteration:06d}.npz", **recorded(problems, batches, regrets))
+    write_lines(folder / f"{iteration:06d}.jsonl.gz", spoken(problems, batches, regrets))

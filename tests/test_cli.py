@@ -35,7 +35,7 @@ suite: smoke
 iterations: 3
 policy: {width: 8, num_heads: 2, num_layers: 1}
 rollout: {num_problems: 4, num_rollouts: 4}
-selection: {num_selected: 2}
+credit: {num_selected: 2}
 training: {batch_size: 8}
 validation: {every: 2, num_problems: 10}
 num_threads: 1
@@ -428,7 +428,7 @@ def test_a_wrong_opponent_is_refused_before_anything_is_played(rmft_: Rmft, run:
     ("name", "content", "message"),
     [
         ("run.json", b'{"for', "run.json' is damaged: it is not valid JSON"),
-        ("run.json", b'{"format": 2, "rmft": "9.1"}', "has format 2; rmft"),
+        ("run.json", b'{"format": 3, "rmft": "9.1"}', "has format 3; rmft"),
         ("run.json", None, "is no run directory, or is damaged: run.json No such file"),
         ("config.yaml", b"seed: {", "config.yaml' is not valid YAML"),
         ("config.yaml", b"sed: 1", "config.yaml: Unknown key 'sed'. Did you mean 'seed'?"),

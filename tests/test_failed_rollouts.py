@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 
-from rmft.config import SelectionConfig
+from rmft.credit import CreditConfig, credit
 from rmft.errors import ShapeError
 from rmft.evaluation.measures import measure
 from rmft.problems.environment import TableEnvironment
+from rmft.reading import read
 from rmft.regret import dynamic_regret_curve, pseudo_regret_curve, round_regret, static_regret_curve
 from rmft.rollout import rollout, rollout_in_pieces
-from rmft.selection import select
 from rmft.streams import Streams
 from rmft.types import Decisions, Histories, RewardTable, Rules, Trajectories, Turn, Words
 
@@ -93,22 +93,24 @@ def test_failing_at_once_is_a_trajectory_too() -> None:
     assert played.histories.words.turns[0][0].refused == (("?", "why"),)
 
 
-@pytest.mark.parametrize("kind", ["lowest_regret", "lowest_regret_to_go", "highest_reward", "random", "all"])
+@pytest.mark.parametrize("kind", ["top_k_regret", "top_k_regret_to_go", "top_k_reward", "random", "all"])
 def test_nothing_is_learned_from_failed_rollouts(kind: str) -> None:
     played = play(Failing(0), BANDIT, [0, 1, 2, 4, 1, 3, 5, 7])  # two problems, four rollouts each
-    config = SelectionConfig.model_validate({"kind": kind, "num_selected": 2})
-    weights = select(played, round_regret(played, "pseudo"), 4, config, RNG(0))
-    assert not weights[0, 1].any()
-    assert not weights[1].any()  # all of them failed
-    assert weights[0, [0, 2, 3]].sum() == (9 if kind == "all" else 6)
+    settings = {"kind": kind} if kind == "all" else {"kind": kind, "num_selected": 2}
+    config, group = read(CreditConfig, settings, "credit"), np.repeat([0, 1], 4)
+    mask = credit(played, round_regret(played, "pseudo"), group, config, RNG(0)).mask
+    assert not mask[1].any()
+    assert not mask[4:].any()  # all of them failed
+    assert mask[[0, 2, 3]].sum() == (9 if kind == "all" else 6)
 
 
-def test_the_excess_leaves_failed_rollouts_out() -> None:
+def test_advantages_leave_failed_rollouts_out() -> None:
     played = play(Failing(1), BANDIT, [0, 1, 2, 4])
-    config = SelectionConfig(kind="excess_regret_to_go")
-    weights = select(played, round_regret(played, "pseudo"), 4, config, RNG(0))
-    assert not weights[0, 1].any()
-    assert weights[0, 0].any()
+    config, group = read(CreditConfig, {"kind": "policy_gradient"}, "credit"), np.zeros(4, dtype=np.int64)
+    batch = credit(played, round_regret(played, "pseudo"), group, config, RNG(0))
+    assert batch.mask.all(axis=1).tolist() == [True, False, True, True]
+    assert not batch.mask[1].any()
+    assert batch.advantages[0].any()
 
 
 def test_a_failed_row_names_no_arm() -> None:

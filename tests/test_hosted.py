@@ -43,7 +43,7 @@ CONFIG: dict[str, Any] = {
         "endpoint": {"concurrency": 8, "retries": 8, "timeout": 2},
     },
     "rollout": {"num_problems": 3, "num_rollouts": 2},
-    "selection": {"kind": "lowest_regret", "num_selected": 1},
+    "credit": {"kind": "top_k_regret", "num_selected": 1},
     "validation": {"every": ITERATIONS, "num_problems": 2},
 }
 CALLS = (3 * 2 * ITERATIONS + 2 * 2) * 8  # rollouts, two validations, T = 8
@@ -183,7 +183,7 @@ def test_rollouts_that_never_answer_are_kept_and_counted(vendor: Vendor, tmp_pat
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
     ]
     assert lines[1]["rollout"]["failed"] == 1
-    assert lines[1]["selected"]["share"] == 0
+    assert lines[1]["mask"]["share"] == 0
     assert not vendor.jobs  # there was nothing to learn
 
 

@@ -27,7 +27,7 @@ def write_config(folder: Path, model: str, iterations: int, **more: Any) -> Path
         "iterations": iterations,
         "policy": {"kind": "hosted", "provider": "compatible", "model": model, "poll_seconds": 0.2},
         "rollout": {"num_problems": 2, "num_rollouts": 3},
-        "selection": {"kind": "lowest_regret", "num_selected": 1},
+        "credit": {"kind": "top_k_regret", "num_selected": 1},
         "validation": {"every": iterations, "num_problems": 2},
         **more,
     }

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from hosted_client import BASE, an_example, connection_to, facts, train, trainer_at
+from hosted_client import BASE, a_batch, connection_to, facts, train, trainer_at
 from rmft.errors import EndpointError, RunDirectoryError, TrainingJobError
 from rmft.providers.connect import adapter
 from rmft.providers.hosted_model import read_hosted, write_hosted
-from rmft.types import PolicyRef, Trainer
+from rmft.types import PolicyRef, Trainer, TrainingStep
 from serving import PATIENCE, Server
 from vendor import KEY, Vendor, serving
 
 CLIENT = Path(__file__).with_name("hosted_client.py")
 APIS = ("openai", "together")
 JOBS = {"openai": "fine_tuning/jobs", "together": "fine-tunes"}
+
+STEP = TrainingStep(1, 7, 0.5)
 
 
 @pytest.fixture
@@ -165,8 +167,8 @@ def test_other_data_make_another_job(vendor: Vendor, tmp_path: Path) -> None:
         trainer = trainer_at(adapter(facts(), connection), tmp_path)
         assert isinstance(trainer, Trainer)
         before, target = tmp_path / "checkpoints" / "000000", tmp_path / "checkpoints" / ".000001"
-        example = an_example([[1.0, 1.0], [1.0, 1.0]])
-        policy, _ = trainer.train(PolicyRef("hosted", before), [example], target, 7, 0.5)
+        batch = a_batch([[1.0, 1.0], [1.0, 1.0]])
+        policy, _ = trainer.train(PolicyRef("hosted", before), [batch], target, STEP)
     assert read_hosted(policy.path).job == "job-1"
 
 
@@ -198,9 +200,11 @@ def test_a_job_is_charged_before_it_is_created_and_a_refusal_keeps_it_from_being
     with connection_to(vendor.url) as connection:
         trainer = trainer_at(adapter(facts(), connection), tmp_path, charge=charge)
         with pytest.raises(EndpointError, match="too dear"):
-            trainer.train(PolicyRef("hosted", before), [an_example([[1.0], [1.0]])], target, 7, 0.5)
+            trainer.train(
+                PolicyRef("hosted", before), [a_batch([[1.0], [1.0]])], target, TrainingStep(1, 7, 0.5)
+            )
         assert vendor.jobs == []
-        trainer.train(PolicyRef("hosted", before), [an_example([[1.0], [1.0]])], target, 7, 0.5)
+        trainer.train(PolicyRef("hosted", before), [a_batch([[1.0], [1.0]])], target, STEP)
     # a system of 18 characters, told of 7, said of 1: 5 + 2 + 1 and 4 for each of 3; the first with 2 more
     # messages of 3 and 22 characters: 1 + 6 + 8. Two epochs.
     assert charged == [("job file-0", 2 * (20 + 20 + 15))] * 2
@@ -213,7 +217,7 @@ def test_nothing_to_learn_from_makes_no_job(vendor: Vendor, tmp_path: Path) -> N
     write_hosted(before, BASE)
     with connection_to(vendor.url) as connection:
         trainer = trainer_at(adapter(facts(), connection), tmp_path)
-        trainer.train(PolicyRef("hosted", before), [an_example([[0.0], [0.0]])], target, 7, 0.5)
+        trainer.train(PolicyRef("hosted", before), [a_batch([[0.0], [0.0]])], target, STEP)
     assert read_hosted(target) == BASE
     assert vendor.seen == []
 
@@ -282,9 +286,11 @@ def test_rmft_serve_is_a_provider(tiny_llama: Path, tmp_path: Path) -> None:
             for iteration in (1, 2):
                 target = run / f"{iteration:06d}"
                 target.mkdir()
-                examples = [an_example([[1.0, 1.0], [0.0, 1.0]])]
+                batches = [a_batch([[1.0, 1.0], [0.0, 1.0]])]
                 trainer = trainer_at(provider, run)
-                policy, figures = trainer.train(PolicyRef("hosted", before), examples, target, 7, 0.5)
+                policy, figures = trainer.train(
+                    PolicyRef("hosted", before), batches, target, TrainingStep(1, 7, 0.5)
+                )
                 assert figures["tokens"] > 0
                 made = read_hosted(target)
                 assert [each.name for each in provider.checkpoints(str(made.job))] == [made.model]

@@ -7,23 +7,26 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 
-from rmft.build import backend
+from batches import batch_of
+from rmft.build import backend, suites_of
 from rmft.cli import main
-from rmft.config import SelectionKind, parse_config
-from rmft.evaluation.findings import best_iteration, describe_end, describe_training, is_kept
+from rmft.config import RunConfig, parse_config
+from rmft.errors import ConfigError, RmftError
+from rmft.evaluation.findings import above_average, best_iteration, describe_end, describe_training
+from rmft.improve import improve, seed_of
 from rmft.iteration import Outcome, iterate
 from rmft.problems.suites import Suite, load_suite, suite_from
 from rmft.regret import pseudo_regret_curve
 from rmft.run_directory import RunDirectory
 from rmft.targets import evaluate_target
-from rmft.types import Decisions, Example, Histories, RewardTable, Rules, Trajectories
+from rmft.types import Decisions, Histories, RewardTable, Rules, Trajectories
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -31,7 +34,7 @@ TINY: dict[str, Any] = {
     "iterations": 4,
     "policy": {"width": 8, "num_heads": 2, "num_layers": 1},
     "rollout": {"num_problems": 6, "num_rollouts": 4},
-    "selection": {"kind": "lowest_regret", "num_selected": 2},
+    "credit": {"kind": "top_k_regret", "num_selected": 2},
     "training": {"batch_size": 8, "learning_rate": 0.01},
     "validation": {"every": 2, "num_problems": 20},
     "num_threads": 1,
@@ -76,32 +79,55 @@ def run(
     then: Callable[[RunDirectory, dict[str, Any]], None] = lambda _run, _metrics: None,
     **changes: Any,
 ) -> Ran:
-    """Iterate in a new directory; a mapping among `changes` is merged into TINY's."""
-    suite = suite or load_suite("smoke")
-    values = TINY | {k: TINY[k] | v if isinstance(v, dict) else v for k, v in changes.items()}
-    config = parse_config(values)
+    """Iterate in a new directory; a mapping among `changes` is merged into TINY's, but for another kind."""
+    config = config_of(**changes)
+    suites = {config.suite: suite or load_suite("smoke")}
+    return run_with(path, config, suites, then)
+
+
+def config_of(**changes: Any) -> RunConfig:
+    def merged(key: str, value: Any) -> Any:
+        base = TINY.get(key, {})
+        replaces = not isinstance(value, dict) or value.get("kind", base.get("kind")) != base.get("kind")
+        return value if replaces else base | value
+
+    return parse_config(TINY | {key: merged(key, value) for key, value in changes.items()})
+
+
+def run_with(
+    path: Path,
+    config: RunConfig,
+    suites: dict[str, Suite],
+    then: Callable[[RunDirectory, dict[str, Any]], None] = lambda _run, _metrics: None,
+) -> Ran:
     history: list[dict[str, Any]] = []
-    with closing(RunDirectory.create(path, config, suite.model_dump(mode="json"))) as created:
+    data = {name: suite.model_dump(mode="json") for name, suite in suites.items()}
+    with closing(RunDirectory.create(path, config, data)) as created:
 
         def on_iteration(metrics: dict[str, Any]) -> None:
             history.append(metrics)
             then(created, metrics)
 
-        outcome = iterate(created, suite, backend(config, suite), on_iteration)
+        outcome = iterate(created, suites, backend(config, suites), on_iteration)
         assert history == created.metrics(), "each iteration is told once, as it is stored"
     return Ran(path, outcome, history)
 
 
-@pytest.mark.parametrize(("kind", "anchor"), [("lowest_regret", 0), ("excess_regret_to_go", 1)])
-def test_it_learns(tmp_path: Path, kind: str, anchor: float) -> None:
+TOP_4 = {"kind": "top_k_regret", "num_selected": 4}
+GRADIENT = {"kind": "policy_gradient"}
+KL_1 = {"objective": {"kind": "policy_gradient", "kl_coef": 1}}
+
+
+@pytest.mark.parametrize(("credit", "objective"), [(TOP_4, {}), (GRADIENT, KL_1)])
+def test_it_learns(tmp_path: Path, credit: dict[str, Any], objective: dict[str, Any]) -> None:
     """Two arms that pay with .1 and .9, ten rounds: uniform play costs 10 x .8 / 2 = 4."""
     ran = run(
         tmp_path / "run",
         suite_of(EASY),
         iterations=20,
         rollout={"num_problems": 16, "num_rollouts": 16},
-        selection={"kind": kind, "num_selected": 4},
-        training={"anchor": anchor, "learning_rate": 0.02, "batch_size": 64},
+        credit=credit,
+        training=objective | {"learning_rate": 0.02, "batch_size": 64},
         validation={"every": 5, "num_problems": 200},
     )
     start, best = (ran.history[i]["validation"]["regret"] for i in (0, ran.outcome.best_iteration))
@@ -110,22 +136,39 @@ def test_it_learns(tmp_path: Path, kind: str, anchor: float) -> None:
     assert ran.outcome.status == "finished"
 
 
-@pytest.mark.parametrize("kind", get_args(SelectionKind))
-def test_every_selection_trains(tmp_path: Path, kind: str) -> None:
-    anchor = 1 if kind == "excess_regret_to_go" else 0
-    ran = run(tmp_path / "run", iterations=2, selection={"kind": kind}, training={"anchor": anchor})
+CREDITS: dict[str, dict[str, Any]] = {
+    "top_k_regret": {"num_selected": 2},
+    "top_k_regret_to_go": {"num_selected": 2},
+    "top_k_reward": {"num_selected": 2},
+    "random": {"num_selected": 2},
+    "all": {},
+    "policy_gradient": {},
+}
+
+
+@pytest.mark.parametrize("kind", CREDITS)
+def test_every_credit_trains(tmp_path: Path, kind: str) -> None:
+    objective = KL_1 if kind == "policy_gradient" else {}
+    ran = run(tmp_path / "run", iterations=2, credit={"kind": kind} | CREDITS[kind], training=objective)
     assert [metrics["iteration"] for metrics in ran.history] == [0, 1, 2]
     for metrics in ran.history[1:]:
         assert metrics["train"]["steps"] > 0
         assert np.isfinite(metrics["train"]["loss"])
         assert metrics["train"]["gradient_norm"] > 0
-    selected, rollout = ran.history[1]["selected"], ran.history[1]["rollout"]
-    if kind in ("lowest_regret", "lowest_regret_to_go"):
-        assert selected["regret"] < rollout["regret"]
+        assert ("kl" in metrics["train"]) == (kind == "policy_gradient")
+    figures = ran.history[1]
+    if kind.startswith("top_k_regret"):
+        assert figures["above"]["regret"] < figures["rollout"]["regret"] < figures["below"]["regret"]
     if kind == "all":
-        assert selected == {"regret": pytest.approx(rollout["regret"]), "share": 1.0}
-    elif kind != "excess_regret_to_go":
-        assert selected["share"] == 0.5, "2 of 4"
+        assert figures["above"] == {"regret": pytest.approx(figures["rollout"]["regret"]), "share": 1.0}
+    assert figures["mask"]["share"] == (0.5 if "num_selected" in CREDITS[kind] else 1.0), "2 of 4"
+
+
+def test_every_kind_of_credit_is_trained_here() -> None:
+    """A kind of credit that is added is added to the tests."""
+    with pytest.raises(ConfigError) as refused:
+        parse_config({"credit": {"kind": "nobody"}})
+    assert all(kind in str(refused.value) for kind in CREDITS)
 
 
 def test_a_run_depends_on_its_seed_and_nothing_else(tmp_path: Path) -> None:
@@ -136,19 +179,49 @@ def test_a_run_depends_on_its_seed_and_nothing_else(tmp_path: Path) -> None:
     assert first.history[1] != other.history[1]
 
 
+def test_a_run_stores_what_its_iterations_make_without_it(tmp_path: Path) -> None:
+    """`improve`, which knows no run directory, writes the same policies, byte for byte."""
+    config, suites = config_of(iterations=3), {"smoke": load_suite("smoke")}
+    ran = run_with(tmp_path / "run", config, suites)
+    machinery = backend(config, suites)
+    (tmp_path / "0").mkdir()
+    policy = machinery.start(tmp_path / "0", seed_of(config.seed, 0))
+    for iteration in range(1, 4):
+        stage, progress = config.stage_of(iteration)
+        problems = suites["smoke"].draw("train", stage.rollout.num_problems, config.seed, iteration)
+        target = tmp_path / str(iteration)
+        target.mkdir()
+        policy, made = improve(
+            *(policy, machinery, problems, stage, target),
+            iteration=iteration, seed=config.seed, progress=progress,
+        )  # fmt: skip
+        assert policy.path == target
+        assert made.figures == ran.history[iteration]["train"]
+        assert made.mean_regret == pytest.approx(ran.history[iteration]["rollout"]["regret"])
+        assert made.seconds.keys() == {"rollout", "credit", "train"}
+        stored = ran.path / "checkpoints" / f"{iteration:06d}"
+        if stored.exists():
+            assert contents(stored) == contents(target)
+    assert 3 in ran.checkpoints
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
 def test_problems_on_which_nothing_can_be_learned_teach_nothing(tmp_path: Path) -> None:
-    """Arms that pay alike: every regret is 0, so no decision lies above or below what was expected."""
+    """Arms that pay alike: every regret is 0, so no decision lies above or below what was expected.
+
+    All are in the loss with advantage 0: what is left is the KL term, which is at its least already.
+    """
     flat = setting(reward_process={"kind": "bernoulli", "means": [0.5, 0.5, 0.5]})
-    ran = run(
-        tmp_path / "run",
-        suite_of(flat),
-        iterations=2,
-        selection={"kind": "excess_regret_to_go"},
-        training={"anchor": 1},
-    )
+    ran = run(tmp_path / "run", suite_of(flat), iterations=2, credit=GRADIENT, training=KL_1)
     assert ran.outcome.status == "finished"
-    assert ran.history[1]["selected"] == {"regret": None, "share": 0.0}
-    assert ran.history[1]["train"]["steps"] == 0
+    figures = ran.history[1]
+    assert figures["mask"]["share"] == 1.0
+    assert figures["above"] == {"regret": None, "share": 0.0}
+    assert figures["train"]["loss"] == pytest.approx(0, abs=1e-5)
+    assert figures["train"]["gradient_norm"] == pytest.approx(0, abs=1e-5)
 
 
 def overflow(run: RunDirectory, iteration: int) -> None:
@@ -194,9 +267,9 @@ def test_patience_stops_a_run_that_gets_no_better(tmp_path: Path) -> None:
     assert [metrics["iteration"] for metrics in ran.history] == [0, 1, 2, 3, 4]
     assert ran.result["status"] == "stopped"
     with closing(RunDirectory.open(ran.path)) as opened:
-        suite = suite_from(opened.suite, "suite")
-        machinery = backend(opened.config, suite)
-        again = iterate(opened, suite, machinery, lambda _: pytest.fail("nothing is owed"))
+        suites = suites_of(opened)
+        machinery = backend(opened.config, suites)
+        again = iterate(opened, suites, machinery, lambda _: pytest.fail("nothing is owed"))
     assert again == ran.outcome
 
 
@@ -258,7 +331,7 @@ def test_what_is_stored_of_an_iteration_gives_its_regrets_again(tmp_path: Path) 
         lowest = regrets.reshape(6, 2).max(axis=1)
         assert (arrays["regret"][left].reshape(6, 2).min(axis=1) >= lowest - 1e-5).all()
         assert ran.history[iteration]["rollout"]["regret"] == pytest.approx(arrays["regret"].mean(), abs=1e-5)
-        assert ran.history[iteration]["selected"]["regret"] == pytest.approx(regrets.mean(), abs=1e-5)
+        assert ran.history[iteration]["above"]["regret"] == pytest.approx(regrets.mean(), abs=1e-5)
     assert not np.array_equal(ran.stored(1)["bernoulli/arm"], ran.stored(2)["bernoulli/arm"])
 
 
@@ -276,7 +349,7 @@ def test_one_policy_trains_on_settings_of_several_shapes(tmp_path: Path) -> None
         load_suite(path),
         iterations=2,
         rollout={"num_problems": 9},
-        selection={"kind": "lowest_regret_to_go"},
+        credit={"kind": "top_k_regret_to_go", "num_selected": 2},
     )
     shapes = {
         name: array.shape for name, array in ran.stored(2).items() if name.endswith(("/regret", "/reward"))
@@ -306,12 +379,12 @@ def test_the_best_policy_is_what_is_evaluated(tmp_path: Path) -> None:
         seed=2,
         iterations=8,
         rollout={"num_problems": 8, "num_rollouts": 8},
-        selection={"kind": "excess_regret_to_go"},
-        training={"anchor": 1, "learning_rate": 0.05},
+        credit=GRADIENT,
+        training=KL_1 | {"learning_rate": 0.05},
         validation={"every": 1},
     )
     best = ran.outcome.best_iteration
-    assert 0 < best < 8
+    assert best > 0
     for iteration in set(ran.checkpoints) - {0, best}:
         (ran.path / "checkpoints" / f"{iteration:06d}" / "policy.safetensors").write_bytes(b"")
     evaluated, written = evaluate_target(
@@ -374,8 +447,7 @@ class OneBatch:
 def test_the_figures_of_an_iteration_by_hand() -> None:
     """Two rounds of two arms that pay 0 and 1, by three rollouts: regrets 2, 1 and 0.
 
-    Weights 1 for a whole rollout, and half of another: selected are (1 x 1 + 0.5 x 0) / 1.5 = 2/3, by
-    3 of 6 decisions; a negative weight counts as a decision, but not for the regret.
+    In the loss are a whole rollout and half of another: 3 of 6 decisions.
     """
     rules = Rules("bandit", 2, 2)
     histories = Histories(rules, 3)
@@ -386,34 +458,133 @@ def test_the_figures_of_an_iteration_by_hand() -> None:
     regret = np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
     batch = OneBatch(OneSetting())
 
-    def figures(weights: list[list[float]]) -> dict[str, Any]:
-        return describe_training([batch], [Example(trajectories, np.array(weights))], [regret])
+    def figures(advantages: list[list[float]]) -> dict[str, Any]:
+        return describe_training([batch], [batch_of(trajectories, np.array(advantages))], [regret])
 
     described = figures([[0, 0], [1, 1], [1, 0]])
     assert described["rollout"]["regret"] == 1.0
     assert described["rollout"]["entropy"] == pytest.approx(np.log(2))
-    assert described["selected"] == {"regret": pytest.approx(2 / 3), "share": 0.5}
-    # sums 0, 2 and 1, of mean 1: regret 2 is rejected, 1 and 0 are kept
-    assert described["kept"] == {"regret": 0.5, "share": pytest.approx(2 / 3)}
-    assert described["rejected"] == {"regret": 2.0, "share": pytest.approx(1 / 3)}
-    # one of three begins with the best arm; of what is selected, 0.5 of 1.5
-    assert described["first_arm_best"] == {"rollout": pytest.approx(1 / 3), "selected": pytest.approx(1 / 3)}
-    assert figures([[-1, 0], [1, 1], [1, 0]])["selected"] == {
-        "regret": pytest.approx(2 / 3),
-        "share": pytest.approx(4 / 6),
-    }
+    assert described["mask"] == {"share": 0.5}
+    # sums 0, 2 and 1, of mean 1: regret 2 is below average, 1 and 0 are above
+    assert described["above"] == {"regret": 0.5, "share": pytest.approx(2 / 3)}
+    assert described["below"] == {"regret": 2.0, "share": pytest.approx(1 / 3)}
+    # one of three begins with the best arm; of the two above average, one
+    assert described["first_arm_best"] == {"rollout": pytest.approx(1 / 3), "above": 0.5}
+    assert figures([[-1, 0], [1, 1], [1, 0]])["mask"] == {"share": pytest.approx(4 / 6)}
     nothing = figures([[0, 0], [0, 0], [0, 0]])
-    assert nothing["selected"] == {"regret": None, "share": 0.0}
-    assert nothing["kept"] == {"regret": None, "share": 0.0}
-    assert nothing["rejected"] == {"regret": 1.0, "share": 1.0}
+    assert nothing["mask"] == {"share": 0.0}
+    assert nothing["above"] == {"regret": None, "share": 0.0}
+    assert nothing["below"] == {"regret": 1.0, "share": 1.0}
+    assert nothing["first_arm_best"]["above"] is None
 
 
-def test_rollouts_are_kept_or_rejected_by_what_their_weights_sum_to() -> None:
-    def kept(weights: list[list[float]]) -> list[bool]:
-        return is_kept(np.array(weights, dtype=float)).tolist()
+def test_rollouts_are_above_average_by_what_their_advantages_sum_to() -> None:
+    def above(advantages: list[list[float]], mask: list[list[float]] | None = None) -> list[bool]:
+        rows, horizon = np.shape(advantages)
+        zeros = np.zeros((rows, horizon, 2))
+        trajectories = Trajectories(Histories(Rules("bandit", horizon, 2), rows), RewardTable(zeros, zeros))
+        learned = None if mask is None else np.array(mask, dtype=bool)
+        return above_average(batch_of(trajectories, np.array(advantages, dtype=float), learned)).tolist()
 
-    assert kept([[1, 1, 1], [0, 0, 0], [1, 1, 1]]) == [True, False, True], "whole trajectories"
-    assert kept([[0.1, 0.2, 0.4]] * 3) == [True] * 3, "all count the same"
-    assert kept([[1, 0, 0], [0, 1, 1]]) == [False, True], "rounds one by one: sums 1 and 2, of mean 1.5"
-    assert kept([[1, -1, 0.5], [-1, -1, 1], [-0.5, 1, 1]]) == [True, False, True], "sums 0.5, -1, 1.5"
-    assert kept([[-1, -1], [-1, 1], [0.5, 0]]) == [False, False, True], "above average, but not above 0"
+    assert above([[1, 1, 1], [0, 0, 0], [1, 1, 1]]) == [True, False, True], "whole trajectories"
+    assert above([[0.1, 0.2, 0.4]] * 3) == [True] * 3, "all count the same"
+    assert above([[1, 0, 0], [0, 1, 1]]) == [False, True], "rounds one by one: sums 1 and 2, of mean 1.5"
+    assert above([[1, -1, 0.5], [-1, -1, 1], [-0.5, 1, 1]]) == [True, False, True], "sums 0.5, -1, 1.5"
+    assert above([[-1, -1], [-1, 1], [0.5, 0]]) == [False, False, True], "above average, but not above 0"
+    assert above([[1, 1], [1, 1]], [[1, 1], [0, 0]]) == [True, False], "what is not in the loss is no sum"
+
+
+# stages
+
+
+STAGES = [
+    {"suite": "short", "iterations": 2, "rollout": {"num_problems": 3, "temperature": 1.5}},
+    {"iterations": 3, "credit": GRADIENT, "training": KL_1},
+]
+SHORT, LONG = setting("short", horizon=4, num_arms=2), setting("long", horizon=8)
+
+
+def test_stages_train_one_after_the_other_with_one_policy(tmp_path: Path) -> None:
+    values = {key: value for key, value in TINY.items() if key != "iterations"}
+    config = parse_config(values | {"suite": "long", "stages": STAGES})
+    assert config.iterations == 5
+    suites = {"short": suite_of(SHORT), "long": suite_of(LONG)}
+    ran = run_with(tmp_path / "run", config, suites)
+    history = ran.history
+    assert [metrics["iteration"] for metrics in history] == [0, 1, 2, 3, 4, 5]
+    # what was played: the suite and its number of problems
+    shapes = [ran.stored(iteration) for iteration in range(1, 6)]
+    names = [{name.split("/")[0] for name in arrays} for arrays in shapes]
+    assert names == [{"short"}] * 2 + [{"long"}] * 3
+    assert [len(arrays[f"{min(name)}/problem"]) for arrays, name in zip(shapes, names, strict=True)] == [
+        *(3, 3, 6, 6, 6)
+    ]
+    # how it was trained
+    assert [metrics["mask"]["share"] for metrics in history[1:]] == [0.5, 0.5, 1.0, 1.0, 1.0]
+    assert ["kl" in metrics["train"] for metrics in history[1:]] == [False, False, True, True, True]
+    # each stage has a learning rate of its own, from the warm-up to 5% of the peak
+    rates = [metrics["train"]["learning_rate"] for metrics in history[1:]]
+    assert rates[1] == rates[4] == pytest.approx(0.05 * 0.01)
+    assert rates[2] > rates[3] > rates[4]
+    assert rates[0] == pytest.approx(0.01 * (0.05 + 0.475)), "half of the first stage is done"
+    # validation is always on the run's suite
+    [batch] = suites["long"].draw("validation", 20)
+    assert batch.setting.name == "long"
+    assert all("validation" in history[iteration] for iteration in (0, 2, 4, 5))
+    # the policy and its optimizer go on from stage to stage: a second run of the last stage alone, from
+    # the policy after the first, makes the same
+    assert {path.name for path in (ran.path / "checkpoints" / "000005").iterdir()} == {
+        "optimizer.safetensors",
+        "policy.safetensors",
+    }
+    steps = load_file(ran.path / "checkpoints" / "000005" / "optimizer.safetensors")
+    counted = sum(int(metrics["train"]["steps"]) for metrics in history[1:])
+    assert {int(value) for name, value in steps.items() if name.endswith("/step")} == {counted}
+
+
+def test_the_temperature_of_a_stage_is_that_of_its_rollouts_and_its_loss(tmp_path: Path) -> None:
+    """From a policy that is far from uniform, the KL term is 0 in the first step at any temperature."""
+    first = run(tmp_path / "first", suite_of(EASY), iterations=6, training={"epochs": 8})
+    flat = setting(horizon=10, num_arms=2, reward_process={"kind": "bernoulli", "means": [0.5, 0.5]})
+    for temperature in (0.5, 2.0):
+        ran = run(
+            tmp_path / f"at-{temperature}",
+            suite_of(flat),
+            init_from=str(first.path / "checkpoints" / "000006"),
+            iterations=1,
+            rollout={"temperature": temperature},
+            credit=GRADIENT,
+            training=KL_1 | {"batch_size": 1000},
+        )
+        assert ran.history[0]["validation"]["entropy"]["mean"] < 0.6
+        assert ran.history[1]["train"]["kl"] == pytest.approx(0, abs=1e-5)
+
+
+# where a run starts
+
+
+def test_a_run_starts_from_a_run_or_a_folder(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", iterations=3)
+    best = first.path / "checkpoints" / f"{first.outcome.best_iteration:06d}"
+    for name, source in {"run": first.path, "folder": best}.items():
+        ran = run(tmp_path / name, iterations=1, init_from=str(source))
+        assert contents(ran.path / "checkpoints" / "000000") == contents(best)
+        assert ran.history[0]["validation"] == first.history[first.outcome.best_iteration]["validation"]
+
+
+def test_another_network_is_no_start(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", iterations=1)
+    with pytest.raises(ConfigError, match=r"init_from .* a network with .*width=8.* expected .*width=16"):
+        run(tmp_path / "wider", iterations=1, policy={"width": 16}, init_from=str(first.path))
+
+
+def test_a_language_model_is_no_start_of_a_numeric_policy(tmp_path: Path) -> None:
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "policy.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"init_from .* holds a local policy"):
+        run(tmp_path / "run", iterations=1, init_from=str(tmp_path / "words"))
+
+
+def test_nothing_is_no_start(tmp_path: Path) -> None:
+    with pytest.raises(RmftError, match="nowhere"):
+        run(tmp_path / "run", iterations=1, init_from=str(tmp_path / "nowhere"))

@@ -29,25 +29,30 @@ from transformers import (
     TokenizersBackend,
 )
 
-from rmft.config import LocalConfig, TrainingConfig
+from batches import batch_of
 from rmft.errors import ConfigError, RunDirectoryError, TrainingError, UnknownNameError
-from rmft.policies.checkpoint import adapter_in, model_of
 from rmft.generators.local import load_model
+from rmft.policies.checkpoint import adapter_in, model_of
+from rmft.policies.config import LocalConfig
+from rmft.training.config import LocalTraining
 from rmft.training.export import export_policy
-from rmft.training.local import LocalTrainer, new_policy
+from rmft.training.local import LocalTrainer, new_policy, packed_loss
 from rmft.training.low_rank import fuse
+from rmft.training.numeric import batch_loss
 from rmft.training.packing import ATTENTION, pack
-from rmft.training.tokens import Written, batches, passes, written
+from rmft.training.tokens import TokenSequence, batches, passes, token_sequences
 from rmft.types import (
     Decisions,
-    Example,
     FloatArray,
     Histories,
     PolicyRef,
     RewardTable,
     Rules,
+    TrainingBatch,
+    TrainingStep,
     Trajectories,
     Turn,
+    Words,
 )
 
 VOCABULARY, LEGAL = 40, np.array([30, 31, 32])
@@ -113,17 +118,19 @@ def play(
     """Made up: each round some words, up to `reasoning` sampled tokens, one forced, and one of LEGAL."""
     generator = np.random.default_rng(seed)
     size = problems * rollouts
-    histories = Histories(Rules("bandit", horizon, 3), size, np.repeat(np.arange(problems), rollouts))
+    histories = Histories(
+        Rules("bandit", horizon, 3), size, Words("train", np.repeat(np.arange(problems), rollouts))
+    )
     openings = [generator.integers(3, 30, 8 + problem) for problem in range(problems)]
     for index in range(horizon):
         arms = generator.integers(3, size=size)
-        probabilities = generator.dirichlet(np.ones(3), size=size)
+        drawn_from = generator.dirichlet(np.ones(3), size=size)
         turns = []
         for row in range(size):
             told = generator.integers(3, 30, words) if index else openings[row // rollouts]
             thought = generator.integers(3, 30, generator.integers(reasoning + 1))
             turns.append(turn(told, thought, [29] * bool(reasoning), LEGAL[arms[row]]))
-        histories.append(Decisions(arms, probabilities, tuple(turns)), generator.random(size))
+        histories.append(Decisions(arms, drawn_from, tuple(turns)), generator.random(size))
     table = RewardTable(np.zeros((size, horizon, 3)), np.zeros((size, horizon, 3)))
     return Trajectories(histories, table)
 
@@ -138,12 +145,19 @@ def turn(told: object, thought: object, forced: list[int], decision: int) -> Tur
 
 
 def train(
-    policy: PolicyRef, examples: list[Example], target: Path, config: LocalConfig, **settings: float
+    policy: PolicyRef,
+    batches: list[TrainingBatch],
+    target: Path,
+    config: LocalConfig,
+    kl_coef: float = 0,
+    **settings: float,
 ) -> tuple[PolicyRef, dict[str, float]]:
+    """Train, with a KL term where kl_coef is above 0."""
     target.mkdir()
-    training = {"warmup": 0, "learning_rate": 0.01, "batch_size": 16, **settings}
-    trainer = LocalTrainer(TrainingConfig.model_validate(training), config)
-    return trainer.train(policy, examples, target, seed=3, progress=0.0)
+    objective = {"kind": "policy_gradient", "kl_coef": kl_coef} if kl_coef else {}
+    training = {"warmup": 0, "learning_rate": 0.01, "batch_size": 16, "objective": objective, **settings}
+    trainer = LocalTrainer(LocalTraining.model_validate(training), config)
+    return trainer.train(policy, batches, target, TrainingStep(1, 3, 0.0))
 
 
 def loaded(policy: PolicyRef, config: LocalConfig) -> PreTrainedModel:
@@ -192,95 +206,230 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_the_loss_is_the_weighted_mean_over_sampled_tokens(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
-    """Four rounds of one trajectory weigh 2, 0, -1 and 1; reasoning counts as much as the decision, and a
-    decision is compared with the legal answers, but for the share `format` of it."""
+    """Four rounds of one trajectory have advantages 2, 0, -1 and 1, and the mask leaves out the second.
+
+    Reasoning counts as much as the decision, which is compared with the legal answers; how likely these are
+    together is a term of its own, whatever the advantage.
+    """
     trajectories = play(1, 1, horizon=4)
-    weights = np.array([[2.0, 0.0, -1.0, 1.0]])
-    logs = log_likelihood(loaded(start, config), trajectories, 0)
-    asked = [
-        (weight, one) for weight, of_round in zip(weights[0], logs, strict=True) for one in of_round if weight
+    advantages = np.array([[2.0, 0.0, -1.0, 1.0]])
+    model = loaded(start, config)
+    logs, masses = log_likelihood(model, trajectories, 0), log_mass(model, trajectories, 0)
+    scores = [
+        advantage * one
+        for advantage, of_round in zip(advantages[0], logs, strict=True)
+        for one in of_round
+        if advantage
     ]
-    masses = log_mass(loaded(start, config), trajectories, 0)
-    form = sum((weight - 0.3) * mass for weight, mass in zip(weights[0], masses, strict=True) if weight)
-    expected = (form - sum(weight * one for weight, one in asked)) / len(asked)
-    figures = train(start, [Example(trajectories, weights)], tmp_path / "next", config, format=0.3)[1]
+    legality = sum((a - 0.3) * mass for a, mass in zip(advantages[0], masses, strict=True) if a)
+    expected = (legality - sum(scores)) / len(scores)
+    batch = batch_of(trajectories, advantages)
+    figures = train(start, [batch], tmp_path / "next", config, legality_coef=0.3)[1]
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
     assert figures["steps"] == 1
+    # With advantages 1 and legality 1 it is plain cross-entropy on all that was sampled.
+    plain = batch_of(trajectories, np.ones((1, 4)))
+    figures = train(start, [plain], tmp_path / "plain", config)[1]
+    assert figures["loss"] == pytest.approx(-np.mean([one for each in logs for one in each]), rel=1e-5)
 
 
-def test_the_anchor_is_cross_entropy_to_what_was_probabilities(
+def test_a_decision_without_advantage_counts_where_the_mask_has_it(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
-    """In every round of a kept trajectory, those without weight included; the count is of weights only."""
     trajectories = play(1, 1, horizon=2, reasoning=0)
-    first, second = (each[0] for each in trajectories.histories.words.turns)
-    ids = torch.from_numpy(np.concatenate([first.ids, second.ids]))[None]
-    logs = loaded(start, config)(ids).logits[0].double().log_softmax(-1).detach().numpy()
-    at = [len(first.ids) - 2, len(first.ids) + len(second.ids) - 2]
-    probabilities = trajectories.histories.probabilities
-    assert probabilities is not None
-    anchor = sum(probabilities[0, index] @ logs[at[index], LEGAL] for index in range(2))
-    masses = log_mass(loaded(start, config), trajectories, 0)
-    expected = -(3.0 * logs[at[1], second.ids[-1]] + 0.5 * anchor) + 0.5 * masses[0] + 3.5 * masses[1]
-    example = Example(trajectories, np.array([[0.0, 3.0]]))
-    figures = train(start, [example], tmp_path / "next", config, anchor=0.5, format=0)[1]
-    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+    advantages = np.array([[0.0, 3.0]])
+    alone, among = (
+        train(start, [batch_of(trajectories, advantages, mask)], tmp_path / name, config, legality_coef=0)[1]
+        for name, mask in (("alone", None), ("among", np.ones((1, 2), dtype=bool)))
+    )
+    assert among["loss"] == pytest.approx(alone["loss"] / 2, rel=1e-5)
+    assert among["gradient_norm"] == pytest.approx(alone["gradient_norm"] / 2, rel=1e-3)
 
 
-@pytest.mark.parametrize("anchor", [0.0, 0.5])
-def test_arm_weights_stand_in_for_the_decisions(
-    anchor: float, start: PolicyRef, config: LocalConfig, tmp_path: Path
-) -> None:
-    """Each legal answer by its arm's weight; the token of reasoning by the round's, and by the anchor."""
-    trajectories = play(1, 1, horizon=1)
-    every, weights = np.array([[[1.0, -0.25, -0.5]]]), np.array([[2.0]])
-    turn = trajectories.histories.words.turns[0][0]
-    logs = loaded(start, config)(torch.from_numpy(turn.ids)[None]).logits[0].double().log_softmax(-1)
-    probabilities = trajectories.histories.probabilities
-    assert probabilities is not None
-    targets = every[0, 0] + anchor * probabilities[0, 0]
-    [own] = log_likelihood(loaded(start, config), trajectories, 0)
-    [mass] = log_mass(loaded(start, config), trajectories, 0)
-    decision = targets @ logs[-2, LEGAL].detach().numpy()
-    expected = -((2 + anchor) * sum(own[:-1]) + decision - targets.sum() * mass) / len(own)
-    example = Example(trajectories, weights, every)
-    figures = train(start, [example], tmp_path / "next", config, anchor=anchor, format=0)[1]
-    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+def scaled_logs(model: PreTrainedModel, turns: list[Turn], temperature: float) -> FloatArray:
+    """Log of the probabilities over the vocabulary after each token of one trajectory."""
+    ids = torch.from_numpy(np.concatenate([turn.ids for turn in turns]))[None]
+    return np.asarray((model(ids).logits[0].double() / temperature).log_softmax(-1).detach().numpy())
 
 
-def test_the_anchor_alone_moves_nothing_where_the_policy_is(
+def test_the_kl_term_is_that_to_what_was_drawn_from(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
-    """A decision among all tokens, drawn from the model's own probabilities; against another's it moves."""
-    opening = np.arange(3, 12)
-    model = loaded(start, config)
-    own = model(torch.from_numpy(opening)[None]).logits[0, -1].double().softmax(-1).detach().numpy()
-    norms = []
-    for probabilities in (own, np.roll(own, 1)):
-        histories = Histories(Rules("bandit", 1, VOCABULARY), 1)
-        ids, logs = np.append(opening, 5), np.append(np.full(len(opening), np.nan), -1.0)
-        spoken = Turn("", "", ids, logs, np.arange(VOCABULARY))
-        histories.append(Decisions(np.array([5]), probabilities[None], (spoken,)), np.zeros(1))
-        zeros = np.zeros((1, 1, VOCABULARY))
-        example = Example(Trajectories(histories, RewardTable(zeros, zeros)), np.full((1, 1), 1e-9))
-        figures = train(start, [example], tmp_path / str(len(norms)), config, anchor=1)[1]
-        norms.append(figures["gradient_norm"])
-    assert norms[0] < 1e-5
-    assert norms[1] > 0.1
+    """In every decision of the mask, those of advantage 0 included: sum mu (log mu - log pi), both at T."""
+    trajectories = play(1, 1, horizon=2, reasoning=0)
+    turns = [each[0] for each in trajectories.histories.words.turns]
+    logs = scaled_logs(loaded(start, config), turns, 1.5)
+    at = [len(turns[0].ids) - 2, len(turns[0].ids) + len(turns[1].ids) - 2]
+    among = [logs[place, LEGAL] - np.logaddexp.reduce(logs[place, LEGAL]) for place in at]
+    drawn_from = trajectories.histories.probabilities
+    assert drawn_from is not None
+    kl = sum(drawn_from[0, t] @ (np.log(drawn_from[0, t]) - among[t]) for t in range(2))
+    decided = among[1][trajectories.histories.arms[0, 1]]
+    batch = batch_of(trajectories, np.array([[0.0, 3.0]]), np.ones((1, 2), dtype=bool), temperature=1.5)
+    figures = train(start, [batch], tmp_path / "next", config, kl_coef=0.5, legality_coef=0)[1]
+    assert figures["kl"] == pytest.approx(kl / 2, rel=1e-5)
+    assert figures["loss"] == pytest.approx((-3 * decided + 0.5 * kl) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.5])
+def test_action_targets_stand_in_for_the_decisions(
+    kl_coef: float, start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """Each legal answer by its arm's target; the tokens of reasoning by the round's advantage."""
+    trajectories = play(1, 1, horizon=1)
+    targets, advantages = np.array([[[1.0, -0.25, -0.5]]]), np.array([[2.0]])
+    turn = trajectories.histories.words.turns[0][0]
+    logs = scaled_logs(loaded(start, config), [turn], 1.0)
+    among = logs[-2, LEGAL] - np.logaddexp.reduce(logs[-2, LEGAL])
+    drawn_from = trajectories.histories.probabilities
+    assert drawn_from is not None
+    [own] = log_likelihood(loaded(start, config), trajectories, 0)
+    sampled = np.flatnonzero(np.isfinite(turn.log_probabilities))[:-1]
+    kl = drawn_from[0, 0] @ (np.log(drawn_from[0, 0]) - among)
+    kl += sum(turn.log_probabilities[sampled]) - sum(own[:-1])
+    expected = (-2 * sum(own[:-1]) - targets[0, 0] @ among + kl_coef * kl) / len(own)
+    batch = batch_of(trajectories, advantages, action_targets=targets)
+    figures = train(start, [batch], tmp_path / "next", config, kl_coef=kl_coef, legality_coef=0)[1]
+    assert figures["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def rolled_out(model: PreTrainedModel, temperature: float, size: int = 8) -> Trajectories:
+    """One decision each, without reasoning, drawn from the model itself at that temperature."""
+    generator = np.random.default_rng(1)
+    openings = [generator.integers(3, 30, 8) for _ in range(size)]
+    turns = [turn(opening, [], [], LEGAL[0]) for opening in openings]
+    logs = np.stack([scaled_logs(model, [each], temperature)[-2, LEGAL] for each in turns])
+    drawn_from = np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
+    arms = np.array([generator.choice(3, p=each) for each in drawn_from])
+    spoken = tuple(turn(told, [], [], LEGAL[arm]) for told, arm in zip(openings, arms, strict=True))
+    histories = Histories(Rules("bandit", 1, 3), size, Words("train", np.arange(size)))
+    histories.append(Decisions(arms, drawn_from, spoken), np.zeros(size))
+    zeros = np.zeros((size, 1, 3))
+    return Trajectories(histories, RewardTable(zeros, zeros))
+
+
+def entropy(policy: PolicyRef, config: LocalConfig, trajectories: Trajectories) -> float:
+    """Mean entropy at temperature 1, in nats, among the legal answers."""
+    model, total = loaded(policy, config), 0.0
+    for spoken in trajectories.histories.words.turns[0]:
+        logs = scaled_logs(model, [spoken], 1.0)[-2, LEGAL]
+        logs = logs - np.logaddexp.reduce(logs)
+        total -= float(np.exp(logs) @ logs)
+    return total / len(trajectories)
+
+
+def test_the_kl_term_alone_leaves_the_policy_where_it_is(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """Rollouts at temperature 1.5 are no reason to become flatter; taken for those of 1 they are."""
+    trajectories = rolled_out(loaded(start, config), 1.5)
+    nothing, whole = np.zeros((8, 1)), np.ones((8, 1), dtype=bool)
+    before = entropy(start, config, trajectories)
+    assert before < 0.9
+    found = {}
+    for temperature in (1.5, 1.0):
+        batch = batch_of(trajectories, nothing, whole, temperature=temperature)
+        target = tmp_path / str(temperature)
+        trained, figures = train(start, [batch], target, config, 1, legality_coef=0, epochs=20)
+        found[temperature] = figures["kl"], entropy(trained, config, trajectories)
+    assert found[1.5] == pytest.approx((0, before), abs=5e-3)
+    assert found[1.0][0] > 1e-2
+    assert found[1.0][1] > before + 0.02
+
+
+def test_at_the_policy_rolled_out_the_kl_term_has_no_gradient(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """The KL term changes neither loss nor gradient there; against another's probabilities it does."""
+    own = rolled_out(loaded(start, config), 1.5)
+    advantages = np.random.default_rng(0).normal(size=(8, 1))
+    batch = batch_of(own, advantages, temperature=1.5)
+    alone = train(start, [batch], tmp_path / "alone", config, legality_coef=0)[1]
+    held = train(start, [batch], tmp_path / "held", config, kl_coef=5, legality_coef=0)[1]
+    assert held["kl"] == pytest.approx(0, abs=1e-5)
+    assert held["loss"] == pytest.approx(alone["loss"], abs=1e-4)
+    assert held["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=1e-3)
+    assert own.histories.probabilities is not None
+    others = Histories(own.rules, 8, Words("train", np.arange(8)))
+    others.append(
+        Decisions(own.histories.arms[:, 0], np.roll(own.histories.probabilities[:, 0], 1, 1),
+                  own.histories.words.turns[0]),
+        np.zeros(8),
+    )  # fmt: skip
+    away = batch_of(Trajectories(others, own.table), advantages, temperature=1.5)
+    pulled = train(start, [away], tmp_path / "pulled", config, kl_coef=5, legality_coef=0)[1]
+    assert pulled["kl"] > 0.1
+    assert pulled["gradient_norm"] > 2 * alone["gradient_norm"]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.5])
+@pytest.mark.parametrize("kl_coef", [0.0, 0.7])
+@pytest.mark.parametrize("all_actions", [False, True])
+def test_numbers_and_words_have_one_objective(temperature: float, kl_coef: float, all_actions: bool) -> None:
+    """On equal logits the loss of the numeric trainer and that of the language model's, and the gradients
+    with respect to them, are equal; tokens that are no legal answer get none."""
+    generator = np.random.default_rng(0)
+    trajectories = play(5, 1, horizon=3, reasoning=0)
+    mask = generator.random((5, 3)) < 0.7
+    targets = generator.normal(size=(5, 3, 3)) if all_actions else None
+    batch = batch_of(trajectories, generator.normal(size=(5, 3)), mask, targets, temperature)
+    assert 0 < mask.sum() < 15
+
+    numeric = torch.from_numpy(generator.normal(size=(5, 3, 3)) * 2).requires_grad_()
+    loss, kl = batch_loss(numeric, batch, kl_coef)
+    torch.autograd.backward(loss)
+
+    packed = pack(token_sequences(batch), torch.device("cpu"))
+    assert int(packed.predicting.sum()) == mask.sum(), "no two decisions follow the same tokens"
+    rows = torch.from_numpy(generator.normal(size=(int(mask.sum()), VOCABULARY)))
+    rows[packed.decision_at[:, None], torch.from_numpy(LEGAL)] = numeric.detach()[torch.from_numpy(mask)]
+    rows.requires_grad_()
+    spoken, spoken_kl = packed_loss(rows, packed, kl_coef, legality_coef=0.0)
+    torch.autograd.backward(spoken)
+
+    assert spoken.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert spoken_kl.item() == pytest.approx(kl.item(), rel=1e-5, abs=1e-6)
+    assert rows.grad is not None
+    assert numeric.grad is not None
+    at_legal = rows.grad[packed.decision_at][:, LEGAL]
+    torch.testing.assert_close(at_legal, numeric.grad[torch.from_numpy(mask)], rtol=1e-5, atol=1e-6)
+    elsewhere = rows.grad.clone()
+    elsewhere[:, LEGAL] = 0
+    torch.testing.assert_close(elsewhere, torch.zeros_like(elsewhere), rtol=0, atol=1e-6)
+    assert not numeric.grad[~torch.from_numpy(mask)].any()
+
+
+def plain_loss(
+    logits: torch.Tensor, one: TokenSequence, kl_coef: float, legality_coef: float
+) -> torch.Tensor:
+    """The objective of one trajectory from the logits of a plain pass over its tokens, term by term."""
+    logs = (logits / one.temperature).log_softmax(-1)
+    total = torch.zeros(())
+    free = zip(one.token_positions, one.targets, one.token_advantages, one.token_logprobs, strict=True)
+    for place, token, advantage, logprob in free:
+        total = total - advantage * logs[place, token] + kl_coef * (logprob - logs[place, token])
+    assert one.behaviour is not None
+    for place, legal, weights, drawn in zip(
+        one.decision_positions, one.legal, one.weights, one.behaviour, strict=True
+    ):
+        legality = logs[place, legal].logsumexp(0)
+        for token, weight, chance in zip(legal, weights, drawn, strict=True):
+            among = logs[place, token] - legality
+            total = total - weight * among + kl_coef * chance * (math.log(chance) - among)
+        total = total - legality_coef * legality
+    return total
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_packed_pass_has_the_loss_and_gradients_of_plain_ones(kind: str) -> None:
     """Rollouts of a problem share their opening, and here also what follows while it is the same."""
     trajectories = play(3, 4, horizon=3, words=1)
-    weights = np.random.default_rng(1).normal(size=(12, 3))
-    groups = written(Example(trajectories, weights), anchor=0.7, form=0.2)
+    advantages = np.random.default_rng(1).normal(size=(12, 3))
+    groups = token_sequences(batch_of(trajectories, advantages, temperature=1.3))
     model = make(kind)
     plain = 0.0
     for one in (one for group in groups for one in group):
-        logs = model(torch.from_numpy(one.ids)[None]).logits[0].log_softmax(-1)
-        asked = logs[torch.from_numpy(one.positions), torch.from_numpy(one.targets)]
-        piece = -(torch.from_numpy(one.coefficients).float() * asked).sum()
+        piece = plain_loss(model(torch.from_numpy(one.ids)[None]).logits[0], one, 0.7, 0.2)
         torch.autograd.backward(piece)
         plain += piece.item()
     expected = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
@@ -292,10 +441,10 @@ def test_a_packed_pass_has_the_loss_and_gradients_of_plain_ones(kind: str) -> No
         input_ids=packed.ids,
         position_ids=packed.position_ids,
         packed=packed.groups,
-        logits_to_keep=packed.asked,
+        logits_to_keep=packed.predicting,
         use_cache=False,
     ).logits
-    loss = -(packed.coefficients * logits.log_softmax(-1)[packed.at, packed.targets]).sum()
+    loss, _ = packed_loss(logits.flatten(0, -2), packed, 0.7, 0.2)
     torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(plain, rel=1e-5)
     scale = max(float(each.abs().max()) for each in expected.values())
@@ -333,9 +482,9 @@ def test_low_rank_layers_compute_what_peft_does() -> None:
 def test_passes_and_checkpointing_change_nothing_but_rounding(
     settings: dict[str, float], start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
-    example = Example(play(3, 4), np.random.default_rng(1).normal(size=(12, 3)))
-    whole, one = train(start, [example], tmp_path / "one", config, anchor=1, batch_size=6)
-    split, other = train(start, [example], tmp_path / "other", config, anchor=1, batch_size=6, **settings)
+    batch = batch_of(play(3, 4), np.random.default_rng(1).normal(size=(12, 3)))
+    whole, one = train(start, [batch], tmp_path / "one", config, kl_coef=1, batch_size=6)
+    split, other = train(start, [batch], tmp_path / "other", config, kl_coef=1, batch_size=6, **settings)
     assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert other["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
     assert one["steps"] == other["steps"] == 2
@@ -343,28 +492,30 @@ def test_passes_and_checkpointing_change_nothing_but_rounding(
     assert moved < 1e-3
 
 
-def test_what_is_kept_becomes_likelier_and_what_is_unlearned_less(
+def test_what_is_imitated_becomes_likelier_and_what_is_disliked_less(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
     trajectories = play(2, 4)
     before = decisions(start, config, trajectories)
     weights = np.zeros((8, 3))
     weights[0], weights[5] = 1.0, -1.0
-    trained, _ = train(start, [Example(trajectories, weights)], tmp_path / "next", config, epochs=4)
+    trained, _ = train(start, [batch_of(trajectories, weights)], tmp_path / "next", config, epochs=4)
     moved = decisions(trained, config, trajectories) - before
     assert moved[0].mean() > 0.1
     assert moved[5].mean() < -0.1
 
 
-def test_a_trajectory_without_weight_changes_nothing(
+def test_a_trajectory_outside_the_mask_changes_nothing(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
     trajectories = play(2, 4)
     weights = np.zeros((8, 3))
     weights[2:4] = 1.0
-    with_rest, _ = train(start, [Example(trajectories, weights)], tmp_path / "a", config, anchor=1)
-    alone = Example(trajectories.rows(slice(2, 4)), weights[2:4])
-    assert content(train(start, [alone], tmp_path / "b", config, anchor=1)[0].path) == content(with_rest.path)
+    with_rest, _ = train(start, [batch_of(trajectories, weights)], tmp_path / "a", config, kl_coef=1)
+    alone = batch_of(trajectories.rows(slice(2, 4)), weights[2:4])
+    assert content(train(start, [alone], tmp_path / "b", config, kl_coef=1)[0].path) == content(
+        with_rest.path
+    )
 
 
 @pytest.mark.parametrize(
@@ -375,27 +526,27 @@ def test_training_goes_on_where_it_stopped_and_repeats_itself(
 ) -> None:
     """Weights and optimizer state travel with the policy; no global generator is touched."""
     config = LocalConfig.model_validate({"model": str(base), "lora": lora, "device": "cpu"})
-    example = Example(play(), np.ones((6, 3)))
+    batch = batch_of(play(), np.ones((6, 3)))
     generators = global_generators()
-    first, _ = train(begin(config, tmp_path / "start"), [example], tmp_path / "first", config)
-    second, _ = train(first, [example], tmp_path / "second", config)
+    first, _ = train(begin(config, tmp_path / "start"), [batch], tmp_path / "first", config)
+    second, _ = train(first, [batch], tmp_path / "second", config)
     assert generators == global_generators()
-    again, _ = train(first, [example], tmp_path / "again", config)
+    again, _ = train(first, [batch], tmp_path / "again", config)
     assert content(second.path) == content(again.path)
-    likelihoods = [decisions(each, config, example.trajectories).mean() for each in (first, second)]
+    likelihoods = [decisions(each, config, batch.trajectories).mean() for each in (first, second)]
     assert likelihoods[1] > likelihoods[0]
     shutil.copyfile(tmp_path / "start" / "optimizer.safetensors", first.path / "optimizer.safetensors")
-    forgetful, _ = train(first, [example], tmp_path / "forgetful", config)
+    forgetful, _ = train(first, [batch], tmp_path / "forgetful", config)
     assert content(second.path) != content(forgetful.path)
     (first.path / "optimizer.safetensors").unlink()
     with pytest.raises(RunDirectoryError, match=r"optimizer\.safetensors"):
-        train(first, [example], tmp_path / "without", config)
+        train(first, [batch], tmp_path / "without", config)
 
 
 def test_adapters_are_where_they_are_asked_for(base: Path, tmp_path: Path) -> None:
     config = LocalConfig.model_validate({"model": str(base), "lora": {"rank": 2, "num_layers": 2}})
     trained, _ = train(
-        begin(config, tmp_path / "start"), [Example(play(), np.ones((6, 3)))], tmp_path / "a", config
+        begin(config, tmp_path / "start"), [batch_of(play(), np.ones((6, 3)))], tmp_path / "a", config
     )
     settings = json.loads((trained.path / "adapter_config.json").read_text())
     assert settings["layers_to_transform"] == [1, 2]
@@ -418,8 +569,8 @@ def test_adapters_are_where_they_are_asked_for(base: Path, tmp_path: Path) -> No
             train(begin(other, tmp_path / f"{number}"), [], tmp_path / f"next{number}", other)
 
 
-def test_nothing_kept_is_no_step(start: PolicyRef, config: LocalConfig, tmp_path: Path) -> None:
-    trained, figures = train(start, [Example(play(), np.zeros((6, 3)))], tmp_path / "next", config)
+def test_nothing_in_the_mask_is_no_step(start: PolicyRef, config: LocalConfig, tmp_path: Path) -> None:
+    trained, figures = train(start, [batch_of(play(), np.zeros((6, 3)))], tmp_path / "next", config)
     assert (figures["steps"], figures["loss"], figures["tokens"]) == (0.0, 0.0, 0.0)
     assert np.array_equal(decisions(trained, config, play()), decisions(start, config, play()))
 
@@ -429,7 +580,7 @@ def test_a_loss_that_is_not_finite_stops_training(
     weight: float, start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match="diverged"):
-        train(start, [Example(play(), np.full((6, 3), weight))], tmp_path / "next", config)
+        train(start, [batch_of(play(), np.full((6, 3), weight))], tmp_path / "next", config)
 
 
 def test_what_was_not_sampled_here_cannot_be_trained_on(
@@ -438,15 +589,15 @@ def test_what_was_not_sampled_here_cannot_be_trained_on(
     trajectories = play()
     trajectories.histories.words.turns[1] = tuple(Turn("told", "said") for _ in range(6))
     with pytest.raises(TrainingError, match="no token ids"):
-        train(start, [Example(trajectories, np.ones((6, 3)))], tmp_path / "next", config)
+        train(start, [batch_of(trajectories, np.ones((6, 3)))], tmp_path / "next", config)
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
 def test_a_damaged_adapter_is_said_so(
     damage: str, start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
-    example = Example(play(), np.ones((6, 3)))
-    first, _ = train(start, [example], tmp_path / "first", config)
+    batch = batch_of(play(), np.ones((6, 3)))
+    first, _ = train(start, [batch], tmp_path / "first", config)
     path = first.path / "adapter_model.safetensors"
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
@@ -455,24 +606,23 @@ def test_a_damaged_adapter_is_said_so(
     else:
         config = LocalConfig.model_validate({**config.model_dump(), "lora": {"rank": 3}})
     with pytest.raises(RunDirectoryError, match=r"adapter_model\.safetensors"):
-        train(first, [example], tmp_path / "next", config)
+        train(first, [batch], tmp_path / "next", config)
 
 
 @pytest.mark.parametrize("lora", [{"rank": 2}, None])
 def test_half_precision_trains_too(lora: dict[str, int] | None, base: Path, tmp_path: Path) -> None:
     config = LocalConfig.model_validate({"model": str(base), "lora": lora, "precision": "bfloat16"})
-    example = Example(play(), np.ones((6, 3)))
+    batch = batch_of(play(), np.ones((6, 3)))
     start = begin(config, tmp_path / "start")
-    trained, figures = train(start, [example], tmp_path / "next", config, epochs=3)
+    trained, figures = train(start, [batch], tmp_path / "next", config, epochs=3)
     assert math.isfinite(figures["loss"])
-    likelihoods = [decisions(each, config, example.trajectories).mean() for each in (start, trained)]
+    likelihoods = [decisions(each, config, batch.trajectories).mean() for each in (start, trained)]
     assert likelihoods[1] > likelihoods[0] + 0.1
 
 
-def one(ids: list[int], opening: int) -> Written:
-    none = np.zeros(0, dtype=np.int64)
-    at, weight = np.array([0]), np.array([1.0])
-    return Written(np.array(ids), opening, at, at, weight, none, none.reshape(0, 0), np.zeros(0), 1)
+def one(ids: list[int], prefix: int) -> TokenSequence:
+    """Tokens of which the last is imitated, given one more to be cut off."""
+    return TokenSequence.of_tokens(np.array([*ids, 0]), prefix, np.array([len(ids)]))
 
 
 def test_passes_hold_at_most_what_they_may() -> None:
@@ -488,9 +638,9 @@ def test_passes_hold_at_most_what_they_may() -> None:
 def test_every_epoch_has_each_trajectory_once() -> None:
     groups = [[one([number, row, 3], 1) for row in range(5)] for number in range(3)]
     found = list(batches(groups, 4, 2, np.random.default_rng(0)))
-    assert [len(batch) for batch in found] == [4, 4, 4, 3] * 2
+    assert [len(step) for step in found] == [4, 4, 4, 3] * 2
     epochs = found[:4], found[4:]
-    names = [[tuple(each.ids[:2].tolist()) for batch in epoch for each in batch] for epoch in epochs]
+    names = [[tuple(each.ids[:2].tolist()) for step in epoch for each in step] for epoch in epochs]
     assert sorted(names[0]) == sorted(names[1]) == [(number, row) for number in range(3) for row in range(5)]
     assert names[0] != names[1]
 
@@ -499,7 +649,7 @@ def test_every_epoch_has_each_trajectory_once() -> None:
 def test_an_export_is_loaded_by_transformers_and_peft_as_it_is(
     merge: bool, start: PolicyRef, config: LocalConfig, base: Path, tmp_path: Path
 ) -> None:
-    trained, _ = train(start, [Example(play(), np.ones((6, 3)))], tmp_path / "next", config)
+    trained, _ = train(start, [batch_of(play(), np.ones((6, 3)))], tmp_path / "next", config)
     interval = {"mean": 1.234, "low": 1.0, "high": 1.5}
     about = {
         "run": "small",
@@ -541,9 +691,9 @@ def test_exporting_what_was_never_trained_is_a_mistake(start: PolicyRef, tmp_pat
 @pytest.mark.slow
 def test_two_processes_train_as_one(start: PolicyRef, config: LocalConfig, tmp_path: Path) -> None:
     """Steps of 5 and of 1 trajectories: in the second step one process has nothing of its own."""
-    example = Example(play(), np.ones((6, 3)))
-    alone, one = train(start, [example], tmp_path / "one", config, batch_size=5)
-    together, two = train(start, [example], tmp_path / "two", config, batch_size=5, num_processes=2)
+    batch = batch_of(play(), np.ones((6, 3)))
+    alone, one = train(start, [batch], tmp_path / "one", config, batch_size=5)
+    together, two = train(start, [batch], tmp_path / "two", config, batch_size=5, num_processes=2)
     moved = decisions(together, config, play()) - decisions(alone, config, play())
     assert np.abs(moved).max() < 1e-3
     for name in ("loss", "gradient_norm", "steps"):
@@ -552,18 +702,20 @@ def test_two_processes_train_as_one(start: PolicyRef, config: LocalConfig, tmp_p
 
 
 def test_two_processes_diverge_as_one(start: PolicyRef, config: LocalConfig, tmp_path: Path) -> None:
-    example = Example(play(), np.full((6, 3), np.nan))
+    batch = batch_of(play(), np.full((6, 3), np.nan))
     with pytest.raises(TrainingError, match="diverged"):
-        train(start, [example], tmp_path / "two", config, num_processes=2)
+        train(start, [batch], tmp_path / "two", config, num_processes=2)
 
 
 @pytest.mark.slow
-def test_smollm2_learns_what_is_kept(smollm2: Path, tmp_path: Path) -> None:
+def test_smollm2_learns_what_is_imitated(smollm2: Path, tmp_path: Path) -> None:
     config = LocalConfig(model=str(smollm2), device="cpu")
     trajectories = play(1, 4)
     weights = np.zeros((4, 3))
     weights[1] = 1.0
     start = begin(config, tmp_path / "start")
-    trained, _ = train(start, [Example(trajectories, weights)], tmp_path / "next", config, learning_rate=1e-3)
+    trained, _ = train(
+        start, [batch_of(trajectories, weights)], tmp_path / "next", config, learning_rate=1e-3
+    )
     after, before = (decisions(each, config, trajectories)[1] for each in (trained, start))
     assert after.mean() > before.mean() + 0.1

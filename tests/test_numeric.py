@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig
 from rmft.errors import RunDirectoryError
+from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig
 from rmft.policies.networks.arm_encoder import ArmEncoder
 from rmft.policies.networks.causal_transformer import CausalTransformer
 from rmft.policies.networks.network import Network

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from hosted_client import an_example, connection_to, facts
-from rmft.config import EndpointConfig, HostedConfig, parse_config
+from hosted_client import a_batch, connection_to, facts
+from rmft.config import parse_config
 from rmft.errors import AnswerError, ConfigError, EndpointError, UnknownNameError
+from rmft.policies.config import HostedConfig
 from rmft.providers.catalogue import ModelFacts, find_provider, providers
+from rmft.providers.config import EndpointConfig
 from rmft.providers.connect import adapter, connect
 from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
 from rmft.providers.provider import Checkpoint, FineTuneProvider, JobRequest
@@ -40,7 +42,7 @@ def provider(request: pytest.FixtureRequest, vendor: Vendor) -> Iterator[FineTun
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "000001.jsonl"
-    path.write_bytes(to_jsonl(conversations([an_example([[1.0]])])))
+    path.write_bytes(to_jsonl(conversations([a_batch([[1.0]])])))
     return path
 
 
@@ -297,7 +299,7 @@ def test_the_names_of_a_hosted_model_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_conversation_is_told_whole() -> None:
-    first, second = conversations([an_example([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])])
+    first, second = conversations([a_batch([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])])
     assert first == [
         {"role": "system", "content": "Two arms, A and B."},
         {"role": "user", "content": "Choose."},
@@ -312,11 +314,11 @@ def test_a_conversation_is_told_whole() -> None:
 
 
 def test_a_training_file_is_the_same_every_time() -> None:
-    example = an_example([[1.0, 0.0], [1.0, 1.0]])
-    content = to_jsonl(conversations([example]))
-    assert content == to_jsonl(conversations([example]))
-    assert [json.loads(line)["messages"] for line in content.splitlines()] == conversations([example])
-    assert b"weight" not in to_jsonl(conversations([example]), weights=False)
+    batch = a_batch([[1.0, 0.0], [1.0, 1.0]])
+    content = to_jsonl(conversations([batch]))
+    assert content == to_jsonl(conversations([batch]))
+    assert [json.loads(line)["messages"] for line in content.splitlines()] == conversations([batch])
+    assert b"weight" not in to_jsonl(conversations([batch]), weights=False)
 
 
 def test_odd_characters_survive() -> None:
@@ -325,16 +327,16 @@ def test_odd_characters_survive() -> None:
     assert json.loads(line)["messages"][0]["content"] == 'é "\n\u2028 ?'
 
 
-@pytest.mark.parametrize("weight", [-1.0, 0.5, 2.0])
-def test_weights_that_no_provider_knows_are_refused(weight: float) -> None:
-    with pytest.raises(ConfigError, match=f"weight {weight:g}; providers learn from whole answers"):
-        conversations([an_example([[weight]])])
+@pytest.mark.parametrize("advantage", [-1.0, 0.5, 2.0])
+def test_advantages_that_no_provider_knows_are_refused(advantage: float) -> None:
+    with pytest.raises(ConfigError, match=f"advantage {advantage:g}; providers imitate whole answers"):
+        conversations([a_batch([[advantage]])])
 
 
 def test_failed_rollouts_are_left_out() -> None:
-    example = an_example([[1.0], [1.0]])
-    example.trajectories.histories.failed[0] = "no answer"
-    assert len(conversations([example])) == 1
+    batch = a_batch([[1.0], [1.0]])
+    batch.trajectories.histories.failed[0] = "no answer"
+    assert len(conversations([batch])) == 1
 
 
 def a_conversation(*roles: str, content: str = "x", weight: int = 1) -> Conversation:

@@ -111,7 +111,7 @@ def test_a_whole_run_shows_every_part(tmp_path: Path) -> None:
     page = Report(target.read_text(encoding="utf-8"))
     for title in (
         "Before and after", "Regret by round", "Exploration against exploitation", "Pulls of the best arm",
-        "Regret against suffix failures", "Regret by iteration", "Suffix failures by iteration", "Selection",
+        "Regret against suffix failures", "Regret by iteration", "Suffix failures by iteration", "Credit",
         "Luck of the first arm", "Loss by iteration", "Entropy by iteration", "Time by iteration",
         "Time, tokens and money spent", "Config", "Versions",
     ):  # fmt: skip
@@ -155,43 +155,60 @@ def test_every_chart_has_its_numbers_as_a_table(tmp_path: Path) -> None:
 
 def test_what_the_numbers_say_is_said_in_words(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run"))
-    # 1 - 1/2 of every rollout and 3/4 of the kept start with the best arm; locking in: see `policy`
+    # 1/2 of all rollouts and 3/4 of those above average start with the best arm; locking in: see `policy`
     # all rollouts: 3.8 + 12.6 exp(-1/9) + 1 + 0.4 sin 7 = 16.34 at first, 0.8 and 1.2 of it 13.07 and 19.61;
     # at last 3.8 + 12.6 exp(-60/9) + 0.2 + 1 + 0.4 sin 420 = 4.69, of which 3.75 and 5.62
     assert findings(run) == [
-        "Regret of the rollouts kept and of those rejected: in iteration 1 13.1 and 19.6, in iteration 60 "
-        "3.75 and 5.62. The gap is what there is to learn.",
+        "Regret of the rollouts above average and of those below: in iteration 1 13.1 and 19.6, in iteration "
+        "60 3.75 and 5.62. The gap is what there is to learn.",
         "It locks onto its first arm in 10% of problems (before training: 16%; Thompson sampling: 1%).",
         "Its regret grows sublinearly, with exponent 0.45 [0.43, 0.47].",
-        "Of what iteration 1 kept, 75% starts with the best arm, of all rollouts 50%: the difference is the "
-        "luck of the first arm.",
+        "In iteration 1 75% of what was above average starts with the best arm, of all rollouts 50%: the "
+        "difference is the luck of the first arm.",
         "Rollouts failed in 1 iterations, at most 25% of them in iteration 3.",
     ]
 
 
-def test_an_older_run_has_no_regret_of_the_rejected_and_is_shown(tmp_path: Path) -> None:
+def test_the_figures_of_an_older_run_are_shown_by_their_new_names(tmp_path: Path) -> None:
+    """Version 0.1 wrote kept, rejected and selected, before that selected alone."""
+    new = read_run(write_run(tmp_path / "new", last=3))
     run_dir = write_run(tmp_path / "run", last=3)
-    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    older = [{key: row[key] for key in row if key not in ("kept", "rejected")} for row in rows]
+    (run_dir / "run.json").write_text('{"format": 1, "name": "old"}')
+    older = []
+    for line in (run_dir / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if "rollout" in row:
+            row |= {"kept": row.pop("above"), "rejected": row.pop("below"), "selected": row.pop("mask")}
+            row["selected"]["regret"] = 0.5
+            row["first_arm_best"]["selected"] = row["first_arm_best"].pop("above")
+        older.append(row)
     (run_dir / "metrics.jsonl").write_text(lines(older))
     run = read_run(run_dir)
-    assert [row.rejected_regret for row in run.iterations] == [None] * 4
-    assert run.iterations[1].kept_regret == rows[1]["selected"]["regret"]
-    assert not any("rejected" in said for said in findings(run))
+    assert run.iterations == new.iterations
+    assert findings(run) == findings(new)
+    assert not any("format" in note for note in run.notes)
+    for row in older:
+        row.pop("kept", None)
+        row.pop("rejected", None)
+    (run_dir / "metrics.jsonl").write_text(lines(older))
+    run = read_run(run_dir)
+    assert [row.below_regret for row in run.iterations] == [None] * 4
+    assert run.iterations[1].above_regret == 0.5
+    assert not any("below" in said for said in findings(run) if said.startswith("Regret of"))
     chart = selection(run)
     assert chart is not None
-    assert [trace.name for trace in chart.figure.data] == ["all rollouts", "kept"]
-    assert "rejected" in "\n".join(overview_lines(run))
+    assert [trace.name for trace in chart.figure.data] == ["all rollouts", "above average"]
+    assert "below" in "\n".join(overview_lines(run))
 
 
-def test_selection_shows_what_was_kept_beside_what_was_rejected(tmp_path: Path) -> None:
+def test_credit_shows_rollouts_above_average_beside_those_below(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path / "run", last=3))
     chart = selection(run)
     assert chart is not None
-    kept, rejected = chart.columns.index("kept"), chart.columns.index("rejected")
+    above, below = chart.columns.index("above average"), chart.columns.index("below")
     for row, iteration in zip(chart.rows, run.iterations[1:], strict=True):
-        assert (row[kept], row[rejected]) == (iteration.kept_regret, iteration.rejected_regret)
-    assert [trace.name for trace in chart.figure.data] == ["all rollouts", "kept", "rejected"]
+        assert (row[above], row[below]) == (iteration.above_regret, iteration.below_regret)
+    assert [trace.name for trace in chart.figure.data] == ["all rollouts", "above average", "below"]
 
 
 def test_what_a_hosted_model_cost_is_in_its_journal(tmp_path: Path) -> None:
@@ -450,7 +467,7 @@ def test_another_version_is_named_and_shown_as_far_as_possible(tmp_path: Path) -
     run_dir = write_run(tmp_path / "run", last=3)
     (run_dir / "run.json").write_text('{"format": 99, "name": "later"}')
     page = page_of(run_dir)
-    assert "run.json has format 99; this version reads format 1" in page.text
+    assert "run.json has format 99; this version reads format 1 and 2" in page.text
     assert "later" in page.text
     assert "Regret by round" in page.text
 

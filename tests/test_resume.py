@@ -33,7 +33,7 @@ seed: 3
 iterations: 12
 policy: {width: 8, num_heads: 2, num_layers: 1}
 rollout: {num_problems: 8, num_rollouts: 4}
-selection: {kind: lowest_regret, num_selected: 2}
+credit: {kind: top_k_regret, num_selected: 2}
 training: {batch_size: 8, learning_rate: 0.01}
 validation: {every: 3, num_problems: 20}
 num_threads: 1

@@ -28,7 +28,7 @@ from rmft.run_directory import (
 )
 
 CONFIG = parse_config({"name": "mine", "seed": 7, "iterations": 3})
-SUITE = {"name": "mine", "title": "My own", "train": {"settings": []}}
+SUITES = {"smoke": {"name": "mine", "title": "My own", "train": {"settings": []}}}
 
 
 def metrics(iteration: int) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def commit(run: RunDirectory, iteration: int, weights: bytes = b"weights") -> No
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[RunDirectory]:
-    with closing(RunDirectory.create(tmp_path / "run", CONFIG, SUITE)) as created:
+    with closing(RunDirectory.create(tmp_path / "run", CONFIG, SUITES)) as created:
         yield created
 
 
@@ -65,7 +65,7 @@ def test_a_new_run_holds_config_suite_seed_and_versions(run: RunDirectory) -> No
     about = read_json(run.path / "run.json")
     assert about.pop("started").endswith("+00:00")
     assert about == {
-        "format": 1,
+        "format": 2,
         "rmft": rmft.__version__,
         "name": "mine",
         "suite": "smoke",
@@ -75,7 +75,7 @@ def test_a_new_run_holds_config_suite_seed_and_versions(run: RunDirectory) -> No
     assert about["versions"]["numpy"] == np.__version__
     run.close()
     with closing(RunDirectory.open(run.path)) as opened:
-        assert (opened.config, opened.suite, opened.metrics()) == (CONFIG, SUITE, [])
+        assert (opened.config, opened.suites, opened.metrics()) == (CONFIG, SUITES, [])
 
 
 def a_file(path: Path) -> None:
@@ -95,7 +95,7 @@ def test_what_exists_is_never_overwritten(tmp_path: Path, make: Callable[[Path],
     make(tmp_path / "run")
     before = (tmp_path / "run").lstat()
     with pytest.raises(RunDirectoryError, match="exists already, and a run is never overwritten"):
-        RunDirectory.create(tmp_path / "run", CONFIG, SUITE)
+        RunDirectory.create(tmp_path / "run", CONFIG, SUITES)
     assert (tmp_path / "run").lstat() == before
     assert names(tmp_path) == ["run"]
 
@@ -107,15 +107,15 @@ def test_what_exists_is_never_overwritten(tmp_path: Path, make: Callable[[Path],
 def test_a_place_that_can_not_be_written_is_named(tmp_path: Path, path: str, reason: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunDirectoryError, match=rf"Can't write the run directory .*({reason}).*--run-dir"):
-        RunDirectory.create(tmp_path / path, CONFIG, SUITE)
+        RunDirectory.create(tmp_path / path, CONFIG, SUITES)
     assert names(tmp_path) == ["file"]
 
 
 def test_a_full_disk_leaves_no_half_made_run(tmp_path: Path) -> None:
     with full_disk(100), pytest.raises(RunDirectoryError, match="File too large"):
-        RunDirectory.create(tmp_path / "run", CONFIG, SUITE)
+        RunDirectory.create(tmp_path / "run", CONFIG, SUITES)
     assert names(tmp_path) == []
-    RunDirectory.create(tmp_path / "run", CONFIG, SUITE).close()
+    RunDirectory.create(tmp_path / "run", CONFIG, SUITES).close()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_no_half_made_run(tmp_path: Path) -> None:
         ("run.json", b"[" * 100_000, "run.json' is damaged: it is not valid JSON"),
         ("run.json", b"[1]", "run.json' is damaged: it holds no JSON object"),
         ("run.json", b"{}", "has format None"),
-        ("run.json", b'{"format": 2, "rmft": "9.1"}', "has format 2; .* reads format 1.*wrote it: 9.1"),
+        ("run.json", b'{"format": 3, "rmft": "9.1"}', "has format 3; .* reads format 2.*wrote it: 9.1"),
         ("config.yaml", None, "config.yaml': No such file"),
         ("config.yaml", b"seed: [", "config.yaml' is not valid YAML"),
         ("config.yaml", b"", "config.yaml' holds an empty file"),
