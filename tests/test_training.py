@@ -221,7 +221,7 @@ def test_the_kl_term_alone_leaves_the_policy_where_it_is(
     trajectories = play(decided, 64, temperature=temperature)
     nothing, whole = np.zeros((64, 6)), np.ones((64, 6), dtype=bool)
     batch = batch_of(trajectories, nothing, whole, temperature=temperature)
-    trained, figures = fit(decided, [batch], tmp_path / "next", kl_coef=1, epochs=20)
+    trained, figures = fit(decided, [batch], tmp_path / "next", 1, epochs=20, learning_rate=0.002)
     assert figures["kl"] == pytest.approx(0, abs=3e-3)
     before = entropy(decided, trajectories)
     assert 0.3 < before < 0.9 < math.log(3), "between certain and uniform, where a pull shows"
