@@ -9,8 +9,8 @@ import numpy as np
 
 from rmft.config import EndpointConfig, HostedConfig, TrainingConfig
 from rmft.errors import RmftError
+from rmft.providers.adapters import adapter
 from rmft.providers.catalogue import ProviderFacts
-from rmft.providers.connect import adapter
 from rmft.providers.connection import Connection
 from rmft.providers.hosted_model import HostedModel, write_hosted
 from rmft.providers.keys import Key

@@ -12,7 +12,7 @@ import pytest
 
 from hosted_client import BASE, an_example, connection_to, facts, train, trainer_at
 from rmft.errors import EndpointError, RunDirectoryError, TrainingJobError
-from rmft.providers.connect import adapter
+from rmft.providers.adapters import adapter
 from rmft.providers.hosted_model import read_hosted, write_hosted
 from rmft.types import PolicyRef, Trainer
 from serving import PATIENCE, Server
@@ -259,11 +259,11 @@ def test_the_key_is_nowhere_on_disk(
 def test_a_damaged_record_is_told(vendor: Vendor, tmp_path: Path, content: bytes) -> None:
     train(tmp_path, vendor.url, "openai")
     (tmp_path / "fine-tuning" / "000001.json").write_bytes(content)
-    with pytest.raises(RunDirectoryError, match=r"000001\.json' is damaged"):
+    with pytest.raises(RunDirectoryError, match=r"000001\.json' is missing or damaged: .*look it up"):
         train(tmp_path, vendor.url, "openai")
     policy = tmp_path / "checkpoints" / ".000001"
     (policy / "hosted.json").write_bytes(content)
-    with pytest.raises(RunDirectoryError, match="missing or damaged"):
+    with pytest.raises(RunDirectoryError, match=r"hosted\.json' is missing or damaged"):
         read_hosted(policy)
 
 

@@ -14,12 +14,13 @@ import pytest
 from hosted_client import an_example, connection_to, facts
 from rmft.config import EndpointConfig, HostedConfig, parse_config
 from rmft.errors import AnswerError, ConfigError, EndpointError, UnknownNameError
+from rmft.messages import count_tokens
+from rmft.providers.adapters import adapter, connect
 from rmft.providers.catalogue import ModelFacts, find_provider, providers
-from rmft.providers.connect import adapter, connect
 from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
 from rmft.providers.provider import Checkpoint, FineTuneProvider, JobRequest
 from rmft.reading import parse_yaml
-from rmft.training.conversations import Conversation, check, conversations, count_tokens, to_jsonl
+from rmft.training.conversations import Conversation, check, conversations, to_jsonl
 from vendor import Vendor, serving
 
 APIS = ("openai", "azure", "together")

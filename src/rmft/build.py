@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rmft.config import HostedConfig, LocalConfig, RunConfig
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError
 from rmft.evaluation.evaluate import evaluate as play
+from rmft.messages import estimate_tokens
 from rmft.policies.baselines.catalogue import (
     TUNED,
     baselines_for,
@@ -23,7 +24,6 @@ from rmft.policies.baselines.catalogue import (
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.baselines.tuning import tune
 from rmft.problems.suites import PARTS, Suite
-from rmft.providers.answers import estimate_tokens
 from rmft.providers.catalogue import find_provider
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory

@@ -11,8 +11,8 @@ from rmft.config import HostedConfig, RunConfig
 from rmft.errors import ConfigError
 from rmft.generators.api import ApiModel, Features, probe
 from rmft.policies.hosted import HostedPolicy
+from rmft.providers.adapters import adapter, connect
 from rmft.providers.catalogue import ModelFacts, find_provider
-from rmft.providers.connect import adapter, connect
 from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
 from rmft.providers.journal import Journal
 from rmft.training.hosted import HostedTrainer

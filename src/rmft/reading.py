@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
-from rmft.errors import ConfigError, UnknownNameError
+from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
+from rmft.files import write_atomically
 
 Model = TypeVar("Model")
+Stored = TypeVar("Stored", bound="Config")
 
 
 class Config(BaseModel):
@@ -26,6 +29,20 @@ class Config(BaseModel):
                 if key not in cls.model_fields:
                     raise ConfigError(str(UnknownNameError("key", str(key), cls.model_fields)))
         return data
+
+
+def write_stored(path: Path, settings: Config) -> None:
+    """Replace the file `path` by these settings as JSON, in one step."""
+    write_atomically(path, (settings.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_stored(model: type[Stored], path: Path, advice: str = "") -> Stored:
+    """What `write_stored` wrote. Raises RunDirectoryError, which ends with `advice`, when it is damaged."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunDirectoryError(f"'{path}' is missing or damaged: {reason}{advice}") from None
 
 
 def parse_yaml(text: str | bytes, what: str) -> Any:

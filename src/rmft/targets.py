@@ -16,6 +16,7 @@ from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate as play
 from rmft.evaluation.findings import best_iteration
 from rmft.evaluation.results import Evaluation
+from rmft.files import write_atomically
 from rmft.generators.checkpoint import POLICY
 from rmft.play import Game
 from rmft.play import play as play_game
@@ -23,7 +24,7 @@ from rmft.policies.baselines.catalogue import baselines_for, make_baseline
 from rmft.problems.suites import Suite, load_suite, suite_from
 from rmft.providers.hosted_model import HOSTED
 from rmft.rollout import MakePolicy
-from rmft.run_directory import RunDirectory, write_atomically, write_lines
+from rmft.run_directory import RunDirectory, write_lines
 from rmft.types import PolicyRef
 
 if TYPE_CHECKING:

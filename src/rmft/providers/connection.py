@@ -74,26 +74,16 @@ class Connection:
         Raises EndpointError when no call can succeed, AnswerError when this one failed after all retries.
         """
 
-        async def send() -> httpx2.Response:
-            return await self._client.post("/chat/completions", cast_to=httpx2.Response, body=dict(request))
-
-        async def ask() -> Answer:
-            answer = await self._attempts(
-                "the chat completion",
-                send,
-                lambda body: read_answer(body, request),
-                self.timeout,
-                True,
-                tokens,
-            )
+        def read(body: Any) -> Answer:
+            answer = read_answer(body, request)
             self._tokens.correct(answer.prompt_tokens + answer.completion_tokens - tokens)
             return answer
 
-        return self._wait(ask())
+        return self.request("POST", "/chat/completions", read, body=request, tokens=tokens)
 
     def request(
         self,
-        method: Literal["GET", "POST", "DELETE"],
+        method: Literal["GET", "POST"],
         path: str,
         read: Callable[[Any], Result],
         *,
@@ -101,29 +91,32 @@ class Connection:
         query: Mapping[str, str] | None = None,
         file: Path | None = None,
         repeatable: bool = True,
+        tokens: int = 0,
     ) -> Result:
         """What `read` makes of the JSON that the endpoint answers at `path`, such as /files.
 
         file: sent as the form's field `file`, beside the fields of `body`. repeatable: False for requests
         that must not be done twice; they are retried only where it is sure that nothing was done. `read`
-        raises ValueError for what it can't use, which counts as a failed attempt. Raises as `chat` does.
+        raises ValueError for what it can't use, which counts as a failed attempt; it is called in the loop.
+        tokens: see `chat`. Raises as that does.
         """
         options: Any = {"params": dict(query or {})}
+        seconds = self.timeout if file is None else UPLOAD_SECONDS
         if file is not None:
-            options |= {"headers": {"Content-Type": "multipart/form-data"}, "timeout": UPLOAD_SECONDS}
+            options |= {"headers": {"Content-Type": "multipart/form-data"}, "timeout": seconds}
 
         async def send() -> httpx2.Response:
             if method == "GET":
                 return await self._client.get(path, cast_to=httpx2.Response, options=options)
-            if method == "DELETE":
-                return await self._client.delete(path, cast_to=httpx2.Response, options=options)
             form = None if file is None else {"file": (file.name, file.read_bytes(), "application/jsonl")}
             return await self._client.post(
                 path, cast_to=httpx2.Response, body=dict(body or {}), files=form, options=options
             )
 
-        seconds = self.timeout if file is None else UPLOAD_SECONDS
-        return self._wait(self._attempts(f"{method} {path}", send, read, seconds, repeatable, 0))
+        async def once() -> Result:
+            return await self._once(f"{method} {path}", send, read, seconds)
+
+        return self._wait(self._attempts(f"{method} {path}", once, repeatable, tokens))
 
     def close(self) -> None:
         """Cancel what is on the way, whose callers get an AnswerError, and end the thread."""
@@ -159,20 +152,14 @@ class Connection:
             raise error
 
     async def _attempts(
-        self,
-        what: str,
-        send: Callable[[], Coroutine[Any, Any, httpx2.Response]],
-        read: Callable[[Any], Result],
-        seconds: float,
-        repeatable: bool,
-        tokens: int,
+        self, what: str, once: Callable[[], Coroutine[Any, Any, Result]], repeatable: bool, tokens: int
     ) -> Result:
         for attempt in range(self.retries + 1):
             await self._requests.take(1)
             await self._tokens.take(tokens)
             try:
                 async with self._slots:
-                    return await self._once(what, send, read, seconds)
+                    return await once()
             except Again as fault:
                 if attempt == self.retries or not (repeatable or fault.nothing_done):
                     times = f"{attempt + 1} times" if attempt else "once"
@@ -197,16 +184,10 @@ class Connection:
         except TimeoutError:
             raise Again(f"there was no answer within {seconds:g} s") from None
         except openai.APIStatusError as error:
-            fault = judge_status(
-                error.status_code,
-                error.response.headers,
-                error.body,
-                error.message,
-                self.host,
-                what,
-                self._key,
-            )
-            raise fault from None
+            headers = error.response.headers
+            raise judge_status(
+                error.status_code, headers, error.body, error.message, self.host, what, self._key
+            ) from None
         except openai.APIConnectionError as error:
             unsent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
             raise judge_connection(error.__cause__ or error, unsent, self._key) from None
@@ -239,20 +220,12 @@ def _client(
     secret = "none" if key is None else key.reveal()  # the SDK takes no empty key
     limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     http = openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
+    shared: Any = {"api_key": secret, "max_retries": 0, "timeout": timeout, "http_client": http}
     client: openai.AsyncOpenAI
     if azure_api_version is None:
-        client = openai.AsyncOpenAI(
-            base_url=base_url, api_key=secret, max_retries=0, timeout=timeout, http_client=http
-        )
+        client = openai.AsyncOpenAI(base_url=base_url, **shared)
     else:
-        client = openai.AsyncAzureOpenAI(
-            azure_endpoint=base_url,
-            api_version=azure_api_version,
-            api_key=secret,
-            max_retries=0,
-            timeout=timeout,
-            http_client=http,
-        )
+        client = openai.AsyncAzureOpenAI(azure_endpoint=base_url, api_version=azure_api_version, **shared)
     if urlsplit(base_url).hostname != urlsplit(OPENAI_URL).hostname:
         client.organization = client.project = None  # the environment's are OpenAI's business only
     client.admin_api_key = None

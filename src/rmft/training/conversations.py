@@ -12,24 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
 
 from rmft.errors import ConfigError
-from rmft.providers.answers import estimate_tokens
+from rmft.messages import Message, count_tokens, messages
 from rmft.providers.catalogue import ProviderFacts
 from rmft.selection import kept
-from rmft.types import Example, FloatArray, Histories
-
-TOKENS_PER_MESSAGE = 4  # of a chat's template, about
-
-
-class Message(TypedDict, total=False):
-    """role: system, user or assistant. weight: of an assistant's, 0 or 1."""
-
-    role: str
-    content: str
-    weight: int
-
+from rmft.types import Example
 
 Conversation = list[Message]
 
@@ -55,41 +43,19 @@ def _of(example: Example) -> Iterator[Conversation]:
         raise ConfigError("These trajectories were not played in words, so that no provider can learn them.")
     for row in rows:
         if int(row) not in histories.failed:
-            yield _conversation(histories, int(row), weights[row])
-
-
-def _conversation(histories: Histories, row: int, weights: FloatArray) -> Conversation:
-    messages: Conversation = []
-    for turns, weight in zip(histories.turns, weights, strict=True):
-        turn = turns[row]
-        if turn.system:
-            messages.append({"role": "system", "content": turn.system})
-        messages.append({"role": "user", "content": turn.told})
-        for said, replied in turn.refused:
-            if not said.strip():
-                continue
-            messages.append({"role": "assistant", "content": said, "weight": 0})
-            messages.append({"role": "user", "content": replied})
-        messages.append({"role": "assistant", "content": turn.said, "weight": int(weight)})
-    return messages
+            yield messages([turns[row] for turns in histories.turns], weights[row])
 
 
 def to_jsonl(training: Sequence[Conversation], *, weights: bool = True) -> bytes:
     """The training file, the same bytes for the same conversations. weights: whether its format has them."""
     lines = []
     for conversation in training:
-        messages = [_plain(message, weights) for message in conversation]
-        lines.append(json.dumps({"messages": messages}, ensure_ascii=False, separators=(",", ":")) + "\n")
+        plain = [
+            {key: value for key, value in message.items() if weights or key != "weight"}
+            for message in conversation
+        ]
+        lines.append(json.dumps({"messages": plain}, ensure_ascii=False, separators=(",", ":")) + "\n")
     return "".join(lines).encode("utf-8", "replace")
-
-
-def _plain(message: Message, weights: bool) -> dict[str, Any]:
-    return {key: value for key, value in message.items() if weights or key != "weight"}
-
-
-def count_tokens(conversation: Conversation) -> int:
-    """About how many tokens a conversation has."""
-    return sum(estimate_tokens(message["content"]) + TOKENS_PER_MESSAGE for message in conversation)
 
 
 def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, base: str) -> None:
