@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from rmft.training.hosted import HostedTrainer
 from rmft.types import Decisions, Example, Histories, PolicyRef, RewardTable, Rules, Trajectories, Turn
 from vendor import KEY
 
+PATIENCE = 900.0  # seconds: the machine may be busy
 BASE = HostedModel(provider="compatible", base="base-model", model="base-model", called="base-model")
 
 
@@ -82,6 +85,20 @@ def train(run: Path, url: str, api: str, iteration: int = 1) -> tuple[PolicyRef,
         trainer = trainer_at(adapter(facts(api), connection), run, say=print)
         example = an_example([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
         return trainer.train(PolicyRef("hosted", before), [example], target, 7, 0.5)
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """`rmft` with these arguments, in a process of its own that has the vendor's key."""
+    command = [sys.executable, "-m", "rmft.cli", *map(str, arguments)]
+    return subprocess.Popen(command, env=os.environ | {"VENDOR_KEY": KEY}, stderr=subprocess.PIPE)
+
+
+def finish(*arguments: object, code: int = 0) -> str:
+    """What it says until it ends, which it does with this exit code."""
+    process = start(*arguments)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, said.decode()
+    return said.decode()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from rmft.errors import AnswerError, ConfigError, EndpointError, UnknownNameErro
 from rmft.messages import count_tokens
 from rmft.providers.adapters import adapter, connect
 from rmft.providers.catalogue import ModelFacts, find_provider, providers
-from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
 from rmft.providers.provider import Checkpoint, FineTuneProvider, JobRequest
 from rmft.reading import parse_yaml
 from rmft.training.conversations import Conversation, check, conversations, to_jsonl
@@ -55,10 +54,6 @@ def a_request(file: str, **more: Any) -> JobRequest:
         "suffix": "s",
     }
     return JobRequest(file=file, **(facts | more))
-
-
-def test_it_is_a_provider(provider: FineTuneProvider) -> None:
-    assert isinstance(provider, FineTuneProvider)
 
 
 def test_a_model_is_checked(provider: FineTuneProvider) -> None:
@@ -286,12 +281,6 @@ def test_connections_are_made_of_facts(monkeypatch: pytest.MonkeyPatch) -> None:
         find_provider("compatible"), "http://127.0.0.1:1/v1", "MY_KEY", EndpointConfig()
     ) as connection:
         assert connection.host == "127.0.0.1:1"
-
-
-def test_the_names_of_a_hosted_model_are_kept(tmp_path: Path) -> None:
-    model = HostedModel(provider="openai", base="b", model="ft:b:x", called="ft:b:x", job="ftjob-1")
-    write_hosted(tmp_path, model)
-    assert read_hosted(tmp_path) == model
 
 
 # training files

@@ -15,7 +15,7 @@ from rmft.generators.checkpoint import adapter_in, model_of, read_policy
 from rmft.generators.local import context_limit, end_tokens, load_model
 from rmft.models.catalogue import MODELS, find_model
 from rmft.server.conversation import Conversations
-from rmft.server.failures import ApiError
+from rmft.server.refusals import ApiError
 
 KEPT = 3  # fine-tuned models in memory at once
 
