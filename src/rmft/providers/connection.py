@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,13 +23,13 @@ from rmft.errors import AnswerError, ConfigError, EndpointError, HostedError
 from rmft.providers.answers import Answer, read_answer
 from rmft.providers.faults import Again, judge_connection, judge_status
 from rmft.providers.keys import Key
-from rmft.providers.limits import Bucket
 
 Result = TypeVar("Result")
 OPENAI_URL = "https://api.openai.com/v1"
 LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the endpoint asks for more
 LONGEST_WAIT = 600.0  # seconds that an endpoint may ask to wait; beyond that the run stops, to be resumed
 UPLOAD_SECONDS = 600.0
+BURST_SECONDS = 6.0  # of a rate may be used at once; providers enforce a minute's limit in shorter spans
 
 
 class Connection:
@@ -230,3 +231,37 @@ def _client(
         client.organization = client.project = None  # the environment's are OpenAI's business only
     client.admin_api_key = None
     return client
+
+
+class Bucket:
+    """Lets `per_minute` units pass per minute, in bursts of at most a tenth of that; None: no limit.
+
+    What is taken may exceed the bucket: it then waits until the bucket is full and leaves a debt, so that
+    large requests pass, too, and the rate holds on average.
+    """
+
+    def __init__(self, per_minute: int | None) -> None:
+        self.rate = None if per_minute is None else per_minute / 60.0
+        self.capacity = 0.0 if self.rate is None else max(1.0, self.rate * BURST_SECONDS)
+        self._level = self.capacity
+        self._filled = time.monotonic()
+
+    async def take(self, amount: float) -> None:
+        """Wait until `amount` units may pass."""
+        if self.rate is None or amount <= 0:
+            return
+        while (missing := min(amount, self.capacity) - self._now()) > 0:
+            await asyncio.sleep(missing / self.rate)
+        self._level -= amount
+
+    def correct(self, amount: float) -> None:
+        """Take `amount` more (or, negative, less) than was taken before, without waiting."""
+        if self.rate is not None:
+            self._level = min(self.capacity, self._now() - amount)
+
+    def _now(self) -> float:
+        now = time.monotonic()
+        if self.rate is not None:
+            self._level = min(self.capacity, self._level + (now - self._filled) * self.rate)
+        self._filled = now
+        return self._level

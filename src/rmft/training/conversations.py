@@ -81,10 +81,6 @@ def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, bas
             f"a conversation has about {longest} tokens, {base} is trained on at most {limit}: shorten the "
             "suite's horizon, or set policy.wording.style to terse"
         )
-    for number, conversation in enumerate(training):
-        if wrong := _malformed(conversation):
-            mistakes.append(f"conversation {number}: {wrong}")
-            break
     if not facts.weights and any(message.get("weight") == 0 for each in training for message in each):
         mistakes.append(
             f"{facts.name} learns from all answers of a conversation, and some of these must not be learned "
@@ -94,16 +90,3 @@ def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, bas
         raise ConfigError(
             "The training file would be refused:\n" + "\n".join(f"- {each}" for each in mistakes)
         )
-
-
-def _malformed(conversation: Conversation) -> str | None:
-    """What is wrong with the form of a conversation, None where nothing is."""
-    if not all(message["content"].strip() for message in conversation):
-        return "a message is empty"
-    roles = [message["role"] for message in conversation]
-    talk = roles[1:] if roles[:1] == ["system"] else roles
-    if not talk or talk != ["user", "assistant"] * (len(talk) // 2):
-        return f"found the roles {', '.join(roles[:6])}, ...; expected user and assistant by turns"
-    if not any(message.get("weight") == 1 for message in conversation):
-        return "it has nothing to learn from: no answer of weight 1"
-    return None
