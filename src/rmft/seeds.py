@@ -22,7 +22,8 @@ from typing import Any
 from rmft import __version__
 from rmft.config import RunConfig
 from rmft.errors import ConfigError, RmftError, RunDirectoryError
-from rmft.run_directory import RunDirectory, locked, read_json, write_atomically
+from rmft.files import write_atomically
+from rmft.run_directory import RunDirectory, locked, read_json
 
 SEEDS_FILE = "seeds.json"
 FORMAT = 1

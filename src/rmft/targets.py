@@ -14,6 +14,7 @@ from rmft.errors import ConfigError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate as play
 from rmft.evaluation.results import Evaluation
+from rmft.files import write_atomically
 from rmft.opponents import baselines
 from rmft.play import Game
 from rmft.play import play as play_game
@@ -22,7 +23,7 @@ from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import Suite, load_suite
 from rmft.providers.config import BudgetConfig
 from rmft.rollout import MakePolicy
-from rmft.run_directory import RunDirectory, policy_in, write_atomically, write_lines
+from rmft.run_directory import RunDirectory, policy_in, write_lines
 from rmft.types import PolicyRef
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmft.errors import AnswerError
-from rmft.generators.api import Asks, Message
+from rmft.generators.api import Asks, Question
+from rmft.messages import messages
 from rmft.policies.config import HostedConfig
 from rmft.providers.answers import Answer
 from rmft.scenarios.parsing import ParseError
@@ -89,11 +90,7 @@ class HostedPolicy:
             asked = messages([*past, Turn(told, "", system=system, refused=tuple(refused))])[:-1]
             try:
                 answer = self.model.ask(
-                    asked,
-                    number,
-                    max_tokens=self.config.max_tokens,
-                    temperature=self.temperature,
-                    schema=schema,
+                    Question(asked, number, self.config.max_tokens, self.temperature, schema)
                 )
             except AnswerError as error:
                 if error.status != 400:  # the endpoint is in trouble, not this conversation
@@ -139,19 +136,3 @@ def probabilities(labels: Sequence[str], answer: Answer) -> FloatArray | None:
         left = 1 - sum(math.exp(logprob) for logprob in likeliest.values())
         shares[missing] = max(0.0, left) / missing.sum()
     return np.asarray(shares / shares.sum()) if shares.sum() > 0 else None
-
-
-def messages(turns: Sequence[Turn]) -> list[Message]:
-    """The conversation of one rollout: its last message is what was said in the last turn."""
-    chat: list[Message] = []
-    for turn in turns:
-        if turn.system:
-            chat.append({"role": "system", "content": turn.system})
-        chat.append({"role": "user", "content": turn.told})
-        for said, replied in turn.refused:
-            if not said.strip():  # which endpoints refuse to be told
-                continue
-            chat.append({"role": "assistant", "content": said})
-            chat.append({"role": "user", "content": replied})
-        chat.append({"role": "assistant", "content": turn.said})
-    return chat

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rmft.report.blocks import Block, Cell, Chart, Heading, Note, Piece, Style, Table, Text
-from rmft.report.charts import COLOURS, DASHES, axes, escaped, faint, rounded, thinned
+from rmft.report.charts import COLOURS, DASHES, add_intervals, axes, escaped, thinned
 from rmft.report.compare import MAX_DIFFERENCES, RunSummary, best_of, summarize, warnings
 from rmft.report.paired import pairings, unpaired
 from rmft.report.run_reader import Run
@@ -120,27 +120,7 @@ def _regret_by_iteration(runs: Sequence[Run]) -> Chart | None:
     for run, name, style in zip(runs, run_names(runs), _run_styles(runs), strict=True):
         measured = [(row.index, row.regret) for row in run.iterations if row.regret]
         points = [measured[place] for place in thinned(len(measured))] if measured else []
-        x = [index for index, _ in points]
-        low = [found.mean if found.low is None else found.low for _, found in points]
-        high = [found.mean if found.high is None else found.high for _, found in points]
-        chart.add_scatter(
-            x=x + x[::-1],
-            y=rounded(high + low[::-1]),
-            fill="toself",
-            fillcolor=faint(style.colour),
-            mode="lines",
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-        chart.add_scatter(
-            x=x,
-            y=rounded([found.mean for _, found in points]),
-            mode="lines+markers",
-            name=escaped(name),
-            line={"color": style.colour, "dash": style.dash, "width": style.width},
-            marker={"size": 5},
-        )
+        add_intervals(chart, points, escaped(name), style, name)
         rows += [[name, index, found] for index, found in points]
     if not rows:
         return None
