@@ -10,14 +10,14 @@ import torch
 
 from rmft.config import ArmEncoderConfig, CausalTransformerConfig, TrainingConfig
 from rmft.errors import RunDirectoryError, TrainingError
-from rmft.policies.numeric import NumericPolicy, load_network
+from rmft.policies.numeric import NetworkConfig, NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
 from rmft.streams import Streams
 from rmft.training.numeric import NumericTrainer, learning_rate, new_policy
 from rmft.types import Example, PolicyRef, RewardTable, Rules, Trajectories
 
-SMALL = {
+SMALL: dict[str, NetworkConfig] = {
     "arm encoder": ArmEncoderConfig(width=16, num_heads=2, num_layers=1),
     "causal Transformer": CausalTransformerConfig(width=16, num_heads=2),
 }
