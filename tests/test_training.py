@@ -11,7 +11,7 @@ import torch
 from batches import batch_of
 from rmft.errors import RunDirectoryError, TrainingError
 from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig
-from rmft.policies.numeric import NumericPolicy, load_network
+from rmft.policies.numeric import NetworkConfig, NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
 from rmft.streams import Streams
@@ -20,7 +20,7 @@ from rmft.training.numeric import NumericTrainer, batch_loss, new_policy
 from rmft.training.schedule import learning_rate
 from rmft.types import PolicyRef, RewardTable, Rules, TrainingBatch, TrainingStep, Trajectories
 
-SMALL = {
+SMALL: dict[str, NetworkConfig] = {
     "arm encoder": ArmEncoderConfig(width=16, num_heads=2, num_layers=1),
     "causal Transformer": CausalTransformerConfig(width=16, num_heads=2),
 }
