@@ -15,7 +15,6 @@ import scipy
 import rmft
 from rmft.errors import ConfigError
 from rmft.evaluation import statistics
-from rmft.evaluation.conversations import five_digits
 from rmft.evaluation.measures import MEASURES, histogram, measure, regression_check, trend_check
 from rmft.evaluation.results import (
     Comparison,
@@ -29,6 +28,7 @@ from rmft.evaluation.results import (
     check_name,
 )
 from rmft.problems.suites import ProblemBatch
+from rmft.records.lines import five_digits
 from rmft.regret import regret_curve
 from rmft.rollout import MakePolicy, rollout_in_pieces
 from rmft.types import FloatArray, IntArray, Trajectories
