@@ -22,7 +22,7 @@ import yaml
 import rmft
 from full_disk import full_disk
 from rmft.cli import main
-from rmft.evaluation.results import Evaluation
+from rmft.results import Evaluation
 from rmft.policies.baselines.catalogue import baseline_names
 from rmft.problems.suites import suite_names
 from rmft.progress import TrainingProgress

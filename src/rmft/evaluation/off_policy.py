@@ -2,10 +2,10 @@
 
 Rollout i of the behaviour policy mu, with T rounds of bandit feedback; pi is the policy that is asked about.
 
-    rho_{i,t} = prod_{s <= t} pi(a_is | h_is) / mu(a_is | h_is)                       importance ratio
-    IPS    V = 1/n sum_i rho_{i,T} sum_t r_it                                         Horvitz and Thompson (1952)
-    SNIPS  V = sum_i rho_{i,T} sum_t r_it / sum_i rho_{i,T}                           Swaminathan and Joachims (2015)
-    PDIS   V = 1/n sum_i sum_t rho_{i,t} r_it               Precup, Sutton and Singh (2000), eq. 5: per decision
+    rho_{i,t} = prod_{s <= t} pi(a_is | h_is) / mu(a_is | h_is)     importance ratio
+    IPS    V = 1/n sum_i rho_{i,T} sum_t r_it                       Horvitz and Thompson (1952)
+    SNIPS  V = sum_i rho_{i,T} sum_t r_it / sum_i rho_{i,T}         Swaminathan, Joachims (2015)
+    PDIS   V = 1/n sum_i sum_t rho_{i,t} r_it                       Precup, Sutton and Singh (2000): per decision
 
 IPS and PDIS are unbiased where mu gives every action a probability above 0 that pi does; SNIPS is consistent.
 The variance grows exponentially with T, that of IPS fastest. Problems are the clusters of the intervals: the
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmft.errors import ConfigError
-from rmft.evaluation.statistics import Interval, bootstrap, interval, ratio
+from rmft.evaluation.statistics import bootstrap, interval, ratio
 from rmft.records.batch import RecordedBatch, propensities
+from rmft.results import Interval
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Policy, Trajectories
 

@@ -17,7 +17,7 @@ def conversation(shelf: Shelf, line: object) -> Json:
 
     facts: pairs of names and values. options: what each arm is called. rounds: what was told, refused and
     said (absent where there are no words), arm (None where none was played), probabilities and true means
-    (K,) or None, what was seen, regret of the round, advantage in training (0 outside the loss). cut: rounds left
+    (K,) or None, what was seen, regret of the round, advantage (0 outside the loss). cut: rounds left
     out. missing: in words, if nothing could be read.
     """
     rounds = items_of(get(line, "rounds"))

@@ -1,7 +1,7 @@
 """A run's stored trajectories: an index of all that is quick to make, and any one of them on demand.
 
-What is stored is `rmft.records`' matter: every rollout in arrays, of policies in words also in lines, of which
-what was said in an evaluation has lines alone. The index is made of the arrays where they suffice, so that
+What is stored is defined in `rmft.records`: every rollout in arrays, of policies in words also in lines; of
+an evaluation there are lines alone. The index is made of the arrays where they suffice, so that
 nothing large is read before somebody asks for it. Nothing that is read is trusted.
 """
 
@@ -139,8 +139,8 @@ def _from_arrays(path: Path, *, in_words: bool) -> tuple[list[Entry], bool]:
         count, setting, begun = len(columns["group"]), shown(name), len(entries)
         unknown = [None] * count
         regret = columns["regret"].sum(axis=1).tolist()
-        learned = (columns["mask"] & (columns["advantage"] > 0)).any(axis=1).tolist()
-        failed = (columns["failure"] != "").tolist() if "failure" in columns else unknown
+        learned: list[bool] = np.any(columns["mask"] & (columns["advantage"] > 0), axis=1).tolist()
+        failed = [why != "" for why in columns["failure"].tolist()] if "failure" in columns else unknown
         contexts = columns["context"].tolist() if "context" in columns else unknown
         complete &= "failure" in columns and ("context" in columns or not in_words)
         places, groups, rollouts = range(begun, begun + count), columns["group"], columns["rollout"]
