@@ -11,9 +11,9 @@ import numpy as np
 from rmft.errors import ConfigError
 from rmft.evaluation.comparing import Played, evaluation_of
 from rmft.evaluation.measures import MEASURES, histogram, measure
-from rmft.evaluation.results import Evaluation, check_name
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import regret_curve
+from rmft.results import Evaluation, check_name
 from rmft.rollout import MakePolicy, rollout_in_pieces
 from rmft.types import IntArray, Trajectories
 

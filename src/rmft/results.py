@@ -25,7 +25,6 @@ from rich.table import Table
 from rich.text import Text
 
 from rmft.errors import ConfigError, UnknownNameError
-from rmft.evaluation.statistics import ExponentTest, Interval
 from rmft.regret import RegretKind
 from rmft.types import Feedback
 
@@ -51,6 +50,22 @@ Count = Annotated[int, Field(ge=0)]
 
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+class Interval(Part):
+    """A mean and its confidence interval; None where undefined."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class ExponentTest(Part):
+    """The one-sided test of b0 >= 1: its p-value, and the two-sided interval of b0."""
+
+    p_value: float | None
+    low: float | None
+    high: float | None
 
 
 class TrendResult(Part):
