@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rmft.policies.transformer import TransformerPolicy, load_network
-from rmft.training.transformer import TransformerTrainer, new_policy
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, TokenizersBackend
@@ -19,7 +17,8 @@ from rmft.credit import PolicyGradientCredit, TopKRegret, credit
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.evaluation.off_policy import estimates, off_policy
 from rmft.policies.baselines.catalogue import make_baseline
-from rmft.policies.config import LocalConfig, TransformerConfig
+from rmft.policies.config import ArmEncoderConfig, LocalConfig
+from rmft.policies.numeric import NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.records.arrays import ARRAYS, to_arrays
 from rmft.records.batch import RecordedBatch, Told
@@ -32,6 +31,7 @@ from rmft.streams import Streams, generator
 from rmft.training.config import LocalTraining, NumericTraining, PolicyGradient
 from rmft.training.local import LocalTrainer
 from rmft.training.local import new_policy as new_model
+from rmft.training.numeric import NumericTrainer, new_policy
 from rmft.types import (
     Decisions,
     Histories,
@@ -42,6 +42,7 @@ from rmft.types import (
     TrainingStep,
     Trajectories,
     Turn,
+    Words,
 )  # fmt: skip
 
 PROBLEMS, ROLLOUTS, HORIZON, ARMS = 5, 4, 6, 3
@@ -62,7 +63,7 @@ def learned_from(trajectories: Trajectories, *, gradient: bool, temperature: flo
     regret = round_regret(trajectories, "pseudo")
     config = PolicyGradientCredit() if gradient else TopKRegret(num_selected=2)
     batch = credit(trajectories, regret, GROUP, config, generator(0), temperature)
-    told = TOLD if trajectories.histories.turns else {}
+    told = TOLD if trajectories.histories.words.turns else {}
     return RecordedBatch("some/setting", "pseudo", batch, np.arange(len(GROUP)) % ROLLOUTS, regret, told)
 
 
@@ -78,8 +79,8 @@ def through_files(record: Sequence[RecordedBatch], run_dir: Path) -> list[Record
 def numeric(tmp_path: Path) -> tuple[PolicyRef, Trajectories]:
     folder = tmp_path / "start"
     folder.mkdir()
-    policy = new_policy(TransformerConfig(width=16, num_heads=2, num_layers=1), 0, folder)
-    player = TransformerPolicy(load_network(policy.path)[0])
+    policy = new_policy(ArmEncoderConfig(width=16, num_heads=2, num_layers=1), 0, folder)
+    player = NumericPolicy(load_network(policy.path)[0])
     environment = TableEnvironment(Rules("bandit", HORIZON, ARMS), table())
     streams = Streams.at(2, [(row,) for row in range(len(GROUP))])
     return policy, rollout(player, environment, streams)
@@ -90,7 +91,9 @@ def in_words() -> Trajectories:
     draws = np.random.default_rng(0)
     size, openings = len(GROUP), np.random.default_rng(1).integers(3, 30, (PROBLEMS, 5))
     histories = Histories(
-        Rules("bandit", HORIZON, ARMS, (0.0, np.inf)), size, np.repeat(np.arange(PROBLEMS), ROLLOUTS)
+        Rules("bandit", HORIZON, ARMS, (0.0, np.inf)),
+        size,
+        Words("train", np.repeat(np.arange(PROBLEMS), ROLLOUTS)),
     )
     for index in range(HORIZON):
         lost = index >= 3
@@ -119,7 +122,7 @@ def same(one: RecordedBatch, other: RecordedBatch) -> None:
     pairs = [
         (one.rollout, other.rollout), (one.regret, other.regret), (a.group, b.group), (a.mask, b.mask),
         (a.advantages, b.advantages), (histories.arms, again.arms), (histories.rewards, again.rewards),
-        (histories.played, again.played), (histories.word_seeds, again.word_seeds),
+        (histories.played, again.played), (histories.words.seeds, again.words.seeds),
         (a.trajectories.table.rewards, b.trajectories.table.rewards),
         (a.trajectories.table.expected_rewards, b.trajectories.table.expected_rewards),
         (histories.propensities, again.propensities),
@@ -141,7 +144,7 @@ def test_a_policy_trained_on_what_was_read_back_is_the_same(tmp_path: Path) -> N
     recorded = learned_from(trajectories, gradient=True, temperature=1.5)
     [again] = through_files([recorded], tmp_path)
     same(recorded, again)
-    trainer = TransformerTrainer(NumericTraining(learning_rate=0.01, epochs=2, batch_size=8))
+    trainer = NumericTrainer(NumericTraining(learning_rate=0.01, epochs=2, batch_size=8))
     trained = []
     for name, each in (("a", recorded), ("b", again)):
         (tmp_path / name).mkdir()
@@ -153,13 +156,13 @@ def test_with_a_kl_term_it_is_the_same_to_the_precision_of_distributions(tmp_pat
     policy, trajectories = numeric(tmp_path)
     recorded = learned_from(trajectories, gradient=True)
     [again] = through_files([recorded], tmp_path)
-    stated, read = (each.learned.trajectories.histories.drawn_from for each in (recorded, again))
+    stated, read = (each.learned.trajectories.histories.probabilities for each in (recorded, again))
     np.testing.assert_allclose(read, stated, rtol=2**-9)
     config = NumericTraining(learning_rate=0.01, batch_size=20, objective=PolicyGradient(kl_coef=1.0))
     weights = []
     for name, each in (("a", recorded), ("b", again)):
         (tmp_path / name).mkdir()
-        trained, _ = TransformerTrainer(config).train(policy, [each.learned], tmp_path / name, STEP)
+        trained, _ = NumericTrainer(config).train(policy, [each.learned], tmp_path / name, STEP)
         weights.append(load_network(trained.path)[0].state_dict())
     for name, weight in weights[0].items():
         np.testing.assert_allclose(weights[1][name], weight, atol=2e-3)
@@ -176,7 +179,9 @@ def test_a_language_model_trained_on_what_was_read_back_is_the_same(tmp_path: Pa
     [again] = through_files([recorded], tmp_path)
     same(recorded, again)
     for stored, read in zip(
-        recorded.learned.trajectories.histories.turns, again.learned.trajectories.histories.turns, strict=True
+        recorded.learned.trajectories.histories.words.turns,
+        again.learned.trajectories.histories.words.turns,
+        strict=True,
     ):
         for one, other in zip(stored, read, strict=True):
             assert (one.told, one.said, one.system, one.refused) == (
@@ -312,9 +317,9 @@ def test_old_names_of_tokens_are_read(tmp_path: Path) -> None:
     path = paths_of(tmp_path, 7)[1]
     old = gzip.decompress(path.read_bytes()).replace(b'"logprobs"', b'"log_probabilities"')
     path.write_bytes(gzip.compress(old))
-    turn = read_record(tmp_path, 7)[0].learned.trajectories.histories.turns[0][0]
+    turn = read_record(tmp_path, 7)[0].learned.trajectories.histories.words.turns[0][0]
     np.testing.assert_array_equal(
-        turn.log_probabilities, recorded.learned.trajectories.histories.turns[0][0].log_probabilities
+        turn.log_probabilities, recorded.learned.trajectories.histories.words.turns[0][0].log_probabilities
     )
 
 
@@ -354,7 +359,7 @@ def test_ips_and_pdis_are_unbiased() -> None:
 def test_a_policy_evaluated_on_its_own_rollouts_earned_what_it_earned(tmp_path: Path) -> None:
     policy, trajectories = numeric(tmp_path)
     [again] = through_files([learned_from(trajectories, gradient=True)], tmp_path)
-    found = off_policy(again, TransformerPolicy(load_network(policy.path)[0]))
+    found = off_policy(again, NumericPolicy(load_network(policy.path)[0]))
     earned = trajectories.histories.rewards.sum(axis=1).mean()
     for each in (found.ips, found.snips, found.pdis):
         assert each.mean == pytest.approx(earned, rel=1e-5)
