@@ -48,6 +48,7 @@ from rmft.types import (
     Rules,
     Trajectories,
     Turn,
+    Words,
 )
 
 VOCABULARY, LEGAL = 40, np.array([30, 31, 32])
@@ -113,7 +114,9 @@ def play(
     """Made up: each round some words, up to `reasoning` sampled tokens, one forced, and one of LEGAL."""
     generator = np.random.default_rng(seed)
     size = problems * rollouts
-    histories = Histories(Rules("bandit", horizon, 3), size, np.repeat(np.arange(problems), rollouts))
+    histories = Histories(
+        Rules("bandit", horizon, 3), size, Words("train", np.arange(problems)).repeat(rollouts)
+    )
     openings = [generator.integers(3, 30, 8 + problem) for problem in range(problems)]
     for index in range(horizon):
         arms = generator.integers(3, size=size)
