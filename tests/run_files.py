@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from rmft.config import SelectionConfig
+from rmft.credit import TopKRegret, credit
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate
-from rmft.iteration import recorded, spoken
+from rmft.iteration import recorded
 from rmft.problems.suites import Suite, load_suite
+from rmft.records.arrays import to_arrays
+from rmft.records.lines import lines as record_lines
 from rmft.regret import round_regret
 from rmft.rollout import rollout, rows_of_arrays
 from rmft.run_directory import write_lines
-from rmft.selection import select
 from rmft.streams import Streams, generator
-from rmft.types import Decisions, Example, Histories, Rules, Turn
+from rmft.types import Decisions, Histories, Rules, Turn
 
 # regret, SuffFailFreq, and the exponent with which regret grows, of made-up policies on T=50, K=5
 POLICIES = {
@@ -227,17 +228,17 @@ def write_iteration(
 ) -> None:
     """One iteration's trajectories, half of each problem's rollouts selected."""
     problems = suite.draw("train", num_problems, 0, iteration)
-    examples, regrets = [], []
+    batches, regrets = [], []
     for batch in problems:
         rows = np.repeat(np.arange(len(batch.indices)), num_rollouts)
         paths = [(iteration, int(row), place) for place, row in enumerate(rows)]
         table, words = batch.table.rows(rows), batch.word_seeds[rows]
         played = rollout(policy, batch.setting.play(table), Streams.at(0, paths), words)
         regret = round_regret(played, batch.setting.regret_kind)
-        config = SelectionConfig(num_selected=-(-num_rollouts // 2))
-        weights = select(played, regret, num_rollouts, config, generator(0, iteration))
-        examples.append(Example(played, weights.reshape(regret.shape)))
+        config = TopKRegret(num_selected=-(-num_rollouts // 2))
+        batches.append(credit(played, regret, batch.indices[rows], config, generator(0, iteration)))
         regrets.append(regret)
     folder = run_dir / "trajectories"
-    np.savez_compressed(folder / f"{iteration:06d}.npz", **recorded(problems, examples, regrets))
-    write_lines(folder / f"{iteration:06d}.jsonl.gz", spoken(problems, examples, regrets))
+    record = recorded(problems, batches, regrets)
+    np.savez_compressed(folder / f"{iteration:06d}.npz", **to_arrays(record))
+    write_lines(folder / f"{iteration:06d}.jsonl.gz", record_lines(record))

@@ -13,10 +13,10 @@ from rmft.errors import ConfigError, UnknownNameError
 from rmft.evaluation import statistics
 from rmft.evaluation.evaluate import evaluate
 from rmft.evaluation.measures import MEASURES
-from rmft.evaluation.results import FORMAT, Evaluation, show
 from rmft.evaluation.statistics import Interval
 from rmft.problems.environment import TableEnvironment
 from rmft.regret import RegretKind
+from rmft.results import FORMAT, Evaluation, show
 from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, Histories, IntArray, RewardTable, Rules

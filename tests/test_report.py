@@ -450,7 +450,7 @@ def test_another_version_is_named_and_shown_as_far_as_possible(tmp_path: Path) -
     run_dir = write_run(tmp_path / "run", last=3)
     (run_dir / "run.json").write_text('{"format": 99, "name": "later"}')
     page = page_of(run_dir)
-    assert "run.json has format 99; this version reads format 1" in page.text
+    assert "run.json has format 99; this version reads format 2" in page.text
     assert "later" in page.text
     assert "Regret by round" in page.text
 

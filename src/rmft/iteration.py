@@ -125,7 +125,7 @@ def validate(backend: Backend, policy: PolicyRef, suite: Suite, run: RunDirector
 def recorded(
     problems: Sequence[ProblemBatch], batches: Sequence[TrainingBatch], regrets: Sequence[FloatArray]
 ) -> list[RecordedBatch]:
-    """The record of an iteration: every rollout of every batch, whose rows are in the order of its problems."""
+    """The record of an iteration. Rows of a batch are in the order of its problems."""
     record = []
     for problem, learned, regret in zip(problems, batches, regrets, strict=True):
         rollout = np.arange(len(regret)) % (len(regret) // len(problem.indices))

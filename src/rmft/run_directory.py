@@ -6,7 +6,7 @@
     baselines.json           the suite's baselines on the validation problems
     metrics.jsonl            one line per finished iteration, from 0: the commit log
     timings.jsonl            seconds spent, by iteration and step
-    trajectories/000001.npz  one row per kept trajectory, and the regret of every rollout
+    trajectories/000001.npz  every rollout in numbers, with its credit (docs/records.md)
     trajectories/000001.jsonl.gz  of language policies: every rollout, one per line, in words and tokens
     checkpoints/000001/      the policy after that iteration (the first, the best and the newest two)
     result.json              how the run ended; absent while it is going on

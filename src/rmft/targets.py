@@ -13,7 +13,6 @@ from rmft.build import extra, hosted_backend, load_policy, suites_of, torch_thre
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate as play
-from rmft.evaluation.results import Evaluation
 from rmft.opponents import baselines
 from rmft.play import Game
 from rmft.play import play as play_game
@@ -21,6 +20,7 @@ from rmft.policies.baselines.catalogue import baselines_for, make_baseline
 from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import Suite, load_suite
 from rmft.providers.config import BudgetConfig
+from rmft.results import Evaluation
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory, policy_in, write_atomically, write_lines
 from rmft.types import PolicyRef

@@ -18,8 +18,8 @@ from rmft.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from rmft.build import FolderBackend
-    from rmft.evaluation.results import Evaluation
     from rmft.hosting import HostedBackend
+    from rmft.results import Evaluation
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Trajectories of an evaluation -> what is kept of them to be read: words or decisions, and what was hidden."""
+"""Trajectories of an evaluation -> what is kept of them to be read, with what was hidden."""
 
 from __future__ import annotations
 

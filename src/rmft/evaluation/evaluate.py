@@ -16,7 +16,10 @@ import rmft
 from rmft.errors import ConfigError
 from rmft.evaluation import statistics
 from rmft.evaluation.measures import MEASURES, histogram, measure, regression_check, trend_check
-from rmft.evaluation.results import (
+from rmft.problems.suites import ProblemBatch
+from rmft.records.lines import five_digits
+from rmft.regret import regret_curve
+from rmft.results import (
     Comparison,
     Curve,
     Evaluation,
@@ -27,9 +30,6 @@ from rmft.evaluation.results import (
     TrendResult,
     check_name,
 )
-from rmft.problems.suites import ProblemBatch
-from rmft.records.lines import five_digits
-from rmft.regret import regret_curve
 from rmft.rollout import MakePolicy, rollout_in_pieces
 from rmft.types import FloatArray, IntArray, Trajectories
 

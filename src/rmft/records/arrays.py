@@ -171,10 +171,9 @@ def checked(setting: str, arrays: Mapping[str, np.ndarray]) -> tuple[About, dict
         fits = len(shape) == len(dims) and all(s in sizes[d] for s, d in zip(shape, dims, strict=True))
         if array is None or not fits or array.dtype.kind != kind:
             is_what = "nothing" if array is None else f"{array.dtype} of shape {shape}"
+            form = np.dtype(stored.dtype).name
             wanted = ", ".join(" or ".join(str(size) for size in sizes[dim]) for dim in dims)
-            raise RunDirectoryError(
-                f"'{setting}/{name}' is {is_what}; expected {np.dtype(stored.dtype).name} of shape ({wanted})."
-            )
+            raise RunDirectoryError(f"'{setting}/{name}' is {is_what}; expected {form} of shape ({wanted}).")
         found[name] = array
     return about, found
 

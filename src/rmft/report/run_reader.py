@@ -20,7 +20,7 @@ from rmft.errors import RunDirectoryError
 from rmft.report.evaluation_reader import EvaluationResult, read_evaluation
 from rmft.report.untrusted import Interval, get, interval, intervals, items_of, mapping, number, text, whole
 
-RUN_FORMAT = 1
+RUN_FORMATS = (1, 2)
 EVALUATION = "evaluation.json"
 FILES = ("config.yaml", "run.json", "metrics.jsonl", "timings.jsonl", "result.json", EVALUATION)
 JOURNAL = "answers.jsonl"  # of hosted policies
@@ -208,10 +208,10 @@ def _flatten(node: object, prefix: str, into: dict[str, str], depth: int) -> Non
 
 def _read_about(run: Run) -> None:
     about = mapping(_json(run, "run.json"))
-    if about and about.get("format") != RUN_FORMAT:
+    if about and about.get("format") not in RUN_FORMATS:
         run.notes.append(
-            f"run.json has format {about.get('format')!r}; this version reads format {RUN_FORMAT}, so parts "
-            "of the run may be missing here."
+            f"run.json has format {about.get('format')!r}; this version reads format {RUN_FORMATS[-1]}, so "
+            "parts of the run may be missing here."
         )
     keys = ("name", "suite", "seed", "started", "rmft")
     run.about = {key: str(about[key]) for key in keys if isinstance(about.get(key), str | int)}
