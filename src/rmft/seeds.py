@@ -38,8 +38,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if last < first or last >= 2**63:
             raise ConfigError(
-                f"--seeds: found '{part[:40]}'; expected whole numbers from 0 to 2^63 - 1, such as 0,1,2, or a "
-                "range from the lower to the higher, such as 0-4."
+                f"--seeds: found '{part[:40]}'; expected whole numbers from 0 to 2^63 - 1, such as 0,1,2, or "
+                "a range from the lower to the higher, such as 0-4."
             )
         if len(seeds) + last - first >= MAX_SEEDS:
             raise ConfigError(f"--seeds: found more than {MAX_SEEDS:,} seeds; give fewer.")

@@ -91,7 +91,7 @@ def resume(
     max_usd: Annotated[float | None, typer.Option(min=0, help="A new budget for hosted models.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="A new budget for hosted models.")] = None,
 ) -> None:
-    """Finish a run, or a folder of several seeds, that was stopped or killed: only what is owed is computed."""
+    """Finish a run or a folder of seeds that was stopped or killed: only what is owed is computed."""
     from rmft.build import backend, suites_of
 
     if is_experiment(run):
@@ -136,8 +136,8 @@ def evaluate(
     from a cluster bootstrap over problems. Baselines named `tuned:` take their parameters from the
     suite's validation part. Written to the run's evaluation.json, which `rmft report` shows.
 
-    Of a folder of several seeds all runs are evaluated, each into its own evaluation.json too: means over seeds
-    and problems, with intervals that cluster by both, and each seed's own mean.
+    Of a folder of seeds all runs are evaluated, each into its own evaluation.json too: means over seeds and
+    problems, with intervals that cluster by both, and each seed's own mean.
     """
     from rmft.targets import evaluate_target
 
@@ -225,7 +225,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _train_seeds(experiment: Experiment, max_usd: float | None = None, max_tokens: int | None = None) -> None:
-    """Do what is owed of every seed; those that failed or collapsed are named at the end, with exit code 1."""
+    """Do what is owed of every seed. Exit code 1 where one failed or collapsed, named at the end."""
     from rmft.build import backend, suites_of
 
     def train(seed: int) -> str:
