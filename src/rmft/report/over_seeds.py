@@ -111,12 +111,12 @@ def _ends(values: Sequence[float]) -> list[Cell]:
 
 
 def summary_table(paths: Sequence[Path]) -> Table | None:
-    """The folders of seeds among some paths, or that some runs are in, a row each; None where there is none."""
+    """The folders of seeds among some paths, or that some runs are in, a row each; None where none is."""
     folders = dict.fromkeys(path if is_folder(path) else folder_of(path) for path in paths)
     rows = [summary_row(over_seeds(folder)) for folder in folders if folder is not None]
     caption = (
-        "Means over training seeds; intervals are over seeds and problems, from 'rmft evaluate' of the folder. "
-        "The seeds' spread is that of each seed's own mean."
+        "Means over training seeds, with the lowest and the highest mean of one seed; intervals are over seeds "
+        "and problems, from 'rmft evaluate' of the folder."
     )
     return Table("Over seeds", COLUMNS, rows, caption, signed=[len(COLUMNS) - 1]) if rows else None
 
@@ -159,8 +159,8 @@ def seeds_blocks(run: Run) -> list[Block]:
     if not rows:
         return []
     caption = (
-        f"All {len(found.runs)} seeds of {folder.name[:80]}, on {found.evaluated_on[:400]}: means over seeds, "
-        "with intervals over seeds and problems."
+        f"All {len(found.runs)} seeds of {folder.name[:80]}, on {found.evaluated_on[:400]}: means over "
+        "seeds, with intervals over seeds and problems."
     )
     columns = ["policy", "regret", "lowest seed", "highest seed", "minus before training", "by seed"]
     return [Table("Over seeds", columns, rows, caption, signed=[4])]

@@ -28,7 +28,10 @@ PASSING = (".tmp", ".html", "answers.jsonl")  # that come and go, are made of th
 
 
 class Pieces:
-    """The pieces of some runs; a folder of seeds stands for its runs. Raises RunDirectoryError when one is no run directory."""
+    """The pieces of some runs; a folder of seeds stands for its runs.
+
+    Raises RunDirectoryError when one is no run directory.
+    """
 
     def __init__(self, run_dirs: Sequence[Path]) -> None:
         self.run_dirs = expanded(run_dirs)
