@@ -1,11 +1,11 @@
 """How often the intervals of an evaluation hold the truth, on synthetic results whose truth is known.
 
-    python benchmarks/interval_coverage.py [--repeats 400]
+    python benchmarks/interval_coverage.py [--repeats 200]
 
 Prints, for every kind of interval, the share of repeats in which it held the true value and its mean width.
 All are 95% intervals. Where another method is shown beside ours, it says why ours is another one: settings
 that are pooled as if drawn at random, the bootstrap of a rare share, and over training seeds the percentile
-bootstrap that resamples problems anew within each seed. About a minute on one core.
+bootstrap that resamples problems anew within each seed. One to two minutes on one core.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ CASES: dict[str, tuple[float, Callable[[Draw], dict[str, Ends]]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=200)
     repeats = parser.parse_args().repeats
     table = Table("interval", "covers", "mean width", "instead", "covers", "mean width")
     for number, (name, (truth, draw_ends)) in enumerate(CASES.items()):

@@ -115,8 +115,8 @@ def summary_table(paths: Sequence[Path]) -> Table | None:
     folders = dict.fromkeys(path if is_folder(path) else folder_of(path) for path in paths)
     rows = [summary_row(over_seeds(folder)) for folder in folders if folder is not None]
     caption = (
-        "Means over training seeds, with the lowest and the highest mean of one seed; intervals are over seeds "
-        "and problems, from 'rmft evaluate' of the folder."
+        "Means over training seeds, with the lowest and the highest mean of one seed; intervals are over "
+        "seeds and problems, from 'rmft evaluate' of the folder."
     )
     return Table("Over seeds", COLUMNS, rows, caption, signed=[len(COLUMNS) - 1]) if rows else None
 
