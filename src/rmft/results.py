@@ -365,9 +365,6 @@ def _row(
         "SuffFailFreq": _number(result.measures["suff_fail_freq"].mean),
         "K*MinFrac": _number(result.measures["k_min_frac"].mean),
         "b0": exponent,
-        "regret by seed": ", ".join(
-            f"{each.seed}: {_number(each.regret.mean)}" for each in result.seeds or ()
-        ),
     }
 
 

@@ -241,10 +241,7 @@ class RunDirectory:
 
 
 def locked(path: Path) -> int:
-    """The descriptor of the folder's lock, held until it is closed.
-
-    Raises RunDirectoryError when it is taken.
-    """
+    """The descriptor of a folder's lock, held until it is closed; RunDirectoryError when another has it."""
     lock = None
     try:
         lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)

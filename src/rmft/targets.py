@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmft.build import extra, hosted_backend, load_policy, suites_of, torch_threads
-from rmft.errors import ConfigError, UnknownNameError
+from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate as play
+from rmft.evaluation.evaluate import evaluate_seeds
 from rmft.files import write_atomically
 from rmft.opponents import baselines
 from rmft.play import Game
@@ -24,7 +25,8 @@ from rmft.providers.config import BudgetConfig
 from rmft.results import Evaluation
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory, policy_in, write_lines
-from rmft.types import PolicyRef
+from rmft.seeds import Experiment, is_experiment
+from rmft.types import Policy, PolicyRef
 
 if TYPE_CHECKING:
     from rmft.hosting import HostedBackend
@@ -43,15 +45,19 @@ def evaluate_target(
     progress: Callable[[str], None],
     trust: bool = False,
 ) -> tuple[Evaluation, Path | None]:
-    """Evaluate a run, a checkpoint's folder or a baseline; a run's result is written into it.
+    """Evaluate a run, a folder of seeds, a checkpoint's folder or a baseline.
 
+    The result of a run or a folder of seeds is written into it, of a folder also each seed's into its run.
     trust: whether the classes that a run directory's suite names may be run.
     """
     if part not in ("held_out", "validation"):
         raise UnknownNameError("part", part, ["held_out", "validation"])
-    run = None
-    if os.path.exists(Path(target) / "run.json"):
-        run = RunDirectory.open(Path(target), lock=False)
+    where = Path(target)
+    several = Experiment.open(where) if is_experiment(where) else None
+    runs = {} if several is None else _begun(several, progress)
+    run = next(iter(runs.values()), None)
+    if os.path.exists(where / "run.json"):
+        run = RunDirectory.open(where, lock=False)
     if suite_name is not None:
         suite = load_suite(suite_name, trust=trust)
     elif run is not None:
@@ -62,6 +68,21 @@ def evaluate_target(
         torch_threads(run.config.num_threads)
     count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
     problems = suite.draw("held_out" if part == "held_out" else "validation", count)
+    own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
+    name = "evaluation.json" if own else f"evaluation-{played}.json"
+    if several is not None:
+        kept_of = {seed: KeptConversations() for seed in runs}
+        with _players(suite, one_at_a_time=True) as playing:
+            by_seed = {seed: _of_run(each, against, playing) for seed, each in runs.items()}
+            others = _others(list(against or suite.baselines), suite, playing)
+            result, of_seeds = evaluate_seeds(
+                by_seed, others, problems, num_rollouts, seed, progress,
+                suite=suite.name, part=part, keep=kept_of,
+            )  # fmt: skip
+        for each, found in of_seeds.items():
+            _write(runs[each].path, name, found, played, kept_of[each])
+        write_atomically(several.path / name, result.to_json().encode())
+        return result, several.path / name
     kept = KeptConversations()
     with _players(suite) as playing:
         policies = _policies(target, run, suite, against, playing)
@@ -70,34 +91,60 @@ def evaluate_target(
         )
     if run is None:
         return result, None
-    own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
-    name = "evaluation.json" if own else f"evaluation-{played}.json"
-    write_atomically(run.path / name, result.to_json().encode())
-    write_lines(run.path / f"conversations-{played}.jsonl.gz", kept.lines)
+    _write(run.path, name, result, played, kept)
     return result, run.path / name
+
+
+def _begun(experiment: Experiment, progress: Callable[[str], None]) -> dict[int, RunDirectory]:
+    """The runs of an experiment that hold a policy, by seed. Raises RunDirectoryError when none does."""
+    runs = {seed: RunDirectory.open(experiment.run(seed), lock=False) for seed in experiment.seeds}
+    for seed, run in runs.items():
+        if run.read_json("result.json") is None:
+            progress(f"Seed {seed} has not ended; finish it with: rmft resume {experiment.path}")
+    begun = {seed: run for seed, run in runs.items() if run.metrics()}
+    if not begun:
+        raise RunDirectoryError(
+            f"'{experiment.path}' holds no policy yet. Go on with: rmft resume {experiment.path}"
+        )
+    if left_out := sorted(runs.keys() - begun.keys()):
+        progress(f"Left out, since they hold no policy yet: seeds {', '.join(map(str, left_out))}")
+    return begun
+
+
+def _write(path: Path, name: str, result: Evaluation, played: str, kept: KeptConversations) -> None:
+    """Keep an evaluation in its run, and what was said and done in it."""
+    write_atomically(path / name, result.to_json().encode())
+    write_lines(path / f"conversations-{played}.jsonl.gz", kept.lines)
 
 
 def _policies(
     target: str, run: RunDirectory | None, suite: Suite, against: list[str] | None, playing: Playing
 ) -> dict[str, MakePolicy]:
     """The target's policy, and those that it is set against (None: the start and the suite's baselines)."""
-    policies: dict[str, MakePolicy] = {}
     if run is not None:
-        policies["best"] = playing(run.policy(run.best_iteration()))
+        policies = _of_run(run, against, playing)
     elif os.path.isdir(target):
-        policies[Path(target).name] = playing(policy_in(Path(target)))
+        policies = {Path(target).name: playing(policy_in(Path(target)))}
     else:
-        policies |= baselines([target], suite)
-    opponents = list(against) if against else ["start", *suite.baselines]
-    if "start" in opponents and run is not None:
-        policies["start"] = playing(run.policy(0))
-    elif "start" in opponents and against:
+        policies = baselines([target], suite)
+    if run is None and "start" in (against or ()):
         raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
-    for spec in opponents:
-        if os.path.isdir(spec):
-            policies[spec] = playing(policy_in(Path(spec)))
-    rest = [spec for spec in opponents if spec != "start" and spec not in policies]
-    return policies | baselines(rest, suite)
+    others = _others(list(against or suite.baselines), suite, playing)
+    return policies | {name: each for name, each in others.items() if name not in policies}
+
+
+def _of_run(run: RunDirectory, against: list[str] | None, playing: Playing) -> dict[str, MakePolicy]:
+    """A run's best policy and, where it is an opponent, that before training."""
+    policies = {"best": playing(run.policy(run.best_iteration()))}
+    if not against or "start" in against:
+        policies["start"] = playing(run.policy(0))
+    return policies
+
+
+def _others(specs: list[str], suite: Suite, playing: Playing) -> dict[str, MakePolicy]:
+    """Opponents that are no part of the target: policies in folders, then baselines."""
+    folders = {spec: playing(policy_in(Path(spec))) for spec in specs if os.path.isdir(spec)}
+    return folders | baselines([spec for spec in specs if spec != "start" and spec not in folders], suite)
 
 
 def play_problem(
@@ -158,12 +205,25 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
 
 
 @contextmanager
-def _players(suite: Suite) -> Iterator[Playing]:
-    """What makes policies in folders play. Those of one hosted run share its connection and its journal."""
+def _players(suite: Suite, one_at_a_time: bool = False) -> Iterator[Playing]:
+    """What makes policies in folders play. Those of one hosted run share its connection and its journal.
+
+    one_at_a_time: whether a policy is loaded when it plays, and then kept until another one does.
+    """
     hosted: dict[Path, HostedBackend] = {}
+    loaded_last: dict[Path, Policy] = {}
     with ExitStack() as opened:
 
         def playing(policy: PolicyRef) -> MakePolicy:
+            if policy.kind != "hosted" and one_at_a_time:
+
+                def load(_: object) -> Policy:
+                    if policy.path not in loaded_last:
+                        loaded_last.clear()
+                        loaded_last[policy.path] = load_policy(policy)
+                    return loaded_last[policy.path]
+
+                return load
             if policy.kind != "hosted":
                 loaded = load_policy(policy)
                 return lambda _: loaded

@@ -137,7 +137,7 @@ def _play_all(
         for turn, (name, makers) in enumerate(players.items(), start=1):
             for place, (make_policy, keep) in enumerate(makers, start=1):
                 if progress is not None:
-                    which = f" of seed {place} of {len(makers)}" if len(makers) > 1 else ""
+                    which = f", seed {place} of {len(makers)}" if len(makers) > 1 else ""
                     progress(f"{batch.setting.name}: {name}{which} ({turn} of {len(players)})")
                 kept = None if keep is None else partial(keep, name, batch)
                 played.setdefault(name, []).append(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from rmft.report.blocks import Block, Cell, Chart, Heading, Note, Piece, Style, Table, Text
 from rmft.report.charts import COLOURS, DASHES, add_intervals, axes, escaped, thinned
 from rmft.report.compare import MAX_DIFFERENCES, RunSummary, best_of, summarize, warnings
+from rmft.report.folders import short_name
+from rmft.report.over_seeds import summary_table
 from rmft.report.paired import pairings, unpaired
 from rmft.report.run_reader import Run
 from rmft.report.words import START, label, rival
@@ -36,6 +38,8 @@ def compare_piece(runs: Sequence[Run]) -> Piece:
     evaluated = "; ".join(dict.fromkeys(each.evaluated_on for each in summaries if each.evaluated_on))
     caption = f"Regret and SuffFailFreq after training on {evaluated[:400]}." if evaluated else ""
     found.append(Table("Results", columns, rows, caption, keys=_run_styles(runs)))
+    over_seeds = summary_table([run.path for run in runs])
+    found += [over_seeds] if over_seeds else []
     chart = _regret_by_iteration(runs)
     found += [chart] if chart else []
     found += _each_other(runs, names)
@@ -57,7 +61,7 @@ def run_names(runs: Sequence[Run]) -> list[str]:
     names = [run.name for run in runs]
     unique = len(set(names)) == len(names)
     return [
-        name[:MAX_NAME] if unique else f"{name[:MAX_NAME]} ({run.path.resolve().name[:MAX_NAME]})"
+        name[:MAX_NAME] if unique else f"{name[:MAX_NAME]} ({short_name(run.path)[:MAX_NAME]})"
         for name, run in zip(names, runs, strict=True)
     ]
 
