@@ -11,8 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmft.config import RunConfig, load_config, parse_config, read_mapping
+from rmft.config import RunConfig, load_config, parse_config
+from rmft.credit import PolicyGradientCredit, TopKRegret
 from rmft.errors import ConfigError
+from rmft.reading import read_mapping
+from rmft.training.config import CrossEntropy, NumericTraining, PolicyGradient
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -34,18 +37,39 @@ def share(low: float = 0.0, high: float = 1.0, **keys: bool) -> st.SearchStrateg
     return st.floats(low, high, **keys)
 
 
+def credits_of(rollouts: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Settings of every kind of credit that goes with so many rollouts of a problem."""
+    selected = {"num_selected": st.integers(1, rollouts)}
+    plain = {
+        "top_k_regret": selected,
+        "top_k_regret_to_go": selected | {"discount": share()},
+        "top_k_reward": selected,
+        "random": selected,
+        "all": {},
+        "policy_gradient": {
+            "discount": share(),
+            "advantage_lambda": share(),
+            "advantage_scale": share(0, 10, exclude_min=True),
+            "advantage_clip": st.tuples(share(-100, 0), share(0, 100, exclude_min=True)).map(list),
+            "all_actions": st.booleans(),
+        },
+    }
+    return st.one_of(
+        *(st.fixed_dictionaries({"kind": st.just(kind), **keys}) for kind, keys in plain.items())
+    )
+
+
+objectives = st.fixed_dictionaries(
+    {"kind": st.just("policy_gradient"), "kl_coef": share(0, 100, exclude_min=True)}
+)
+
+
 @st.composite
 def valid_configs(draw: st.DrawFn) -> dict[str, Any]:
     """Settings within every documented range."""
     heads, rollouts = draw(st.integers(1, 8)), draw(st.integers(2, 100_000))
-    kind = draw(
-        st.sampled_from(
-            [
-                *("lowest_regret", "lowest_regret_to_go", "excess_regret_to_go"),
-                *("highest_reward", "random", "all"),
-            ]
-        )
-    )
+    credit = draw(credits_of(rollouts))
+    plain = st.just({"kind": "cross_entropy"})
     return {
         "name": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)),
         "seed": draw(st.integers(0, 2**63 - 1)),
@@ -57,15 +81,9 @@ def valid_configs(draw: st.DrawFn) -> dict[str, Any]:
             "num_rollouts": rollouts,
             "temperature": draw(share(0, 100, exclude_min=True)),
         },
-        "selection": {
-            "kind": kind,
-            "num_selected": draw(st.integers(1, rollouts)),
-            "discount": draw(share()),
-            "trace": draw(share()),
-            "strength": draw(share(0, 10, exclude_min=True)),
-        },
+        "credit": credit,
         "training": {
-            "anchor": draw(share(0, 100, exclude_min=kind == "excess_regret_to_go")),
+            "objective": draw(objectives if credit["kind"] == "policy_gradient" else plain | objectives),
             "epochs": draw(st.integers(1, 1000)),
             "batch_size": draw(st.integers(1, 10**9)),
             "learning_rate": draw(share(exclude_min=True)),
@@ -104,8 +122,9 @@ groups = st.fixed_dictionaries(
             {}, optional={"kind": garbage, "width": garbage, "num_heads": garbage}
         ),
         "rollout": st.fixed_dictionaries({}, optional={"num_rollouts": garbage, "temperature": garbage}),
-        "selection": st.fixed_dictionaries({}, optional={"kind": garbage, "num_selected": garbage}) | garbage,
-        "training": st.dictionaries(st.sampled_from(["epochs", "anchor", "warmup"]) | scalars, garbage),
+        "credit": st.fixed_dictionaries({}, optional={"kind": garbage, "num_selected": garbage}) | garbage,
+        "training": st.dictionaries(st.sampled_from(["epochs", "objective", "warmup"]) | scalars, garbage),
+        "stages": st.lists(st.dictionaries(st.sampled_from(["iterations", "rollout"]) | scalars, garbage)),
         **dict.fromkeys(("name", "seed", "suite", "iterations", "validation", "num_threads"), garbage),
     },
 )
@@ -168,8 +187,8 @@ def test_the_configs_that_come_along_are_valid(path: Path) -> None:
 
 def test_defaults_are_the_plain_method() -> None:
     config = parse_config({})
-    assert config.selection.kind == "lowest_regret"
-    assert config.training.anchor == 0
+    assert config.credit == TopKRegret(num_selected=4)
+    assert config.training == NumericTraining(objective=CrossEntropy())
     assert config == RunConfig()
 
 
@@ -189,11 +208,24 @@ def test_defaults_are_the_plain_method() -> None:
         ({"rollout": {"num_rollouts": 2}}, "num_selected is 4 but rollout.num_rollouts is only 2"),
         ({"policy": {"width": 30, "num_heads": 4}}, "policy: num_heads 4 must divide width 30"),
         (
-            {"policy": {"kind": "transfomer"}},
-            "policy: found {'kind': 'transfomer'}; expected: settings whose kind",
+            {"policy": {"kind": "arm_encodre"}},
+            "policy: Unknown kind of policy 'arm_encodre'. Did you mean 'arm_encoder'?",
         ),
-        ({"selection": {"kind": "lowest"}}, "selection.kind: found 'lowest'; expected: 'lowest_regret', "),
-        ({"selection": {"kind": "excess_regret_to_go"}}, "set training.anchor"),
+        (
+            {"credit": {"kind": "top_regret"}},
+            "Unknown kind of credit 'top_regret'. Did you mean 'top_k_regret'?",
+        ),
+        ({"credit": {"kind": "policy_gradient"}}, "set training.objective"),
+        (
+            {
+                "credit": {"kind": "policy_gradient"},
+                "rollout": {"num_rollouts": 1},
+                "training": {"objective": {"kind": "policy_gradient"}},
+            },
+            "rollout.num_rollouts is 1, needs at least 2",
+        ),
+        ({"credit": {"kind": "policy_gradient", "advantage_clip": [1, 5]}}, "advantage_clip"),
+        ({"credit": {"kind": "all", "num_selectd": 3}}, "Unknown key 'num_selectd'"),
         ({"name": "a/b"}, "name: found 'a/b'; expected: "),
         ({"suite": " "}, "suite: the name or path of a suite is empty"),
         ({"validation": {"num_problems": 1}}, "validation.num_problems: found 1; expected: greater than"),
@@ -261,3 +293,132 @@ def test_files_that_hold_no_settings_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as raised:
             read_mapping(tmp_path / name)
         assert message in str(raised.value)
+
+
+HOSTED = {"policy": {"kind": "hosted", "model": "m"}, "credit": {"kind": "top_k_regret"}}
+LOCAL = {"policy": {"kind": "local"}}
+USELESS = [
+    (
+        {"credit": {"kind": "policy_gradient", "num_selected": 99_999}},
+        "credit: 'num_selected' does nothing with kind policy_gradient: it is a setting of top_k_regret, "
+        "top_k_regret_to_go, top_k_reward, random.",
+    ),
+    ({"credit": {"kind": "all", "num_selected": 1}}, "'num_selected' does nothing with kind all"),
+    ({"credit": {"kind": "top_k_regret", "discount": 0.9}}, "setting of top_k_regret_to_go, policy_gradient"),
+    ({"credit": {"kind": "random", "advantage_clip": [-1, 5]}}, "it is a setting of policy_gradient"),
+    ({"credit": {"all_actions": True}}, "'all_actions' does nothing with kind top_k_regret"),
+    ({"training": {"legality_coef": 1}}, "training: 'legality_coef' does nothing with kind numeric: "),
+    ({"training": {"num_processes": 2}}, "does nothing with kind numeric: it is a setting of local."),
+    (
+        {"training": {"objective": {"kl_coef": 1}}},
+        "objective: 'kl_coef' does nothing with kind cross_entropy: it is a setting of policy_gradient.",
+    ),
+    (
+        HOSTED | {"training": {"learning_rate": 0.1}},
+        "training: 'learning_rate' does nothing with kind hosted: it is a setting of numeric, local.",
+    ),
+    (
+        HOSTED | {"training": {"objective": {"kind": "cross_entropy"}}},
+        "'objective' does nothing with kind hosted",
+    ),
+    ({"policy": {"kind": "arm_encoder", "lora": {"rank": 2}}}, "'lora' does nothing with kind arm_encoder"),
+    (LOCAL | {"policy": {"kind": "local", "width": 64}}, "'width' does nothing with kind local"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), USELESS)
+def test_settings_that_do_nothing_are_refused_by_the_kinds_that_have_them(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_config(values, source="mine.yaml")
+    assert message in str(raised.value)
+
+
+def test_training_is_of_the_kind_of_the_policy() -> None:
+    assert [parse_config(each).training.kind for each in ({}, LOCAL, HOSTED)] == [
+        "numeric",
+        "local",
+        "hosted",
+    ]
+    with pytest.raises(
+        ConfigError, match=r"training\.kind is local; that of policy\.kind arm_encoder is numeric"
+    ):
+        parse_config({"training": {"kind": "local"}})
+
+
+def test_how_sure_legality_is_follows_the_objective() -> None:
+    def legality(**training: Any) -> float:
+        return parse_config(LOCAL | {"training": training}).training.legality  # type: ignore[union-attr]
+
+    assert (legality(), legality(objective={"kind": "policy_gradient"})) == (1.0, 0.1)
+    assert legality(legality_coef=0.5) == 0.5
+
+
+def test_another_kind_that_is_set_starts_from_its_own_defaults() -> None:
+    values = {"credit": {"kind": "top_k_regret", "num_selected": 2}}
+    objective = "training.objective={kind: policy_gradient}"
+    config = parse_config(values, ["credit.kind=policy_gradient", "credit.discount=0.9", objective])
+    assert config.credit == PolicyGradientCredit(discount=0.9)
+    assert parse_config(values, ["credit.num_selected=3"]).credit == TopKRegret(num_selected=3)
+
+
+# stages
+
+
+def test_a_stage_takes_what_it_leaves_out_from_the_run() -> None:
+    config = parse_config({
+        "suite": "smoke",
+        "rollout": {"num_problems": 10, "num_rollouts": 8, "temperature": 1.5},
+        "credit": {"kind": "policy_gradient", "discount": 0.9},
+        "training": {"objective": {"kind": "policy_gradient", "kl_coef": 2}, "learning_rate": 0.01},
+        "stages": [
+            {"iterations": 3},
+            {"suite": "fol/mixture", "iterations": 4, "rollout": {"temperature": 1.0},
+             "training": {"learning_rate": 0.001}},
+            {"iterations": 5, "credit": {"kind": "all"}, "training": {"objective": {"kind": "cross_entropy"}}},
+        ],
+    })  # fmt: skip
+    first, second, third = config.schedule()
+    assert config.iterations == 12
+    assert (first.suite, second.suite, third.suite) == ("smoke", "fol/mixture", "smoke")
+    assert (first.rollout.temperature, second.rollout.temperature) == (1.5, 1.0)
+    assert (second.rollout.num_problems, second.rollout.num_rollouts) == (10, 8)
+    assert second.credit == first.credit == PolicyGradientCredit(discount=0.9)
+    objective = PolicyGradient(kl_coef=2)
+    assert second.training == NumericTraining(objective=objective, learning_rate=0.001)
+    assert third.credit.kind == "all"
+    assert third.training == NumericTraining(learning_rate=0.01)
+    assert parse_config(yaml.safe_load(config.to_yaml())) == config
+    assert config.stage_of(1) == (first, 1 / 3)
+    assert config.stage_of(3) == (first, 1.0)
+    assert config.stage_of(4) == (second, 1 / 4)
+    assert config.stage_of(12) == (third, 1.0)
+    with pytest.raises(ConfigError, match="no iteration 13"):
+        config.stage_of(13)
+
+
+def test_a_run_without_stages_is_one_stage() -> None:
+    config = parse_config({"iterations": 7})
+    stage, progress = config.stage_of(7)
+    assert config.schedule() == (stage,)
+    assert (stage.suite, stage.iterations, progress) == (config.suite, 7, 1.0)
+    assert (stage.rollout, stage.credit, stage.training) == (config.rollout, config.credit, config.training)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"stages": [{"iterations": 2}], "iterations": 3}, "iterations is 3, but the stages have 2"),
+        ({"stages": [{"iterations": 2, "validation": {}}]}, "Unknown key 'validation'"),
+        ({"stages": [{"suite": "smoke"}]}, "iterations: this key is missing"),
+        ({"stages": [{"iterations": 2, "rollout": {"num_rollouts": 2}}]}, "num_selected is 4 but"),
+        ({"stages": [{"iterations": 2, "credit": {"kind": "policy_gradient"}}]}, "set training.objective"),
+        ({"stages": [{"iterations": 2, "training": {"legality_coef": 1}}]}, "does nothing with kind numeric"),
+        ({"stages": [{"iterations": 2, "training": {"kind": "local"}}]}, "that of policy.kind arm_encoder"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_config(values, source="mine.yaml")
+    assert message in str(raised.value)

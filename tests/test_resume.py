@@ -116,6 +116,46 @@ def undisturbed(config: Path) -> Path:
     return run
 
 
+STAGED = """
+name: staged
+suite: smoke
+seed: 3
+policy: {width: 8, num_heads: 2, num_layers: 1}
+rollout: {num_problems: 4, num_rollouts: 4}
+credit: {kind: top_k_regret, num_selected: 2}
+training: {batch_size: 8, learning_rate: 0.01}
+stages:
+- {iterations: 2, rollout: {temperature: 1.5}}
+- iterations: 2
+  suite: SUITE
+  credit: {kind: policy_gradient}
+  training: {objective: {kind: policy_gradient, kl_coef: 1}}
+validation: {every: 2, num_problems: 10}
+num_threads: 1
+"""
+OTHER = """
+name: other
+title: another suite, of one stage
+train:
+  settings:
+  - name: other
+    feedback: full
+    horizon: 4
+    num_arms: 2
+    reward_process: {kind: gaussian}
+"""
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a run in two stages, the second with a suite, a credit and an objective of its own."""
+    folder = tmp_path_factory.mktemp("staged")
+    (folder / "other.yaml").write_text(OTHER)
+    path = folder / "staged.yaml"
+    path.write_text(STAGED.replace("SUITE", str(folder / "other.yaml")))
+    return path
+
+
 def train_or_resume(config: Path, run: Path) -> tuple[object, ...]:
     return ("resume", run) if run.exists() else ("train", config, "--run-dir", run)
 
@@ -143,10 +183,35 @@ def test_killed_between_any_two_writes_a_run_ends_as_if_it_never_was(
     assert content(run) == content(undisturbed)
 
 
+def test_killed_in_any_stage_a_run_ends_as_if_it_never_was(staged: Path, tmp_path: Path) -> None:
+    """Before the first stage's line, between the stages and in the second, of which the suite is gone."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert here("train", staged, "--run-dir", whole) == 0
+    assert lines(whole) == 5
+    suite = staged.with_name("other.yaml").read_bytes()
+    for operation, done in {
+        r"open .*/trajectories/000001.*\.tmp": 1,
+        r"os.mkdir .*/checkpoints/\.000003": 3,
+        r"os.rename .*/checkpoints/\.000003": 3,
+        r"open .*/timings.jsonl": 3,
+    }.items():
+        code = finish(*train_or_resume(staged, run), run=run, moment=(operation, 1))
+        assert code == -signal.SIGKILL, operation
+        assert lines(run) == done
+        staged.with_name("other.yaml").unlink(missing_ok=True)
+    assert finish("resume", run, run=run) == 0
+    staged.with_name("other.yaml").write_bytes(suite)
+    assert content(run) == content(whole)
+
+
 @pytest.mark.slow
-def test_killed_at_any_operation_a_run_ends_as_if_it_never_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stages", [False, True])
+def test_killed_at_any_operation_a_run_ends_as_if_it_never_was(
+    staged: Path, tmp_path: Path, stages: bool
+) -> None:
     short = tmp_path / "short.yaml"
-    short.write_text(CONFIG.replace("iterations: 12", "iterations: 4"))
+    text = staged.read_text() if stages else CONFIG.replace("iterations: 12", "iterations: 4")
+    short.write_text(text)
     whole = tmp_path / "whole"
     assert here("train", short, "--run-dir", whole) == 0
     for last in itertools.count(1):

@@ -146,11 +146,12 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _stages_add_up(self) -> RunConfig:
         trains = self.policy.kind if isinstance(self.policy, LocalConfig | HostedConfig) else "numeric"
-        if self.training.kind != trains:
-            raise ValueError(
-                f"training.kind is {self.training.kind}; that of policy.kind {self.policy.kind} is {trains}: "
-                "leave it out"
-            )
+        for training in (self.training, *(stage.training for stage in self.stages)):
+            if training.kind != trains:
+                raise ValueError(
+                    f"training.kind is {training.kind}; that of policy.kind {self.policy.kind} is {trains}: "
+                    "leave it out"
+                )
         if self.stages and sum(stage.iterations for stage in self.stages) != self.iterations:
             total = sum(stage.iterations for stage in self.stages)
             raise ValueError(f"iterations is {self.iterations}, but the stages have {total}: leave it out")

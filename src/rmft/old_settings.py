@@ -55,6 +55,11 @@ def renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
         del found["selection"]
         told.append(f"selection is now credit: {found['credit']}")
     if isinstance(training, Mapping) and ("anchor" in training or "format" in training):
+        for old, new in (("anchor", "objective"), ("format", "legality_coef")):
+            if old in training and new in training:
+                raise ConfigError(
+                    f"{source}: found training.{old} and training.{new}; {old} is the old name: keep one."
+                )
         found["training"] = _training(training, kind)
         told.append(f"training.anchor and training.format are now {found['training']}")
     for text in told:
