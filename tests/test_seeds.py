@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from rmft.evaluation.results import Evaluation
+from rmft.results import Evaluation
 
 from rmft.cli import main
 from rmft.config import load_config

@@ -96,7 +96,7 @@ def play(
 
     At the end: your regret, the agent's and Thompson sampling's, and what was hidden.
     """
-    from rmft.targets import play_problem
+    from rmft.commands import play_problem
 
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
 

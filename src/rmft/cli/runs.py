@@ -142,7 +142,7 @@ def evaluate(
     Of a folder of seeds all runs are evaluated, each into its own evaluation.json too: means over seeds and
     problems, with intervals that cluster by both, and each seed's own mean.
     """
-    from rmft.targets import evaluate_target
+    from rmft.commands import evaluate_target
 
     result, written = evaluate_target(
         target, suite, against, part, num_problems, num_rollouts, seed, progress=say, trust=trust_code
@@ -167,7 +167,7 @@ def export(
 
     Without --merge it is a PEFT adapter; either way a README.md tells of base model, data, and regret.
     """
-    from rmft.targets import export_run
+    from rmft.commands import export_run
 
     print(export_run(run, target, merge=merge))
 
