@@ -89,7 +89,9 @@ def play(
     setting: Annotated[str | None, typer.Option(help="One of the suite's settings (default: any).")] = None,
     problem: Annotated[int, typer.Option(min=0, help="Its number in the validation part.")] = 0,
     me: Annotated[bool, typer.Option("--me", help="Play it yourself first.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the agent's luck; the problem stays the same.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the agent's random draws; the problem stays the same.")
+    ] = 0,
     trust_code: TrustOption = False,
 ) -> None:
     """Watch an agent decide round by round, or play the same problem yourself first (--me).

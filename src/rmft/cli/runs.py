@@ -129,7 +129,9 @@ def evaluate(
         int | None, typer.Option(min=2, help="(default: as many as the suite says)")
     ] = None,
     num_rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of each problem.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the policies' luck; the problems stay the same.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the policies' random draws; the problems stay the same.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print docs/evaluation-json.md's JSON.")] = False,
     trust_code: TrustOption = False,
 ) -> None:

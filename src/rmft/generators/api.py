@@ -40,13 +40,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Question:
-    """messages: the chat. luck: tells apart what is asked more than once, and seeds the sampling.
+    """messages: the chat. seed: sent as `seed`; part of the key of what is kept, so that repeated
+    prompts stay independent samples.
 
     schema: of the answer, where the endpoint has structured outputs.
     """
 
     messages: Sequence[Message]
-    luck: int
+    seed: int
     max_tokens: int
     temperature: float
     schema: Mapping[str, Any] | None = None
@@ -72,18 +73,18 @@ class ApiModel:
 
     def ask(self, question: Question) -> Answer:
         """The answer. Raises BudgetError, and EndpointError and AnswerError as `Connection.chat` does."""
-        luck, most = question.luck, question.max_tokens
+        seed, most = question.seed, question.max_tokens
         request: dict[str, Any] = {"model": self.model, "messages": list(question.messages)}
         request |= _limit(most, self.features.max_completion_tokens)
         if self.features.temperature:
             request["temperature"] = question.temperature
         if self.features.seed:
-            request["seed"] = luck
+            request["seed"] = seed
         if self.features.logprobs:
             request |= {"logprobs": True, "top_logprobs": TOP}
         if question.schema is not None:
             request["response_format"] = _format(question.schema)
-        key = hashlib.sha256(json.dumps([request, luck], sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([request, seed], sort_keys=True).encode()).hexdigest()
         known = self.journal.get(key)
         if known is not None:
             return kept_answer.validate_python(known)
