@@ -12,17 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from rmft.results import Evaluation
 
 from rmft.cli import main
 from rmft.config import load_config
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.evaluation.statistics import over_seeds
+from rmft.files import write_atomically
 from rmft.report import comparison_table, write_report
 from rmft.report.folders import expanded, runs_in
 from rmft.report.over_seeds import folder_lines, summary_in_terminal, summary_table
 from rmft.report.run_reader import read_run
-from rmft.run_directory import RunDirectory, write_atomically
+from rmft.results import Evaluation
+from rmft.run_directory import RunDirectory
 from rmft.seeds import Experiment, parse_seeds
 
 CONFIGS = Path(__file__).parents[1] / "configs"
