@@ -319,7 +319,7 @@ USELESS = [
     ),
     (
         HOSTED | {"training": {"objective": {"kind": "cross_entropy"}}},
-        "'objective' does nothing with kind hosted",
+        "'objective' does nothing",
     ),
     ({"policy": {"kind": "arm_encoder", "lora": {"rank": 2}}}, "'lora' does nothing with kind arm_encoder"),
     (LOCAL | {"policy": {"kind": "local", "width": 64}}, "'width' does nothing with kind local"),
@@ -376,7 +376,8 @@ def test_a_stage_takes_what_it_leaves_out_from_the_run() -> None:
             {"iterations": 3},
             {"suite": "fol/mixture", "iterations": 4, "rollout": {"temperature": 1.0},
              "training": {"learning_rate": 0.001}},
-            {"iterations": 5, "credit": {"kind": "all"}, "training": {"objective": {"kind": "cross_entropy"}}},
+            {"iterations": 5, "credit": {"kind": "all"},
+             "training": {"objective": {"kind": "cross_entropy"}}},
         ],
     })  # fmt: skip
     first, second, third = config.schedule()
