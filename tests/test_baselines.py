@@ -25,7 +25,7 @@ from rmft.problems.environment import TableEnvironment
 from rmft.regret import regret
 from rmft.rollout import rollout
 from rmft.streams import Streams, generator
-from rmft.types import Decisions, Histories, Policy, RewardTable, Rules
+from rmft.types import Decisions, Histories, RewardTable, Rules
 
 BANDIT = Rules("bandit", 12, 3)
 FULL = Rules("full", 12, 3)
@@ -48,52 +48,6 @@ def bandit_history(arms: list[int], rewards: list[float], num_arms: int = 2, hor
     for arm, reward in zip(arms, rewards, strict=True):
         histories.append(Decisions(arms=np.array([arm])), np.array([reward]))
     return histories
-
-
-def specs_for(rules: Rules) -> list[str]:
-    return [
-        spec
-        for name in baselines_for(rules)
-        if name != "oracle"
-        for spec in {name, *GRIDS.get(name, ())[:1], *GRIDS.get(name, ())[-1:]}
-    ]
-
-
-CASES = [(rules, spec) for rules in (BANDIT, FULL) for spec in sorted(specs_for(rules))]
-
-
-@pytest.mark.parametrize(("rules", "spec"), CASES, ids=[f"{rules.feedback}-{spec}" for rules, spec in CASES])
-def test_every_baseline_is_a_stateless_policy(rules: Rules, spec: str) -> None:
-    policy = make_baseline(spec)
-    assert isinstance(policy, Policy)
-    assert make_baseline(policy.name) == policy
-    played = rollout(policy, TableEnvironment(rules, bernoulli_table(9, 12, 3)), streams(9)).histories
-    for num_rounds in (0, 1, 7):
-        fresh = policy.decide(played.prefix(num_rounds), streams(9, seed=3))
-        grown = played.prefix(num_rounds - 1) if num_rounds else played.prefix(0)
-        if num_rounds:  # remembers all but the last round, then is given it
-            policy.decide(grown, streams(9, seed=4))
-            last = played.round(num_rounds - 1)
-            arms = None if (last.arms < 0).any() else last.arms
-            grown.append(Decisions(arms, last.played), last.rewards)
-        incremental = policy.decide(grown, streams(9, seed=3))
-        for one, other in (
-            (fresh.arms, incremental.arms),
-            (fresh.probabilities, incremental.probabilities),
-        ):
-            np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize(("rules", "spec"), CASES, ids=[f"{rules.feedback}-{spec}" for rules, spec in CASES])
-def test_a_rollout_keeps_its_luck_whatever_batch_it_is_in(rules: Rules, spec: str) -> None:
-    table = bernoulli_table(9, 12, 3)
-    together = rollout(make_baseline(spec), TableEnvironment(rules, table), streams(9))
-    alone = rollout(
-        make_baseline(spec),
-        TableEnvironment(rules, table.rows(slice(4, 5))),
-        Streams.at(7, [(4,)]),
-    )
-    np.testing.assert_array_equal(together.histories.played[4], alone.histories.played[0])
 
 
 def test_sums_windows_and_discounts_by_hand() -> None:

@@ -319,7 +319,7 @@ USELESS = [
     ),
     (
         HOSTED | {"training": {"objective": {"kind": "cross_entropy"}}},
-        "'objective' does nothing with kind hosted",
+        "'objective' does nothing",
     ),
     ({"policy": {"kind": "arm_encoder", "lora": {"rank": 2}}}, "'lora' does nothing with kind arm_encoder"),
     (LOCAL | {"policy": {"kind": "local", "width": 64}}, "'width' does nothing with kind local"),

@@ -133,28 +133,6 @@ def test_reasoning_is_sampled_freely_and_rescores(tiny: Path) -> None:
     assert max(sampled) == 6, "five tokens of reasoning and one letter"
 
 
-@pytest.mark.parametrize("reasoning", ["off", "brief"])
-def test_decisions_depend_on_the_histories_and_streams_alone(tiny: Path, reasoning: str) -> None:
-    player = policy(tiny, wording={"reasoning": reasoning})
-    whole = play(player, Rules("bandit", 5, 3)).histories
-    for num_rounds in range(5):
-        begun, streams = whole.prefix(num_rounds), Streams.at(0, [(row,) for row in range(4)])
-        first = player.decide(begun, streams)
-        again = player.decide(begun, Streams.at(0, [(row,) for row in range(4)]))
-        assert first.arms.tolist() == again.arms.tolist()
-        np.testing.assert_allclose(first.probabilities, again.probabilities, atol=1e-6)
-        if reasoning == "off":
-            np.testing.assert_allclose(first.probabilities, whole.probabilities[:, num_rounds], atol=1e-6)
-
-
-def test_a_row_is_the_same_whatever_it_shares_a_batch_with(tiny: Path) -> None:
-    player, rules = policy(tiny), Rules("bandit", 4, 3)
-    together = play(player, rules, 6).histories
-    alone = play(player, rules, 2).histories
-    assert together.arms[:2].tolist() == alone.arms.tolist()
-    np.testing.assert_allclose(together.probabilities[:2], alone.probabilities, atol=1e-6)
-
-
 def test_the_rollouts_of_a_problem_are_told_the_same_and_problems_are_not(tiny: Path) -> None:
     told = [turn.system for turn in play(policy(tiny), Rules("bandit", 2, 3)).histories.words.turns[0]]
     assert told[0] == told[1]

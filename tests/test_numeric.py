@@ -79,16 +79,6 @@ def test_decoding_with_the_cache_equals_one_whole_pass(
 
 @each_kind
 @pytest.mark.parametrize("feedback", ["full", "bandit"])
-def test_a_decision_depends_on_the_history_only(feedback: Feedback, kind: str) -> None:
-    policy = NumericPolicy(random_network(kind), sample_arms=True)
-    histories = play(policy, Rules(feedback, 9, 3)).histories
-    fresh = policy.decide(histories.prefix(5), Streams.at(0, [(row,) for row in range(6)]))
-    assert histories.probabilities is not None
-    np.testing.assert_allclose(fresh.probabilities, histories.probabilities[:, 5], atol=1e-6)
-
-
-@each_kind
-@pytest.mark.parametrize("feedback", ["full", "bandit"])
 def test_permuting_the_arms_permutes_the_decisions(feedback: Feedback, kind: str) -> None:
     policy = NumericPolicy(random_network(kind), sample_arms=True)
     rules = Rules(feedback, 8, 4)
@@ -114,14 +104,6 @@ def test_what_comes_later_changes_no_earlier_decision(kind: str) -> None:
     before, after = (policy.logits(each).detach().numpy() for each in (histories, changed))
     np.testing.assert_allclose(before[:, :6], after[:, :6], atol=1e-6)
     assert np.abs(before[:, 7] - after[:, 7]).max() > 1e-3
-
-
-@each_kind
-def test_a_rollout_keeps_its_luck_in_any_batch(kind: str) -> None:
-    policy, rules = NumericPolicy(random_network(kind)), Rules("bandit", 10, 4)
-    together = play(policy, rules, size=6).histories.arms
-    alone = rollout(policy, TableEnvironment(rules, table(6, 10, 4).rows(slice(2, 3))), Streams.at(3, [(2,)]))
-    np.testing.assert_array_equal(alone.histories.arms[0], together[2])
 
 
 @each_kind

@@ -60,7 +60,7 @@ def test_every_named_suite_loads_and_draws(name: str) -> None:
     assert suite.source
     assert suite.baselines
     assert {baseline.removeprefix("tuned:") for baseline in suite.baselines} <= set(baseline_names())
-    tables = {}
+    problems = {}
     for part in PARTS:
         num_settings = len(suite.settings(part))
         batches = suite.draw(part, 2 * num_settings)
@@ -69,12 +69,16 @@ def test_every_named_suite_loads_and_draws(name: str) -> None:
             rules = batch.setting.rules
             assert batch.table.rewards.shape == (2, rules.horizon, rules.num_arms)
             assert batch.setting.play(batch.table).rules == rules
-        tables[part] = {rewards.tobytes() for batch in batches for rewards in batch.table.rewards}
-    repeats = ("alternating", "mixture", "words/bandits")  # so few different tables that some come twice
-    if not any(each in name for each in repeats):
-        assert not tables["train"] & tables["validation"]
-        assert not tables["train"] & tables["held_out"]
-        assert not tables["validation"] & tables["held_out"]
+        # A problem is its table with the words that it is told in: few different tables can be drawn of some.
+        problems[part] = {
+            (rewards.tobytes(), int(seed))
+            for batch in batches
+            for rewards, seed in zip(batch.table.rewards, batch.words.seeds, strict=True)
+        }
+        assert len(problems[part]) == 2 * num_settings
+    assert not problems["train"] & problems["validation"]
+    assert not problems["train"] & problems["held_out"]
+    assert not problems["validation"] & problems["held_out"]
 
 
 @pytest.mark.parametrize("name", suite_names())
