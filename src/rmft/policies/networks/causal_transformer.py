@@ -10,7 +10,8 @@ The blocks are x <- x + Attention(LayerNorm(x)) and then x <- x + MLP(LayerNorm(
 start token and to the events of all arms up to its own round, and a decision to those up to the round before.
 No token attends to a decision, so the cache grows by the events alone; and a decision, which knows nothing
 but the time and its arm, enters at the last block: five times as many tokens as events there are would
-otherwise pass through the blocks below without having anything to say. In head h, with age_ij >= 0 the number of rounds by which token j is older than token i,
+otherwise pass through the blocks below without having anything to say. In head h, with age_ij >= 0 the number
+of rounds by which token j is older than token i,
 
     score_ij = q_i . k_j / sqrt(d) + b_h [arm_i = arm_j] - m_h age_ij,  out_i = sum_j softmax_j(score_ij) v_j
 
