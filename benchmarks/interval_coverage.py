@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from rmft.evaluation.statistics import Interval, interval, over_seeds, paired_difference, share
+from rmft.statistics import Interval, interval, over_seeds, paired_difference, share
 
 Ends = tuple[float, float]
 Draw = np.random.Generator

@@ -9,15 +9,15 @@ import pytest
 from rich.console import Console
 
 from rmft import rollout as rollout_module
+from rmft import statistics
 from rmft.errors import ConfigError, UnknownNameError
-from rmft.evaluation import statistics
 from rmft.evaluation.evaluate import evaluate, evaluate_seeds
 from rmft.evaluation.measures import MEASURES
-from rmft.evaluation.statistics import Interval
 from rmft.problems.environment import TableEnvironment
 from rmft.regret import RegretKind
 from rmft.results import FORMAT, Evaluation, show
 from rmft.rollout import rows_of_arrays
+from rmft.statistics import Interval
 from rmft.streams import Streams
 from rmft.types import Decisions, Histories, IntArray, RewardTable, Rules, Words
 

@@ -113,7 +113,7 @@ def test_a_whole_run_shows_every_part(tmp_path: Path) -> None:
         "Before and after", "Regret by round", "Exploration against exploitation", "Pulls of the best arm",
         "Regret against suffix failures", "Regret by iteration", "Suffix failures by iteration", "Credit",
         "Luck of the first arm", "Loss by iteration", "Entropy by iteration", "Time by iteration",
-        "Time, tokens and money spent", "Config", "Versions",
+        "Time, memory, tokens and money spent", "Config", "Versions",
     ):  # fmt: skip
         assert title in page.text
     assert "Not everything could be shown" not in page.text

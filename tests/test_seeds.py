@@ -16,7 +16,6 @@ import yaml
 from rmft.cli import main
 from rmft.config import load_config
 from rmft.errors import ConfigError, RunDirectoryError
-from rmft.evaluation.statistics import over_seeds
 from rmft.files import write_atomically
 from rmft.report import comparison_table, write_report
 from rmft.report.folders import expanded, runs_in
@@ -25,6 +24,7 @@ from rmft.report.run_reader import read_run
 from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory
 from rmft.seeds import Experiment, parse_seeds
+from rmft.statistics import over_seeds
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = {

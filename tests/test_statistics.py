@@ -5,12 +5,11 @@ import pytest
 from scipy import stats
 
 from rmft.errors import ShapeError
-from rmft.evaluation.measures import regression_check
-from rmft.evaluation.statistics import (
+from rmft.evaluation.measures import exponent_below_1, regression_check
+from rmft.statistics import (
     RESAMPLES,
     bootstrap,
     dominated_by,
-    exponent_below_1,
     interval,
     of_share,
     over_seeds,

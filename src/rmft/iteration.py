@@ -12,7 +12,6 @@ from rmft.errors import TrainingError
 from rmft.evaluation.conversations import told_of
 from rmft.evaluation.findings import best_iteration, describe_end, describe_training
 from rmft.evaluation.measures import INDICATORS, measure
-from rmft.evaluation.statistics import interval, of_share
 from rmft.improve import Backend, Clock, improve, in_pieces, seed_of
 from rmft.problems.suites import ProblemBatch, Suite
 from rmft.records.arrays import to_arrays
@@ -20,6 +19,7 @@ from rmft.records.batch import RecordedBatch
 from rmft.records.lines import lines
 from rmft.rollout import peak_memory_gb
 from rmft.run_directory import RunDirectory
+from rmft.statistics import interval, of_share
 from rmft.types import FloatArray, PolicyRef, TrainingBatch
 
 VALIDATED = ("regret", "suff_fail_freq", "k_min_frac", "entropy", "failed")

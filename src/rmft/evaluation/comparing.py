@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 
 import rmft
-from rmft.evaluation import statistics
+from rmft import statistics
 from rmft.evaluation.measures import INDICATORS, MEASURES, regression_check, trend_check
 from rmft.problems.suites import ProblemBatch
 from rmft.records.lines import five_digits

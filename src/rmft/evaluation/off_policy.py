@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmft.errors import ConfigError
-from rmft.evaluation.statistics import bootstrap, interval, ratio
 from rmft.records.batch import RecordedBatch
 from rmft.results import Interval
+from rmft.statistics import bootstrap, interval, ratio
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Policy, Trajectories
 

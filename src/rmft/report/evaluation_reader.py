@@ -54,16 +54,18 @@ class EvaluationResult:
 
     def problem_regrets(self, policy: str) -> list[float] | None:
         """The policy's regret in every problem, setting after setting; None where one has none."""
-        found = [
-            setting.policies[policy].problem_regrets if policy in setting.policies else None
-            for setting in self.settings
-        ]
-        known = [regrets for regrets in found if regrets]
-        return (
-            [regret for regrets in known for regret in regrets]
-            if known and len(known) == len(found)
-            else None
-        )
+        found = self._regrets(policy)
+        if not found or not all(found):
+            return None
+        return [regret for regrets in found for regret in regrets]
+
+    def problems_by_setting(self, policy: str) -> list[int]:
+        """How many problems of each setting `problem_regrets` has."""
+        return [len(regrets) for regrets in self._regrets(policy)]
+
+    def _regrets(self, policy: str) -> list[list[float]]:
+        known = [setting.policies.get(policy) for setting in self.settings]
+        return [(result.problem_regrets or []) if result else [] for result in known]
 
 
 def read_evaluation(value: object, notes: list[str], name: str) -> EvaluationResult | None:

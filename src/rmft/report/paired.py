@@ -10,18 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from rmft.report.run_reader import Run
 from rmft.report.untrusted import Interval
 from rmft.report.words import BEST, problems
-from rmft.streams import generator
+from rmft.statistics import interval
 
 MAX_RUNS = 12  # set against each other
 MAX_PROBLEMS = 100_000
-CONFIDENCE, RESAMPLES = 0.95, 2_000
-BCA_UP_TO = 200  # problems, as in an evaluation
-BOOTSTRAP = 0xB007  # where an evaluation draws from, so that intervals agree
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +38,14 @@ def pairings(runs: Sequence[Run]) -> list[Pairing]:
     """One for every set of problems that two or more of the first MAX_RUNS runs were evaluated on."""
     played: dict[tuple[str, int], dict[int, list[float]]] = {}
     said: dict[tuple[str, int], str] = {}
+    sizes: dict[tuple[str, int], list[int]] = {}
     for place, run in enumerate(runs[:MAX_RUNS]):
         for evaluation in run.evaluations.values():
             regrets = evaluation.problem_regrets(BEST)
             if evaluation.fingerprint and regrets and len(regrets) <= MAX_PROBLEMS:
                 key = evaluation.fingerprint, len(regrets)
                 played.setdefault(key, {})[place] = regrets
+                sizes.setdefault(key, evaluation.problems_by_setting(BEST))
                 said.setdefault(key, f"{problems(evaluation)} of {evaluation.suite[:200]}")
     found = []
     for key, regrets_of in played.items():
@@ -55,7 +53,11 @@ def pairings(runs: Sequence[Run]) -> list[Pairing]:
         differences: dict[tuple[int, int], Interval] = {}
         for at, i in enumerate(places):
             for j in places[at + 1 :]:
-                mean, low, high = _difference(np.array(regrets_of[i]), np.array(regrets_of[j]))
+                apart = np.array(regrets_of[i]) - np.array(regrets_of[j])
+                differed = interval(apart, settings=sizes[key])
+                mean, low, high = differed.mean, differed.low, differed.high
+                if mean is None:
+                    continue
                 differences[i, j] = Interval(mean, low, high)
                 turned = (None, None) if low is None or high is None else (-high, -low)
                 differences[j, i] = Interval(-mean, *turned)
@@ -85,24 +87,3 @@ def unpaired(runs: Sequence[Run], names: Sequence[str], found: Sequence[Pairing]
             why = "no other run here was evaluated on the same problems"
         reasons.append(f"{name}: {why}.")
     return reasons
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float | None, float | None]:
-    """Mean and bootstrap interval over problems of ours - theirs, (n,) each; no interval of one problem."""
-    differences = ours - theirs
-    mean = float(differences.mean())
-    if len(differences) < 2:
-        return mean, None, None
-    if np.ptp(differences) == 0:
-        return mean, mean, mean
-    interval = stats.bootstrap(
-        (differences,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        batch=max(1, 2_000_000 // len(differences)),
-        confidence_level=CONFIDENCE,
-        method="bca" if len(differences) <= BCA_UP_TO else "percentile",
-        rng=generator(0, BOOTSTRAP),
-    ).confidence_interval
-    low, high = float(interval.low), float(interval.high)
-    return (mean, low, high) if np.isfinite([low, high]).all() else (mean, None, None)

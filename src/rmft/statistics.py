@@ -20,7 +20,6 @@ import numpy as np
 from scipy import stats
 
 from rmft.errors import ShapeError
-from rmft.evaluation.measures import regression_check
 from rmft.results import ExponentTest, Interval
 from rmft.streams import generator
 from rmft.types import FloatArray
@@ -240,25 +239,6 @@ def _paired(a: FloatArray, b: FloatArray) -> FloatArray:
     if a.shape != b.shape:
         raise ShapeError(f"A pair needs the same problems; found {len(a)} and {len(b)} of them.")
     return np.stack([a, b], axis=1)
-
-
-def exponent_below_1(curves: FloatArray, seed: int = 0) -> ExponentTest:
-    """One-sided test of H0: b0 >= 1 against b0 < 1, for the exponent of the *mean* regret curve.
-
-    curves: (num_problems, T), each problem's mean over its rollouts. Problems are resampled and b0 is
-    fitted to the mean curve of each resample; the p-value is the share of resamples with b0 >= 1.
-
-    p rejects exactly linear regret from round 1, and nothing else: a policy that tries each arm once and then
-    keeps to one, whose regret is linear from there on, has b0 < 1 at any horizon and is rejected.
-
-    Why the mean curve: one trajectory's log R_t starts at a few lucky or unlucky rounds, which have
-    most leverage in a fit on log t, and its points are sums of one another, so that residuals are
-    anything but independent. Fitted to single trajectories whose regret is linear, b0 < 1 comes out
-    in about half of them, and p_reg is tiny in nearly all. And why not this test alone: static regret
-    under noise has a part that grows as sqrt(t) whatever is played, so that uniform play passes too
-    where gaps are small. Compare with uniform play as well.
-    """
-    return exponent_test(bootstrap(curves, lambda means: regression_check(means).b0, seed))
 
 
 def exponent_test(bootstrapped: Bootstrapped, *index: int) -> ExponentTest:
