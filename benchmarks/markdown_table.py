@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rmft.evaluation.results import Comparison, Evaluation, show
 from rmft.evaluation.statistics import Interval
+from rmft.results import Comparison, Evaluation, show
 
 NOTHING = Interval(mean=None, low=None, high=None)
 

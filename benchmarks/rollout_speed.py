@@ -41,9 +41,9 @@ def flops_per_round(config: NetworkConfig, horizon: int) -> float:
     width = config.width
     if isinstance(config, CausalTransformerConfig):
         head = width // config.num_heads
-        token = 2 * width * width * (1 + config.mlp_ratio) + width * (2 * head + NUM_ARMS) * (horizon / 2)
-        key_value = 2 * width * head
-        blocks = config.num_layers * (NUM_ARMS * token + key_value) + (config.num_layers - 1) * token
+        attention = (2 * width + config.num_heads * NUM_ARMS) * (horizon / 2)
+        token = 2 * width * width * (1 + config.mlp_ratio) + attention
+        blocks = config.num_layers * (NUM_ARMS * token + 2 * width * head) + (config.num_layers - 1) * token
         return 2 * (blocks + NUM_ARMS * 3 * width + 2 * width)
     layer = 2 * width * width + 2 * width * (width // config.num_heads) + 8 * width * width
     attention = 2 * width * (horizon / 2)

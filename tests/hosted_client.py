@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,9 +12,9 @@ import numpy as np
 from batches import batch_of
 from rmft.errors import RmftError
 from rmft.policies.config import HostedConfig
+from rmft.providers.adapters import adapter
 from rmft.providers.catalogue import ProviderFacts
 from rmft.providers.config import EndpointConfig
-from rmft.providers.connect import adapter
 from rmft.providers.connection import Connection
 from rmft.providers.hosted_model import HostedModel, write_hosted
 from rmft.providers.keys import Key
@@ -32,6 +34,7 @@ from rmft.types import (
 )
 from vendor import KEY
 
+PATIENCE = 900.0  # seconds: the machine may be busy
 BASE = HostedModel(provider="compatible", base="base-model", model="base-model", called="base-model")
 
 
@@ -95,6 +98,20 @@ def train(run: Path, url: str, api: str, iteration: int = 1) -> tuple[PolicyRef,
         trainer = trainer_at(adapter(facts(api), connection), run, say=print)
         batch = a_batch([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
         return trainer.train(PolicyRef("hosted", before), [batch], target, TrainingStep(iteration, 7, 0.5))
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """`rmft` with these arguments, in a process of its own that has the vendor's key."""
+    command = [sys.executable, "-m", "rmft.cli", *map(str, arguments)]
+    return subprocess.Popen(command, env=os.environ | {"VENDOR_KEY": KEY}, stderr=subprocess.PIPE)
+
+
+def finish(*arguments: object, code: int = 0) -> str:
+    """What it says until it ends, which it does with this exit code."""
+    process = start(*arguments)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, said.decode()
+    return said.decode()
 
 
 if __name__ == "__main__":

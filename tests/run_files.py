@@ -12,8 +12,10 @@ import numpy as np
 from rmft.credit import TopKRegret, credit
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate
-from rmft.iteration import recorded, spoken
+from rmft.iteration import recorded
 from rmft.problems.suites import Suite, load_suite
+from rmft.records.arrays import to_arrays
+from rmft.records.lines import lines as record_lines
 from rmft.regret import round_regret
 from rmft.rollout import rollout, rows_of_arrays
 from rmft.run_directory import write_lines
@@ -233,9 +235,10 @@ def write_iteration(
         table, words = batch.table.rows(rows), batch.words.rows(rows)
         played = rollout(policy, batch.setting.play(table), Streams.at(0, paths), words)
         regret = round_regret(played, batch.setting.regret_kind)
-        config, group = TopKRegret(num_selected=-(-num_rollouts // 2)), np.repeat(batch.indices, num_rollouts)
-        batches.append(credit(played, regret, group, config, generator(0, iteration)))
+        config = TopKRegret(num_selected=-(-num_rollouts // 2))
+        batches.append(credit(played, regret, batch.indices[rows], config, generator(0, iteration)))
         regrets.append(regret)
     folder = run_dir / "trajectories"
-    np.savez_compressed(folder / f"{iteration:06d}.npz", **recorded(problems, batches, regrets))
-    write_lines(folder / f"{iteration:06d}.jsonl.gz", spoken(problems, batches, regrets))
+    record = recorded(problems, batches, regrets)
+    np.savez_compressed(folder / f"{iteration:06d}.npz", **to_arrays(record))
+    write_lines(folder / f"{iteration:06d}.jsonl.gz", record_lines(record))

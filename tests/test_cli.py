@@ -22,10 +22,10 @@ import yaml
 import rmft
 from full_disk import full_disk
 from rmft.cli import main
-from rmft.evaluation.results import Evaluation
 from rmft.policies.baselines.catalogue import baseline_names
 from rmft.problems.suites import suite_names
 from rmft.progress import TrainingProgress
+from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from rmft.evaluation.comparing import MAX_REGRETS, fingerprint
 from rmft.evaluation.evaluate import evaluate
-from rmft.evaluation.results import Evaluation
 from rmft.problems.suites import ProblemBatch, load_suite
 from rmft.report import comparison_table
 from rmft.report.compare_view import compare_piece
 from rmft.report.paired import Pairing, pairings, unpaired
 from rmft.report.run_reader import read_run
+from rmft.results import Evaluation
 from rmft.types import RewardTable, Words
 from run_files import Talker, write_run
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rmft.providers.connect import adapter
 
 from conformance import check_environment, check_policy, check_trainer, streams, table_of
 from hosted_client import BASE, a_batch, connection_to, facts, trainer_at
@@ -23,7 +24,6 @@ from rmft.policies.numeric import NetworkConfig, NumericPolicy, load_network, ne
 from rmft.problems.environment import TableEnvironment
 from rmft.problems.setting import Setting
 from rmft.providers.answers import Answer
-from rmft.providers.connect import adapter
 from rmft.providers.hosted_model import read_hosted, write_hosted
 from rmft.reading import read
 from rmft.rollout import rollout

@@ -11,12 +11,12 @@ from rich.console import Console
 from rmft import rollout as rollout_module
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.evaluation import statistics
-from rmft.evaluation.evaluate import evaluate
+from rmft.evaluation.evaluate import evaluate, evaluate_seeds
 from rmft.evaluation.measures import MEASURES
-from rmft.evaluation.results import FORMAT, Evaluation, show
 from rmft.evaluation.statistics import Interval
 from rmft.problems.environment import TableEnvironment
 from rmft.regret import RegretKind
+from rmft.results import FORMAT, Evaluation, show
 from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, Histories, IntArray, RewardTable, Rules, Words
@@ -241,6 +241,65 @@ def test_several_settings_are_pooled():
     own = [found.settings[name].policies["uniform"].measures["regret"].mean for name in ("mab", "fol")]
     assert found.overall["uniform"].measures["regret"].mean == pytest.approx((30 * own[0] + 10 * own[1]) / 40)
     assert set(found.overall["first"].paired_difference) == {"uniform"}
+
+
+def test_settings_are_no_luck():
+    # T = 1 and a fixed arm whose gap is the same in all problems of a setting
+    def one(name: str, gap: float) -> Batch:
+        means = np.tile([0.5, 0.5 + gap], (10, 1, 1))
+        return Batch(Setting(name, Rules("bandit", 1, 2), "pseudo"), np.arange(10), RewardTable(means, means))
+
+    found = evaluate({"zero": lambda _: Fixed(0)}, [one("easy", 0.1), one("hard", 0.5)], 1, seed=0)
+    regret = found.overall["zero"].measures["regret"]
+    assert (regret.mean, regret.low, regret.high) == pytest.approx((0.3, 0.3, 0.3))
+
+
+def test_shares_are_as_sure_as_their_problems_are_many():
+    found = evaluate({"oracle": Oracle}, [bandits(50)], 1, seed=0).overall["oracle"].measures
+    assert (found["suff_fail_freq"].mean, found["suff_fail_freq"].low) == (0, 0)
+    assert found["suff_fail_freq"].high == pytest.approx(1 - 0.025 ** (1 / 50))
+    assert found["regret"].high == pytest.approx(0), "which is no share"
+
+
+def test_seeds_by_hand():
+    # two problems, means .9, .5 and .2, .8 over T = 4: arm 0 costs 0 and 2.4, arm 1 costs 1.6 and 0
+    means = np.array([[[0.9, 0.5]] * 4, [[0.2, 0.8]] * 4])
+    batch = Batch(Setting("two", Rules("bandit", 4, 2), "pseudo"), np.arange(2), RewardTable(means, means))
+    zero, one = (lambda _: Fixed(0)), (lambda _: Fixed(1))
+    found, own = evaluate_seeds(
+        {3: {"best": zero}, 5: {"best": one}, 8: {"best": one}}, {"zero": zero}, [batch], 2, seed=0
+    )
+    best = found.overall["best"]
+    assert best.measures["regret"].mean == pytest.approx((1.2 + 0.8 + 0.8) / 3)
+    assert [(each.seed, each.regret.mean) for each in best.seeds or ()] == [
+        (3, pytest.approx(1.2)), (5, pytest.approx(0.8)), (8, pytest.approx(0.8)),
+    ]  # fmt: skip
+    assert best.paired_difference["zero"]["regret"].mean == pytest.approx((0 - 0.4 - 0.4) / 3)
+    assert best.relative_regret["zero"].mean == pytest.approx((1.2 + 0.8 + 0.8) / 3 / 1.2)
+    result = found.settings["two"].policies["best"]
+    assert result.problem_regrets == pytest.approx([3.2 / 3, 0.8], abs=1e-4)
+    assert result.best_arm_pulls.counts == [6, 0, 0, 0, 6]
+    assert result.regret_curve.mean[-1] == pytest.approx(2.8 / 3)
+    assert found.overall["zero"].seeds is None
+    assert own[3] == evaluate({"best": zero, "zero": zero}, [batch], 2, seed=0)
+    assert own[8] == evaluate({"best": one, "zero": zero}, [batch], 2, seed=0)
+    assert Evaluation.from_json(found.to_json()) == found
+    assert "regret by seed" in found.rows()[0]
+
+
+def test_one_seed_is_that_seeds_evaluation():
+    found, own = evaluate_seeds(
+        {4: {"best": lambda _: Uniform()}}, {"oracle": Oracle}, [bandits()], 1, seed=0
+    )
+    assert found.overall["best"].measures == own[4].overall["best"].measures
+    assert [each.seed for each in found.overall["best"].seeds or ()] == [4]
+    assert found.overall["oracle"].seeds is None
+
+
+@pytest.mark.parametrize("by_seed", [{}, {0: {"best": Oracle}, 1: {"start": Oracle}}])
+def test_seeds_need_the_same_policies(by_seed):
+    with pytest.raises(ConfigError, match="same names"):
+        evaluate_seeds(by_seed, {}, [bandits()], 1, seed=0)
 
 
 def test_one_setting_is_the_overall(evaluation: Evaluation):

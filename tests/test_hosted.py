@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hosted_client import finish, start
 from rmft.cli import main
 from rmft.config import BudgetConfig
 from rmft.errors import BudgetError, RunDirectoryError
@@ -87,18 +88,6 @@ def write_config(folder: Path, vendor: Vendor, **policy: object) -> Path:
     path = folder / "hosted.yaml"
     path.write_text(yaml.safe_dump(config), "utf-8")
     return path
-
-
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "rmft.cli", *map(str, arguments)]
-    return subprocess.Popen(command, env=os.environ | {"VENDOR_KEY": KEY}, stderr=subprocess.PIPE)
-
-
-def finish(*arguments: object) -> str:
-    process = start(*arguments)
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 0, said.decode()
-    return said.decode()
 
 
 def what_counts(run: Path) -> dict[str, Any]:
@@ -176,12 +165,8 @@ def test_a_run_survives_a_vendor_that_fails_often(vendor: Vendor, whole: Whole, 
 def test_rollouts_that_never_answer_are_kept_and_counted(vendor: Vendor, tmp_path: Path) -> None:
     vendor.answers = lambda request: "no" if len(request["messages"]) > 9 else legal(request)
     config = write_config(tmp_path, vendor, attempts=2)
-    process = start("train", config, "--run-dir", tmp_path / "run", "--set", "iterations=1")
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 0, said.decode()
-    lines = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
-    ]
+    finish("train", config, "--run-dir", tmp_path / "run", "--set", "iterations=1")
+    lines = what_counts(tmp_path / "run")["metrics"]
     assert lines[1]["rollout"]["failed"] == 1
     assert lines[1]["mask"]["share"] == 0
     assert not vendor.jobs  # there was nothing to learn
@@ -190,11 +175,9 @@ def test_rollouts_that_never_answer_are_kept_and_counted(vendor: Vendor, tmp_pat
 def test_the_budget_stops_a_run_before_it_is_passed(vendor: Vendor, whole: Whole, tmp_path: Path) -> None:
     config = write_config(tmp_path, vendor)
     run = tmp_path / "run"
-    process = start("train", config, "--run-dir", run, "--set", "budget.max_tokens=3000")
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 2
-    assert "budget of 3,000 tokens" in said.decode()
-    assert "rmft resume" in said.decode()
+    said = finish("train", config, "--run-dir", run, "--set", "budget.max_tokens=3000", code=2)
+    assert "budget of 3,000 tokens" in said
+    assert "rmft resume" in said
     assert 300 < Journal(run / "answers.jsonl").spent.tokens <= 3000
     finish("resume", run, "--max-tokens", "1000000")
     assert what_counts(run) == whole.counts
@@ -211,10 +194,8 @@ def test_a_budget_in_usd_needs_prices(vendor: Vendor, tmp_path: Path) -> None:
         (["--set", f"policy.catalogue={tmp_path}/prices.yaml"], "budget of 0.004 USD"),
     )):  # fmt: skip
         run = tmp_path / str(number)
-        process = start("train", config, "--run-dir", run, "--set", "budget.max_usd=0.004", *more)
-        _, said = process.communicate(timeout=180)
-        assert process.returncode == 2
-        assert found in said.decode()
+        limit = ("--set", "budget.max_usd=0.004")
+        assert found in finish("train", config, "--run-dir", run, *limit, *more, code=2)
     spent = Journal(tmp_path / "1" / "answers.jsonl").spent
     assert spent.usd is not None
     assert 0.0001 < spent.usd <= 0.004
@@ -226,11 +207,9 @@ def test_a_model_that_ends_before_the_run_is_refused(vendor: Vendor, tmp_path: P
     ends = {"compatible": {"models": {"base-model": {date: "2026-01-06"}}}}
     (tmp_path / "ends.yaml").write_text(yaml.safe_dump(ends), "utf-8")
     config = write_config(tmp_path, vendor, catalogue=f"{tmp_path}/ends.yaml")
-    process = start("train", config, "--run-dir", tmp_path / "run")
-    _, said = process.communicate(timeout=180)
-    assert process.returncode == 2
-    assert "2026-01-06" in said.decode()
-    assert "past_retirement" in said.decode()
+    said = finish("train", config, "--run-dir", tmp_path / "run", code=2)
+    assert "2026-01-06" in said
+    assert "past_retirement" in said
     assert not (tmp_path / "run").exists()
     insist = ("--set", "policy.past_retirement=true", "--set", "iterations=1")
     finish("train", config, "--run-dir", tmp_path / "run", *insist)
@@ -278,10 +257,18 @@ def test_a_trained_model_is_evaluated_and_watched_and_asked_nothing_twice(
 
 
 def test_no_key_is_ever_written(vendor: Vendor, tmp_path: Path) -> None:
-    config = write_config(tmp_path, vendor)
-    said = finish("train", config, "--run-dir", tmp_path / "run", "--set", "iterations=1")
-    said += finish("evaluate", tmp_path / "run", "--num-problems", "2", "--against", "thompson")
-    said += finish("report", tmp_path / "run")
+    """Nor told: in a run whose job fails and whose key is then refused, resumed, evaluated and reported."""
+    config, run = write_config(tmp_path, vendor), tmp_path / "run"
+    vendor.script = ("queued", "failed")
+    said = finish("train", config, "--run-dir", run, "--set", "iterations=1", code=2)
+    vendor.faults = [("fine_tuning/jobs", "status:401")]
+    said += finish("resume", run, code=2)
+    vendor.script = ("succeeded",)
+    said += finish("resume", run)
+    said += finish("evaluate", run, "--num-problems", "2", "--against", "thompson")
+    said += finish("report", run)
+    assert not vendor.faults
+    assert "it broke" in said
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from hosted_client import PATIENCE, finish, start
 from rmft.providers.hosted_model import read_hosted
 from serving import Server
-
-PATIENCE = 900.0
 
 
 def write_config(folder: Path, model: str, iterations: int, **more: Any) -> Path:
@@ -34,16 +31,6 @@ def write_config(folder: Path, model: str, iterations: int, **more: Any) -> Path
     path = folder / "served.yaml"
     path.write_text(yaml.safe_dump(config), "utf-8")
     return path
-
-
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "rmft.cli", *map(str, arguments)], stderr=subprocess.PIPE)
-
-
-def finish(*arguments: object) -> None:
-    process = start(*arguments)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said.decode()
 
 
 def outcome(run: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from batches import batch_of
 from rmft.build import backend, suites_of
 from rmft.cli import main
+from rmft.commands import evaluate_target
 from rmft.config import RunConfig, parse_config
 from rmft.errors import ConfigError, RmftError
 from rmft.evaluation.findings import above_average, best_iteration, describe_end, describe_training
@@ -25,7 +26,6 @@ from rmft.iteration import Outcome, iterate
 from rmft.problems.suites import Suite, load_suite, suite_from
 from rmft.regret import pseudo_regret_curve
 from rmft.run_directory import RunDirectory
-from rmft.targets import evaluate_target
 from rmft.types import Decisions, Histories, RewardTable, Rules, Trajectories
 
 TINY: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What version 0.1 wrote: settings warn and mean what they meant, runs are read and not gone on with."""
+"""What version 0.1 wrote: its settings warn and mean what they meant; its runs are read only."""
 
 from __future__ import annotations
 

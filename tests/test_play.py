@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from rmft.commands import play_problem
 from rmft.errors import UnknownNameError
 from rmft.problems.suites import load_suite
-from rmft.targets import play_problem
 
 
 def played(

@@ -19,13 +19,8 @@ import rmft
 from full_disk import full_disk
 from rmft.config import parse_config
 from rmft.errors import ConfigError, RmftError, RunDirectoryError
-from rmft.run_directory import (
-    RunDirectory,
-    append_line,
-    package_versions,
-    read_json,
-    write_atomically,
-)
+from rmft.files import append_line, write_atomically
+from rmft.run_directory import RunDirectory, package_versions, read_json
 
 CONFIG = parse_config({"name": "mine", "seed": 7, "iterations": 3})
 SUITES = {"smoke": {"name": "mine", "title": "My own", "train": {"settings": []}}}

@@ -14,14 +14,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rmft.config import LocalConfig
 from rmft.errors import ConfigError, RunDirectoryError
-from rmft.server.conversation import Conversations
-from rmft.server.failures import ApiError
+from rmft.server.conversation import Conversations, read_training_file
 from rmft.server.generation import Generator
 from rmft.server.grammar import Node, legal_tokens
 from rmft.server.models import Loaded, load_bases
+from rmft.server.refusals import ApiError
 from rmft.server.schemas import Message, TrainingMessage
 from rmft.server.store import Store
-from rmft.server.training_file import read_training_file
 from rmft.server.writing import Piece, Wishes, Writer
 
 CHAT = [

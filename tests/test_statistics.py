@@ -12,8 +12,11 @@ from rmft.evaluation.statistics import (
     dominated_by,
     exponent_below_1,
     interval,
+    of_share,
+    over_seeds,
     paired_difference,
     relative_regret,
+    share,
 )
 
 
@@ -97,6 +100,134 @@ def test_statistics_of_any_shape():
     assert found.low.shape == found.high.shape == (2, 3)
     assert (found.low < found.estimate).all()
     assert (found.estimate < found.high).all()
+
+
+# --- several settings ------------------------------------------------------------------------------
+
+
+def identity(means: np.ndarray) -> np.ndarray:
+    return means
+
+
+def test_what_differs_between_settings_alone_is_no_noise():
+    values = np.repeat([-9.4, 5.1, 3.1], 20)
+    found = interval(values, settings=[20, 20, 20])
+    assert found.low == found.mean == found.high == pytest.approx(values.mean())
+    pooled = interval(values)
+    assert pooled.high - pooled.low > 2
+
+
+@pytest.mark.parametrize("size", [40, 300])
+def test_settings_are_resampled_apart(size: int):
+    generator = np.random.default_rng(13)
+    parts = [generator.exponential(size=size), 50 + 2 * generator.exponential(size=size // 2)]
+    found = interval(np.concatenate(parts), settings=[size, size // 2])
+    variances = [(len(part) / (1.5 * size)) ** 2 * part.var(ddof=1) / len(part) for part in parts]
+    assert found.mean == pytest.approx(np.concatenate(parts).mean())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(sum(variances)), rel=0.12)
+
+
+def test_one_setting_is_as_if_none_were_named():
+    values = np.random.default_rng(14).random(30)
+    assert interval(values, settings=[30]) == interval(values)
+
+
+def test_a_setting_of_one_problem_leaves_no_interval():
+    found = interval(np.arange(5.0), settings=[4, 1])
+    assert (found.mean, found.low, found.high) == (2, None, None)
+
+
+@pytest.mark.parametrize("settings", [[2, 2], [6, -1], [5, 0], [3, 3]])
+def test_settings_that_do_not_add_up_are_an_error(settings: list[int]):
+    with pytest.raises(ShapeError, match="do not add up to the 5"):
+        interval(np.arange(5.0), settings=settings)
+
+
+# --- shares ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ones", "size"), [(0, 50), (3, 300), (25, 50), (50, 50)])
+def test_a_share_has_scipys_exact_interval(ones: int, size: int):
+    values = np.zeros(size)
+    values[:ones] = 1
+    found = share(values)
+    exact = stats.binomtest(ones, size).proportion_ci(0.95, "exact")
+    assert found.mean == ones / size
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_a_share_of_one_problem_has_no_interval():
+    assert (share(np.ones(1)).mean, share(np.ones(1)).low) == (1, None)
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.0], [], [np.nan, 1.0]])
+def test_other_values_are_no_share(values: list[float]):
+    with pytest.raises(ShapeError, match="each 0 or 1"):
+        share(np.array(values))
+
+
+def test_shares_of_several_rollouts_stay_within_0_and_1():
+    values = np.array([0.0, 0.5, 0.0, 0.0])
+    found = of_share(interval(values), values)
+    assert found == interval(values)
+    wide = over_seeds(np.array([[0, 0, 0, 0.0], [0, 1, 0, 0.0]]), identity).interval()
+    assert wide.low is not None
+    assert wide.low < 0
+    assert of_share(wide, values).low == 0
+
+
+# --- training seeds --------------------------------------------------------------------------------
+
+
+def test_one_seed_is_clustered_by_problem_alone():
+    values = np.random.default_rng(15).random((40, 2))
+    one, alone = over_seeds(values[None], identity), bootstrap(values, identity)
+    np.testing.assert_array_equal(one.low, alone.low)
+    np.testing.assert_array_equal(one.replicates, alone.replicates)
+
+
+def test_what_no_seed_changes_has_the_interval_of_problems():
+    values = np.random.default_rng(16).random(40)
+    repeated = over_seeds(np.broadcast_to(values, (3, 40)), identity).interval()
+    assert [*repeated.model_dump().values()] == pytest.approx([*interval(values).model_dump().values()])
+
+
+def test_seeds_alone_give_students_interval():
+    # the same on every problem, so that all variance is between seeds: the t interval of 4 numbers
+    seeds = np.array([1.0, 2.0, 4.0, 5.0])
+    found = over_seeds(np.repeat(seeds[:, None], 50, axis=1), identity).interval()
+    half = stats.t.ppf(0.975, 3) * seeds.std(ddof=1) / 2
+    assert found.mean == 3
+    assert found.high - 3 == pytest.approx(half, rel=0.05)
+    assert 3 - found.low == pytest.approx(half, rel=0.05)
+
+
+def test_hard_problems_are_hard_for_every_seed():
+    # 4 seeds that play alike but for a little: no more is known of the problems than from one of them
+    generator = np.random.default_rng(17)
+    problems = generator.exponential(size=300)
+    found = over_seeds(problems + 0.01 * generator.standard_normal((4, 300)), identity).interval()
+    alone = interval(problems)
+    assert found.high - found.low == pytest.approx(alone.high - alone.low, rel=0.1)
+
+
+def test_intervals_over_seeds_cover_what_they_should():
+    generator = np.random.default_rng(18)
+    covered = []
+    for _ in range(150):
+        luck = (
+            generator.normal(0, 0.3, (3, 1)),
+            generator.exponential(size=60),
+            generator.normal(0, 1, (3, 60)),
+        )
+        found = over_seeds(sum(luck), identity).interval()
+        covered.append(found.low <= 1 <= found.high)
+    assert 0.89 <= np.mean(covered) <= 1
+
+
+def test_seeds_need_an_axis_of_their_own():
+    with pytest.raises(ShapeError, match="num_seeds >= 1"):
+        over_seeds(np.zeros(3), identity)
 
 
 # --- pairs -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ NEEDS_TORCH = {
     *("rmft.policies.language", "rmft.policies.numeric"),
     *(f"rmft.policies.networks.{name}" for name in ("arm_encoder", "causal_transformer", "network")),
     *(f"rmft.training.{name}" for name in ("adapter", "export", "local", "low_rank", "optimizer", "packing")),
-    *("rmft.training.processes", "rmft.training.numeric"),
+    *("rmft.training.numeric", "rmft.training.objective", "rmft.training.processes"),
     *(
         f"rmft.server.{name}"
         for name in ("answers", "app", "fine_tuning", "fine_tuning_routes", "generation", "jobs", "models")

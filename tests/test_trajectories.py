@@ -45,37 +45,64 @@ def test_the_index_tells_of_every_trajectory_what_its_line_says(made: Path) -> N
             for key in ("setting", "problem", "rollout", "context"):
                 assert getattr(entry, key) == line[key]
             assert entry.regret == pytest.approx(line["regret"], abs=1e-5)
-            assert entry.selected == any(each["weight"] > 0 for each in line["rounds"])  # type: ignore[attr-defined]
+            assert entry.selected == any(each["mask"] for each in line["rounds"])  # type: ignore[attr-defined]
             assert entry.failed is False
     assert sum(bool(entry.selected) for entry in found[0].entries) == 12  # 2 of every problem's 3
     assert {entry.policy for entry in found[2].entries} == {"start", "best"}
 
 
-def test_an_older_run_is_indexed_by_its_lines(run_dir: Path) -> None:
+def as_version_0_1(path: Path, *, context: bool = True) -> dict[str, np.ndarray]:
+    """The arrays of an iteration as that version wrote them."""
+    new, old = dict(np.load(path)), {}
+    for setting in dict.fromkeys(key.rpartition("/")[0] for key in new):
+        own = {key.rpartition("/")[2]: each for key, each in new.items() if key.startswith(f"{setting}/")}
+        problems = np.unique(own["group"])
+        kept = np.flatnonzero(own["mask"].any(axis=1))
+        old[f"{setting}/problem"] = problems
+        old[f"{setting}/regret"] = own["regret"].sum(axis=1).reshape(len(problems), -1)
+        old[f"{setting}/row"] = kept.astype(np.int32)
+        old[f"{setting}/arm"], old[f"{setting}/reward"] = own["arm"][kept], own["reward"][kept]
+        old[f"{setting}/weight"] = (own["advantage"] * own["mask"])[kept].astype(np.float16)
+        old[f"{setting}/failed"] = own["failure"] != ""
+        if context:
+            old[f"{setting}/context"] = own["context"]
+    np.savez(path, **old)
+    return old
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_a_run_of_version_0_1_is_indexed_as_before(run_dir: Path, context: bool) -> None:
     before = [shelf.entries for shelf in shelves(run_dir)]
     for path in (run_dir / "trajectories").glob("*.npz"):
-        arrays = {key: array for key, array in np.load(path).items() if not key.endswith("/context")}
-        np.savez(path, **arrays)
+        as_version_0_1(path, context=context)
     after = [shelf.entries for shelf in shelves(run_dir)]
     assert [[entry._replace(regret=0) for entry in entries] for entries in after] == [
         [entry._replace(regret=0) for entry in entries] for entries in before
     ]
+    content = gzip.decompress((run_dir / "trajectories" / "000001.jsonl.gz").read_bytes())
+    renamed = content.replace(b'"advantage"', b'"weight"').replace(b'"mask"', b'"unknown"')
+    (run_dir / "trajectories" / "000001.jsonl.gz").write_bytes(gzip.compress(renamed))
+    assert Pieces([run_dir]).piece("0/trajectory/000001.4")["rounds"][0]["advantage"] == 1
 
 
-def test_a_policy_in_numbers_has_the_trajectories_that_were_kept(run_dir: Path) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_a_policy_without_words_has_its_rollouts_in_arrays(run_dir: Path, old: bool) -> None:
     for path in run_dir.glob("**/*.jsonl.gz"):
         path.unlink()
-    arrays = np.load(run_dir / "trajectories" / "000002.npz")
+    path = run_dir / "trajectories" / "000002.npz"
+    arrays = dict(np.load(path))
+    name, row = "three-arms", 1
+    rows = np.flatnonzero(arrays["two-arms/mask"].any(axis=1)) if old else np.arange(9)
+    kept = np.flatnonzero(arrays[f"{name}/mask"].any(axis=1)) if old else np.arange(9)
+    if old:
+        as_version_0_1(path)
     shelf = shelves(run_dir)[1]
-    assert len(shelf.entries) == 12
-    assert all(entry.selected for entry in shelf.entries)
-    read = Pieces([run_dir]).piece("0/trajectory/000002.7")
-    name, row = "three-arms", 1  # two-arms has 6 of the 12
-    assert [each["arm"] for each in read["rounds"]] == arrays[f"{name}/arm"][row].tolist()
-    assert [each["seen"] for each in read["rounds"]] == arrays[f"{name}/reward"][row].tolist()
-    assert ["regret", pytest.approx(arrays[f"{name}/regret"].ravel()[arrays[f"{name}/row"][row]])] in read[
-        "facts"
-    ]
+    assert len(shelf.entries) == (12 if old else 18)
+    assert sum(bool(entry.selected) for entry in shelf.entries) == 12
+    read = Pieces([run_dir]).piece(f"0/trajectory/000002.{len(rows) + row}")
+    assert [each["arm"] for each in read["rounds"]] == arrays[f"{name}/arm"][kept[row]].tolist()
+    assert [each["seen"] for each in read["rounds"]] == arrays[f"{name}/reward"][kept[row]].tolist()
+    assert ["regret", pytest.approx(arrays[f"{name}/regret"][kept[row]].sum())] in read["facts"]
     assert read["options"][: max(each["arm"] for each in read["rounds"]) + 1][0] == "arm 1"
 
 
@@ -167,7 +194,7 @@ def test_whatever_stands_in_a_line_is_shown_as_text_or_left_out(run_dir: Path) -
     assert read["rounds"][0]["arm"] is None
     assert read["rounds"][2] == {
         **{"arm": None, "probabilities": [0.5, 0.5], "means": [0.5, 0.5]},
-        **{"seen": [1, 2], "regret": None, "weight": None},
+        **{"seen": [1, 2], "regret": None, "advantage": None},
     }
 
 

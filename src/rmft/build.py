@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from rmft.config import RunConfig
 from rmft.errors import ConfigError, MissingExtraError
+from rmft.messages import estimate_tokens
 from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
-from rmft.providers.answers import estimate_tokens
 from rmft.providers.catalogue import find_provider
 from rmft.run_directory import STAGE_SUITES, SUITE, RunDirectory, policy_in
 from rmft.scenarios.scenario import draw_scenario

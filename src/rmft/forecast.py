@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rmft.config import RunConfig, StageConfig
 from rmft.credit import TopK, TopKRegretToGo
-from rmft.generators.api import Asks, Message
+from rmft.generators.api import Asks, Question
+from rmft.messages import count_tokens, messages
 from rmft.policies.config import HostedConfig
-from rmft.policies.hosted import HostedPolicy, messages
+from rmft.policies.hosted import HostedPolicy
 from rmft.problems.suites import PartName, Suite
 from rmft.providers.answers import Answer
 from rmft.providers.catalogue import ModelFacts
@@ -29,7 +29,6 @@ from rmft.types import Decisions, Histories, Rules, Turn
 FORECAST = 0xF0CA  # the seed of made-up answers
 SAMPLED = 4  # problems of each setting that are played
 FIRST_MESSAGES = 2  # of a conversation, before its first answer: the system's and the user's
-MESSAGE_TOKENS = 6  # about what a chat template adds to a message
 
 Count = Callable[[str], int]
 """How many tokens a text is."""
@@ -88,16 +87,13 @@ class MadeUp:
         reasons = self.config.wording.reasoning != "off"
         written = self.config.max_tokens if reasons else self.count(said)
         self.calls += 1
-        self.read += self._tokens(chat[:-1]) + reasons * histories.num_rounds * written
+        self.read += count_tokens(chat[:-1], self.count) + reasons * histories.num_rounds * written
         self.written += written
         if histories.num_rounds == histories.rules.horizon - 1:
-            self.whole += self._tokens(chat) + reasons * histories.rules.horizon * written
+            self.whole += count_tokens(chat, self.count) + reasons * histories.rules.horizon * written
         if mixes:
             return Decisions(probabilities=np.eye(num_arms)[[arm]], turns=(turn,))
         return Decisions(np.array([arm]), turns=(turn,))
-
-    def _tokens(self, chat: Sequence[Message]) -> int:
-        return sum(MESSAGE_TOKENS + self.count(message["content"]) for message in chat)
 
 
 def forecast(
@@ -180,21 +176,13 @@ class Watched:
         self.firsts: list[int] = []
         self.seconds = 0.0
 
-    def ask(
-        self,
-        messages: Sequence[Message],
-        luck: int,
-        *,
-        max_tokens: int,
-        temperature: float,
-        schema: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    def ask(self, question: Question) -> Answer:
         """See `ApiModel.ask`."""
         begun = time.perf_counter()
-        answer = self.model.ask(messages, luck, max_tokens=max_tokens, temperature=temperature, schema=schema)
+        answer = self.model.ask(question)
         self.seconds += time.perf_counter() - begun
         self.answers.append(answer)
-        if len(messages) == FIRST_MESSAGES:
+        if len(question.messages) == FIRST_MESSAGES:
             self.firsts.append(answer.prompt_tokens)
         return answer
 

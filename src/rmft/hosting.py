@@ -13,8 +13,8 @@ from rmft.errors import ConfigError
 from rmft.generators.api import ApiModel, Features, probe
 from rmft.policies.config import HostedConfig
 from rmft.policies.hosted import HostedPolicy
+from rmft.providers.adapters import adapter, connect
 from rmft.providers.catalogue import ModelFacts, find_provider
-from rmft.providers.connect import adapter, connect
 from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
 from rmft.providers.journal import Journal
 from rmft.run_directory import policy_in

@@ -70,8 +70,8 @@ def improve(
 ) -> tuple[PolicyRef, Improvement]:
     """The next policy, written to the empty folder `target`, and what made it.
 
-    problems: drawn for this iteration, each played `rollout.num_rollouts` times. seed: of all luck, addressed
-    by iteration. progress: 0 to 1, which the learning rate follows. on_step: told what is done next, in
+    problems: drawn for this iteration, each played `rollout.num_rollouts` times. seed: of all draws,
+    by address. progress: 0 to 1, which the learning rate follows. on_step: told what is done next, in
     words. Raises TrainingError when the loss is not finite.
     """
     clock = Clock()

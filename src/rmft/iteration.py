@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from rmft.errors import TrainingError
-from rmft.evaluation.conversations import context_names, conversations
+from rmft.evaluation.conversations import told_of
 from rmft.evaluation.findings import best_iteration, describe_end, describe_training
 from rmft.evaluation.measures import INDICATORS, measure
 from rmft.evaluation.statistics import interval, of_share
 from rmft.improve import Backend, Clock, improve, in_pieces, seed_of
 from rmft.problems.suites import ProblemBatch, Suite
+from rmft.records.arrays import to_arrays
+from rmft.records.batch import RecordedBatch
+from rmft.records.lines import lines
 from rmft.rollout import peak_memory_gb
 from rmft.run_directory import RunDirectory
 from rmft.types import FloatArray, PolicyRef, TrainingBatch
 
 VALIDATED = ("regret", "suff_fail_freq", "k_min_frac", "entropy", "failed")
-MAX_SAMPLE, MAX_SAMPLE_CELLS = 10, 10_000  # rollouts of a setting, and rounds x arms, told in full
 VALIDATION_SEED = 0  # every iteration and every run is judged with the same luck
 
 Suites = dict[str, Suite]
@@ -98,13 +100,14 @@ def _one_iteration(
     )
     everything = made.problems, made.batches, made.regrets
     metrics = {"iteration": iteration, **describe_training(*everything), "train": made.figures}
+    record = recorded(*everything)
     clock = Clock()
     if iteration % config.validation.every == 0 or iteration == config.iterations:
         on_step("validating")
         with clock("evaluate"):
             metrics["validation"] = validate(backend, policy, suites[config.suite], run)
     spent = made.seconds | clock.seconds | {"memory": {"peak_gb": round(peak_memory_gb(), 3)}}
-    run.commit(metrics, spent, recorded(*everything), spoken(*everything))
+    run.commit(metrics, spent, to_arrays(record), lines(record))
     return metrics
 
 
@@ -128,51 +131,17 @@ def validate(backend: Backend, policy: PolicyRef, suite: Suite, run: RunDirector
     return found
 
 
-def weight_of(batch: TrainingBatch) -> FloatArray:
-    """(B, T) the advantage of each decision, 0 outside the mask."""
-    return batch.advantages * batch.mask
-
-
 def recorded(
     problems: Sequence[ProblemBatch], batches: Sequence[TrainingBatch], regrets: Sequence[FloatArray]
-) -> dict[str, np.ndarray]:
-    """What is stored of an iteration: every regret; of the kept trajectories arms, rewards, advantages.
-
-    In words also each problem's context, and everywhere which rollouts failed, to find them by. Without words
-    also, of the first MAX_SAMPLE kept, all that is shown of a trajectory: the probabilities of every arm,
-    the expected rewards and each round's regret.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    for batch, learned, regret in zip(problems, batches, regrets, strict=True):
-        rows, histories = learned.kept, learned.trajectories.histories
-        name = batch.setting.name
-        arrays[f"{name}/problem"] = batch.indices
-        arrays[f"{name}/regret"] = regret.sum(axis=1).reshape(len(batch.indices), -1).astype(np.float32)
-        arrays[f"{name}/row"] = rows.astype(np.int32)
-        arrays[f"{name}/arm"] = histories.arms[rows].astype(np.int16)
-        arrays[f"{name}/reward"] = histories.rewards[rows].astype(np.float32)
-        arrays[f"{name}/weight"] = weight_of(learned)[rows].astype(np.float16)
-        arrays[f"{name}/failed"] = np.isin(np.arange(histories.size), list(histories.failed))
-        if histories.words.turns:
-            arrays[f"{name}/context"] = context_names(batch)
-        elif histories.probabilities is not None:
-            cells = histories.rules.horizon * histories.rules.num_arms
-            sample = rows[: min(MAX_SAMPLE, MAX_SAMPLE_CELLS // cells)]
-            expected = learned.trajectories.table.expected_rewards
-            arrays[f"{name}/probabilities"] = histories.probabilities[sample].astype(np.float16)
-            arrays[f"{name}/expected_rewards"] = expected[sample].astype(np.float32)
-            arrays[f"{name}/round_regret"] = regret[sample].astype(np.float32)
-    return arrays
-
-
-def spoken(
-    problems: Sequence[ProblemBatch], batches: Sequence[TrainingBatch], regrets: Sequence[FloatArray]
-) -> Iterator[dict[str, Any]]:
-    """What is stored of every rollout in words: the conversation with its tokens, and the hidden truth."""
-    for batch, learned, regret in zip(problems, batches, regrets, strict=True):
-        rows, times = np.arange(regret.shape[0]), regret.shape[0] // len(batch.indices)
-        played, weights = learned.trajectories, weight_of(learned)
-        yield from conversations(batch, rows // times, rows % times, played, regret, weights)
+) -> list[RecordedBatch]:
+    """The record of an iteration. Rows of a batch are in the order of its problems."""
+    record = []
+    for problem, learned, regret in zip(problems, batches, regrets, strict=True):
+        rollout = np.arange(len(regret)) % (len(regret) // len(problem.indices))
+        told = told_of(learned.trajectories.histories)
+        setting = problem.setting
+        record.append(RecordedBatch(setting.name, setting.regret_kind, learned, rollout, regret, told))
+    return record
 
 
 def _patience_is_out(history: list[dict[str, Any]], patience: int | None) -> bool:

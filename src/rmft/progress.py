@@ -16,10 +16,14 @@ class TrainingProgress:
     """Told of every finished iteration, says how far the run is, how good, how fast and how long yet.
 
     total: iterations of the run. rounds: rounds played in each. yardstick: the name and validation
-    regret of the best baseline, to be compared with.
+    regret of the best baseline, to be compared with. of: what is trained, where there are several, such as
+    "seed 1".
     """
 
-    def __init__(self, total: int, rounds: int, yardstick: tuple[str, float] | None) -> None:
+    def __init__(
+        self, total: int, rounds: int, yardstick: tuple[str, float] | None, of: str | None = None
+    ) -> None:
+        self.counted = "iteration" if of is None else f"{of}, iteration"
         self.total, self.rounds, self.yardstick = total, rounds, yardstick
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
@@ -28,7 +32,7 @@ class TrainingProgress:
         self.regret = "regret ?"
         self.iteration, self.state = -1, ""
         self.bar = Progress(
-            TextColumn("iteration"),
+            TextColumn(self.counted),
             MofNCompleteColumn(),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[state]}"),
@@ -56,7 +60,7 @@ class TrainingProgress:
             self.bar.update(self.task, state=f"{self.state}, {step}" if self.state else step)
         elif time.perf_counter() - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = time.perf_counter()
-            print(f"iteration {self.iteration + 1}/{self.total}: {step}", file=sys.stderr, flush=True)
+            print(f"{self.counted} {self.iteration + 1}/{self.total}: {step}", file=sys.stderr, flush=True)
 
     def on_iteration(self, metrics: dict[str, Any]) -> None:
         """Show a finished iteration, from its metrics."""
@@ -75,7 +79,7 @@ class TrainingProgress:
             self.last_line = now
             seconds = (self.total - iteration) * (now - self.begun) / max(done, 1)
             left = f", {seconds:.0f} s left" if done else ""
-            print(f"iteration {iteration}/{self.total}: {state}{left}", file=sys.stderr, flush=True)
+            print(f"{self.counted} {iteration}/{self.total}: {state}{left}", file=sys.stderr, flush=True)
 
     def _regret(self, validation: dict[str, Any]) -> str:
         words = f"regret {validation['regret']['mean']:.2f}"

@@ -19,9 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from rmft.errors import ConfigError, UnknownNameError
+from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
+from rmft.files import write_atomically
 
 Model = TypeVar("Model")
+Stored = TypeVar("Stored", bound="Config")
 
 
 class Config(BaseModel):
@@ -65,6 +67,20 @@ def by_kind(what: str, default: str, *models: type[Config]) -> GetPydanticSchema
         return handler(Annotated[source, Discriminator("kind"), BeforeValidator(checked)])
 
     return GetPydanticSchema(schema)
+
+
+def write_stored(path: Path, settings: Config) -> None:
+    """Replace the file `path` by these settings as JSON, in one step."""
+    write_atomically(path, (settings.model_dump_json(indent=1) + "\n").encode())
+
+
+def read_stored(model: type[Stored], path: Path, advice: str = "") -> Stored:
+    """What `write_stored` wrote. Raises RunDirectoryError, which ends with `advice`, when it is damaged."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunDirectoryError(f"'{path}' is missing or damaged: {reason}{advice}") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

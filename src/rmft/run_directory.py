@@ -7,7 +7,7 @@
     baselines.json           the suite's baselines on the validation problems
     metrics.jsonl            one line per finished iteration, from 0: the commit log
     timings.jsonl            seconds spent, by iteration and step, and the most memory that the process held
-    trajectories/000001.npz  one row per kept trajectory, and the regret of every rollout
+    trajectories/000001.npz  every rollout in numbers, with its credit (docs/records.md)
     trajectories/000001.jsonl.gz  of language policies: every rollout, one per line, in words and tokens
     checkpoints/000001/      the policy after that iteration (the first, the best and the newest two)
     result.json              how the run ended; absent while it is going on
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import io
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ from rmft import __version__
 from rmft.config import RunConfig, parse_config
 from rmft.errors import RunDirectoryError
 from rmft.evaluation.findings import best_iteration
+from rmft.files import append_line, write_atomically
 from rmft.policies.config import KIND_OF_FILE
 from rmft.reading import read_mapping
 from rmft.types import PolicyRef
@@ -195,12 +197,9 @@ class RunDirectory:
         """Make an iteration part of the run: trajectories, checkpoint, and last the metrics line."""
         iteration = int(metrics["iteration"])
         if arrays:
-            target = self.path / "trajectories" / f"{iteration:06d}.npz"
-            staged = target.with_suffix(".tmp")
-            with open(staged, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-                _sync(file.fileno())
-            os.replace(staged, target)
+            packed = io.BytesIO()
+            np.savez_compressed(packed, allow_pickle=False, **arrays)
+            write_atomically(self.path / "trajectories" / f"{iteration:06d}.npz", packed.getvalue())
         write_lines(self.path / "trajectories" / f"{iteration:06d}.jsonl.gz", spoken)
         final = self.checkpoint(iteration)
         shutil.rmtree(final, ignore_errors=True)
@@ -242,10 +241,7 @@ class RunDirectory:
 
 
 def locked(path: Path) -> int:
-    """The descriptor of the folder's lock, held until it is closed.
-
-    Raises RunDirectoryError when it is taken.
-    """
+    """The descriptor of a folder's lock, held until it is closed; RunDirectoryError when another has it."""
     lock = None
     try:
         lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
@@ -299,16 +295,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one step: a reader, or a kill, sees all of it or none."""
-    staged = path.with_name(path.name + ".tmp")
-    with open(staged, "wb") as file:
-        file.write(content)
-        file.flush()
-        _sync(file.fileno())
-    os.replace(staged, path)
-
-
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write compressed JSON lines atomically; no file where there are none."""
     text = "".join(f"{json.dumps(each, allow_nan=False)}\n" for each in records).encode()
@@ -316,23 +302,5 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
         write_atomically(path, gzip.compress(text, compresslevel=6, mtime=0))
 
 
-def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON line and have it on disk before returning; a torn line before it is mended."""
-    with open(path, "ab+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(size - 1)
-            if file.read(1) != b"\n":
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        file.flush()
-        _sync(file.fileno())
-
-
 def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)

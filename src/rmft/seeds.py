@@ -22,11 +22,13 @@ from typing import Any
 from rmft import __version__
 from rmft.config import RunConfig
 from rmft.errors import ConfigError, RmftError, RunDirectoryError
-from rmft.run_directory import RunDirectory, locked, read_json, write_atomically
+from rmft.files import write_atomically
+from rmft.run_directory import RunDirectory, locked, read_json
 
 SEEDS_FILE = "seeds.json"
 FORMAT = 1
 MAX_SEEDS = 1_000
+COLLAPSED = "collapsed"
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -37,8 +39,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if last < first or last >= 2**63:
             raise ConfigError(
-                f"--seeds: found '{part[:40]}'; expected seeds such as 0,1,2 or a range from the lower to "
-                "the higher such as 0-4, each a whole number from 0 to 2^63 - 1."
+                f"--seeds: found '{part[:40]}'; expected whole numbers from 0 to 2^63 - 1, such as 0,1,2, or "
+                "a range from the lower to the higher, such as 0-4."
             )
         if len(seeds) + last - first >= MAX_SEEDS:
             raise ConfigError(f"--seeds: found more than {MAX_SEEDS:,} seeds; give fewer.")
@@ -129,7 +131,7 @@ class Experiment:
         """Do what is owed of every seed, one after the other, by `train`, which returns how its run ended.
 
         A seed that fails does not keep the others from being trained. Returns what went wrong, by seed: the
-        message of what was raised, or "collapsed".
+        message of what was raised, or COLLAPSED.
         """
         wrong = {}
         for place, seed in enumerate(self.seeds, start=1):
@@ -145,7 +147,7 @@ class Experiment:
                 say(f"Seed {seed} failed: {error}")
                 wrong[seed] = str(error)
             else:
-                if ended == "collapsed":
+                if ended == COLLAPSED:
                     wrong[seed] = ended
         return wrong
 

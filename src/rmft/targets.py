@@ -1,29 +1,22 @@
-"""What a user names is played or exported: a run, a checkpoint's folder or a baseline."""
+"""What a user names becomes policies that play: a run, a checkpoint's folder, a baseline."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmft.build import extra, hosted_backend, load_policy, suites_of, torch_threads
-from rmft.errors import ConfigError, UnknownNameError
-from rmft.evaluation.conversations import KeptConversations
-from rmft.evaluation.evaluate import evaluate as play
-from rmft.evaluation.results import Evaluation
+from rmft.build import hosted_backend, load_policy
+from rmft.errors import ConfigError
 from rmft.opponents import baselines
-from rmft.play import Game
-from rmft.play import play as play_game
-from rmft.policies.baselines.catalogue import baselines_for, make_baseline
-from rmft.policies.config import HostedConfig, LocalConfig
-from rmft.problems.suites import Suite, load_suite
+from rmft.policies.config import HostedConfig
+from rmft.problems.suites import Suite
 from rmft.providers.config import BudgetConfig
 from rmft.rollout import MakePolicy
-from rmft.run_directory import RunDirectory, policy_in, write_atomically, write_lines
-from rmft.types import PolicyRef
+from rmft.run_directory import RunDirectory, policy_in
+from rmft.types import Policy, PolicyRef
 
 if TYPE_CHECKING:
     from rmft.hosting import HostedBackend
@@ -31,138 +24,56 @@ if TYPE_CHECKING:
 Playing = Callable[[PolicyRef], MakePolicy]
 
 
-def evaluate_target(
-    target: str,
-    suite_name: str | None,
-    against: list[str] | None,
-    part: str,
-    num_problems: int | None,
-    num_rollouts: int,
-    seed: int,
-    progress: Callable[[str], None],
-    trust: bool = False,
-) -> tuple[Evaluation, Path | None]:
-    """Evaluate a run, a checkpoint's folder or a baseline; a run's result is written into it.
-
-    trust: whether the classes that a run directory's suite names may be run.
-    """
-    if part not in ("held_out", "validation"):
-        raise UnknownNameError("part", part, ["held_out", "validation"])
-    run = None
-    if os.path.exists(Path(target) / "run.json"):
-        run = RunDirectory.open(Path(target), lock=False)
-    if suite_name is not None:
-        suite = load_suite(suite_name, trust=trust)
-    elif run is not None:
-        suite = suites_of(run, trust=trust)[run.config.suite]
-    else:
-        raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
-    if run is not None and run.config.policy.kind != "hosted":
-        torch_threads(run.config.num_threads)
-    count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
-    problems = suite.draw("held_out" if part == "held_out" else "validation", count)
-    kept = KeptConversations()
-    with _players(suite) as playing:
-        policies = _policies(target, run, suite, against, playing)
-        result = play(
-            policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part, keep=kept
-        )
-    if run is None:
-        return result, None
-    own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
-    name = "evaluation.json" if own else f"evaluation-{played}.json"
-    write_atomically(run.path / name, result.to_json().encode())
-    write_lines(run.path / f"conversations-{played}.jsonl.gz", kept.lines)
-    return result, run.path / name
-
-
-def _policies(
+def policies_of(
     target: str, run: RunDirectory | None, suite: Suite, against: list[str] | None, playing: Playing
 ) -> dict[str, MakePolicy]:
     """The target's policy, and those that it is set against (None: the start and the suite's baselines)."""
-    policies: dict[str, MakePolicy] = {}
     if run is not None:
-        policies["best"] = playing(run.policy(run.best_iteration()))
+        policies = of_run(run, against, playing)
     elif os.path.isdir(target):
-        policies[Path(target).name] = playing(policy_in(Path(target)))
+        policies = {Path(target).name: playing(policy_in(Path(target)))}
     else:
-        policies |= baselines([target], suite)
-    opponents = list(against) if against else ["start", *suite.baselines]
-    if "start" in opponents and run is not None:
-        policies["start"] = playing(run.policy(0))
-    elif "start" in opponents and against:
+        policies = baselines([target], suite)
+    if run is None and "start" in (against or ()):
         raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
-    for spec in opponents:
-        if os.path.isdir(spec):
-            policies[spec] = playing(policy_in(Path(spec)))
-    rest = [spec for spec in opponents if spec != "start" and spec not in policies]
-    return policies | baselines(rest, suite)
+    others = opponents_in(list(against or suite.baselines), suite, playing)
+    return policies | {name: each for name, each in others.items() if name not in policies}
 
 
-def play_problem(
-    target: str,
-    suite_name: str,
-    setting: str | None,
-    problem: int,
-    contexts: str | None,
-    seed: int,
-    person: Callable[[str], str] | None,
-    say: Callable[[str], None],
-    pause: Callable[[], None],
-    trust: bool = False,
-) -> dict[str, float]:
-    """Play one validation problem of a suite: a person first, if asked by `person`, then the target.
-
-    Returns regret by player; see `rmft.play`. trust: whether the classes that a run directory's suite names
-    may be run. Raises UnknownNameError, ConfigError.
-    """
-    suite = load_suite(suite_name, trust=trust)
-    batches = suite.draw("validation", (problem + 1) * len(suite.settings("validation")))
-    found = {batch.setting.name: batch for batch in batches}
-    if setting is not None and setting not in found:
-        raise UnknownNameError("setting", setting, found)
-    batch = found[setting] if setting else batches[problem % len(batches)]
-    game = Game.of(batch, problem if setting else problem // len(batches), contexts, seed)
-    suited = "thompson" in baselines_for(batch.setting.rules)
-    thompson = partial(make_baseline, "thompson") if suited else None
-    with _players(suite) as playing:
-        if os.path.isdir(target):
-            name, make_policy = Path(target).name, playing(policy_in(Path(target)))
-        else:
-            name, make_policy = target, baselines([target], suite).popitem()[1]
-        agent = make_policy(game.problem.table)
-        return play_game(game, name, agent, thompson, person=person, say=say, pause=pause)
+def of_run(run: RunDirectory, against: list[str] | None, playing: Playing) -> dict[str, MakePolicy]:
+    """A run's best policy and, where it is an opponent, that before training."""
+    policies = {"best": playing(run.policy(run.best_iteration()))}
+    if not against or "start" in against:
+        policies["start"] = playing(run.policy(0))
+    return policies
 
 
-def export_run(path: Path, target: Path, *, merge: bool) -> Path:
-    """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
-    run = RunDirectory.open(path, lock=False)
-    if not isinstance(run.config.policy, LocalConfig):
-        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric network"
-        raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
-    iteration, history = run.best_iteration(), run.metrics()
-    with extra("llm"):
-        from rmft.training.export import export_policy
-
-    about = {
-        "run": run.config.name,
-        "suite": run.config.suite,
-        "settings": [str(setting["name"]) for setting in run.suites[run.config.suite]["train"]["settings"]],
-        "iteration": iteration,
-        "validation": {"before": history[0]["validation"], "after": history[iteration]["validation"]},
-        "evaluation": run.read_json("evaluation.json"),
-    }
-    export_policy(run.policy(iteration), target, merge, about)
-    return target
+def opponents_in(specs: list[str], suite: Suite, playing: Playing) -> dict[str, MakePolicy]:
+    """Opponents that are no part of the target: policies in folders, then baselines."""
+    folders = {spec: playing(policy_in(Path(spec))) for spec in specs if os.path.isdir(spec)}
+    return folders | baselines([spec for spec in specs if spec != "start" and spec not in folders], suite)
 
 
 @contextmanager
-def _players(suite: Suite) -> Iterator[Playing]:
-    """What makes policies in folders play. Those of one hosted run share its connection and its journal."""
+def players(suite: Suite, one_at_a_time: bool = False) -> Iterator[Playing]:
+    """What makes policies in folders play. Those of one hosted run share its connection and its journal.
+
+    one_at_a_time: whether a policy is loaded when it plays, and then kept until another one does.
+    """
     hosted: dict[Path, HostedBackend] = {}
+    loaded_last: dict[Path, Policy] = {}
     with ExitStack() as opened:
 
         def playing(policy: PolicyRef) -> MakePolicy:
+            if policy.kind != "hosted" and one_at_a_time:
+
+                def load(_: object) -> Policy:
+                    if policy.path not in loaded_last:
+                        loaded_last.clear()
+                        loaded_last[policy.path] = load_policy(policy)
+                    return loaded_last[policy.path]
+
+                return load
             if policy.kind != "hosted":
                 loaded = load_policy(policy)
                 return lambda _: loaded

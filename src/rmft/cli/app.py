@@ -28,8 +28,10 @@ models_app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/smoke-...")]
-RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run, such as runs/smoke-..., or a folder of seeds.")
+]
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, or folders of seeds.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set rollout.num_rollouts=16."),

@@ -53,18 +53,27 @@ def view(
 
 @app.command()
 def show(run: RunArgument) -> None:
-    """Print what a run came to in at most 40 lines."""
+    """Print what a run, or a folder of seeds, came to in at most 40 lines."""
+    from rmft.report.folders import is_folder
+    from rmft.report.over_seeds import folder_lines
     from rmft.report.run_reader import read_run
     from rmft.report.terminal import overview_lines
 
-    print("\n".join(overview_lines(read_run(run))))
+    print("\n".join(folder_lines(run) if is_folder(run) else overview_lines(read_run(run))))
 
 
 @app.command()
 def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...")]) -> None:
-    """Several runs side by side: results, and the settings in which they differ."""
-    from rmft.report.compare import comparison_table
+    """Several runs side by side: results, and the settings in which they differ.
 
+    A folder of seeds stands for its runs, and has a row of its own with means over seeds and their spread.
+    """
+    from rmft.report.compare import comparison_table
+    from rmft.report.over_seeds import summary_in_terminal
+
+    over_seeds = summary_in_terminal(runs)
+    if over_seeds is not None:
+        print_table(over_seeds)
     print_table(comparison_table(runs))
 
 
@@ -80,14 +89,16 @@ def play(
     setting: Annotated[str | None, typer.Option(help="One of the suite's settings (default: any).")] = None,
     problem: Annotated[int, typer.Option(min=0, help="Its number in the validation part.")] = 0,
     me: Annotated[bool, typer.Option("--me", help="Play it yourself first.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the agent's luck; the problem stays the same.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the agent's random draws; the problem stays the same.")
+    ] = 0,
     trust_code: TrustOption = False,
 ) -> None:
     """Watch an agent decide round by round, or play the same problem yourself first (--me).
 
     At the end: your regret, the agent's and Thompson sampling's, and what was hidden.
     """
-    from rmft.targets import play_problem
+    from rmft.commands import play_problem
 
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,14 +13,16 @@ from rich.table import Table
 
 from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, say
 from rmft.config import RunConfig, StageConfig, load_config
-from rmft.errors import BudgetError, HostedError, RmftError, RunDirectoryError, TrainingJobError
+from rmft.errors import BudgetError, ConfigError, HostedError, RmftError, RunDirectoryError, TrainingJobError
 from rmft.problems.suites import Suite
 from rmft.run_directory import RunDirectory
+from rmft.seeds import COLLAPSED, Experiment, is_experiment, parse_seeds
 
 if TYPE_CHECKING:
     from rmft.build import FolderBackend
-    from rmft.evaluation.results import Evaluation
     from rmft.hosting import HostedBackend
+    from rmft.iteration import Outcome
+    from rmft.results import Evaluation
 
 
 @app.command()
@@ -29,6 +32,12 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="Where to keep the run (default: runs/<name>-<time>).")
     ] = None,
     settings: SetOption = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="Train several seeds, such as 0,1,2 or 0-4: a folder with a run for each."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Hosted models: only forecast tokens, cost and time.")
     ] = False,
@@ -44,24 +53,37 @@ def train(
     Every iteration draws problems, rolls the policy out on each, scores whole trajectories by regret,
     keeps those that the config's selection names, and fine-tunes on them. The iteration that is best on
     the suite's validation part is the result. Killed at any instant, `rmft resume` finishes the run.
+
+    With --seeds the folder holds a run for every seed, seed-0, seed-1 and so on, trained one after the other;
+    `rmft resume`, `evaluate`, `report`, `show`, `view` and `compare` take the folder as they take a run.
     """
     from rmft.build import backend, load_suites
     from rmft.opponents import baselines
     from rmft.policies.baselines.catalogue import TUNED
 
     checked = load_config(config, settings)
+    several = None if seeds is None else parse_seeds(seeds)
+    if several and any(each.partition("=")[0].strip() == "seed" for each in settings or ()):
+        raise ConfigError("Found --seeds together with --set seed=...; give one of them.")
     suites = load_suites(checked, trust=trust_code)
     if dry_run:
         _forecast(checked, suites, calls, tokenizer)
+        if several and len(several) > 1:
+            say(f"For one seed; {len(several)} seeds cost {len(several)} times as much.")
         return
     suite = suites[checked.suite]
     baselines((spec.removeprefix(TUNED) for spec in suite.baselines), suite)
     where = run_dir or Path("runs") / f"{checked.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if several:
+        backend(checked, suites, where).close()  # what is wrong so far leaves nothing behind
+        _train_seeds(Experiment.create(where, checked, several, _as_data(suites)), trust=True)
+        return
     with (
         closing(backend(checked, suites, where)) as machinery,  # what is wrong so far leaves nothing behind
         closing(RunDirectory.create(where, checked, _as_data(suites))) as created,
+        _told(where),
     ):
-        _train(created, suites, machinery)
+        _ended(_train(created, suites, machinery), where)
 
 
 @app.command()
@@ -71,20 +93,26 @@ def resume(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="A new budget for hosted models.")] = None,
     trust_code: TrustOption = False,
 ) -> None:
-    """Finish a run that was stopped or killed: only what is owed is computed."""
+    """Finish a run or a folder of seeds that was stopped or killed: only what is owed is computed."""
     from rmft.build import backend, suites_of
 
+    if is_experiment(run):
+        _train_seeds(Experiment.open(run), max_usd, max_tokens, trust=trust_code)
+        return
     with closing(RunDirectory.open(run)) as opened:
         suites = suites_of(opened, trust=trust_code)
         opened.set_budget(max_usd, max_tokens)
-        with closing(backend(opened.config, suites, run)) as machinery:
-            _train(opened, suites, machinery)
+        with closing(backend(opened.config, suites, run)) as machinery, _told(run):
+            _ended(_train(opened, suites, machinery), run)
 
 
 @app.command()
 def evaluate(
     target: Annotated[
-        str, typer.Argument(metavar="RUN_OR_POLICY", help="A run, a checkpoint's folder or a baseline.")
+        str,
+        typer.Argument(
+            metavar="RUN_OR_POLICY", help="A run, a folder of seeds, a checkpoint's folder or a baseline."
+        ),
     ],
     suite: Annotated[str | None, typer.Option(help="Another suite than the run's own.")] = None,
     against: Annotated[
@@ -101,7 +129,9 @@ def evaluate(
         int | None, typer.Option(min=2, help="(default: as many as the suite says)")
     ] = None,
     num_rollouts: Annotated[int, typer.Option(min=1, help="Rollouts of each problem.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the policies' luck; the problems stay the same.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the policies' random draws; the problems stay the same.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print docs/evaluation-json.md's JSON.")] = False,
     trust_code: TrustOption = False,
 ) -> None:
@@ -110,8 +140,11 @@ def evaluate(
     A run's best and first policies are compared with the opponents; every mean has a 95% interval
     from a cluster bootstrap over problems. Baselines named `tuned:` take their parameters from the
     suite's validation part. Written to the run's evaluation.json, which `rmft report` shows.
+
+    Of a folder of seeds all runs are evaluated, each into its own evaluation.json too: means over seeds and
+    problems, with intervals that cluster by both, and each seed's own mean.
     """
-    from rmft.targets import evaluate_target
+    from rmft.commands import evaluate_target
 
     result, written = evaluate_target(
         target, suite, against, part, num_problems, num_rollouts, seed, progress=say, trust=trust_code
@@ -136,7 +169,7 @@ def export(
 
     Without --merge it is a PEFT adapter; either way a README.md tells of base model, data, and regret.
     """
-    from rmft.targets import export_run
+    from rmft.commands import export_run
 
     print(export_run(run, target, merge=merge))
 
@@ -145,7 +178,13 @@ def _as_data(suites: dict[str, Suite]) -> dict[str, Any]:
     return {name: suite.model_dump(mode="json") for name, suite in suites.items()}
 
 
-def _train(run: RunDirectory, suites: dict[str, Suite], machinery: FolderBackend | HostedBackend) -> None:
+def _train(
+    run: RunDirectory,
+    suites: dict[str, Suite],
+    machinery: FolderBackend | HostedBackend,
+    of: str | None = None,
+) -> Outcome:
+    """Do what is owed of a run, tell of it and of its end. of: what it is called among several."""
     from rmft.iteration import iterate
     from rmft.opponents import best_baseline
     from rmft.progress import TrainingProgress
@@ -156,15 +195,9 @@ def _train(run: RunDirectory, suites: dict[str, Suite], machinery: FolderBackend
         say(f"{run.path}: {suite.title}, {config.iterations} iterations")
         yardstick = best_baseline(run, suite, say)
         rounds = sum(_rounds(stage, suites[stage.suite]) for stage in config.schedule()) // config.iterations
-        with TrainingProgress(config.iterations, rounds, yardstick) as progress:
+        with TrainingProgress(config.iterations, rounds, yardstick, of) as progress:
             machinery.say = progress.on_step
             outcome = iterate(run, suites, machinery, progress.on_iteration, progress.on_step)
-    except KeyboardInterrupt:
-        say(f"\nStopped; nothing finished is lost. Go on with: rmft resume {run.path}")
-        raise typer.Exit(130) from None
-    except (HostedError, TrainingJobError, BudgetError) as error:
-        say(f"Error: {error}\nNothing that was paid for is lost; go on with: rmft resume {run.path}")
-        raise typer.Exit(2) from None
     except OSError as error:
         if isinstance(error, RmftError):
             raise
@@ -173,9 +206,56 @@ def _train(run: RunDirectory, suites: dict[str, Suite], machinery: FolderBackend
             f"make room or mend its permissions, then go on with: rmft resume {run.path}"
         ) from None
     for line in outcome.findings:
-        print(line)
-    say(f"Next: rmft evaluate {run.path}")
+        print(line if of is None else f"{of}: {line}")
+    return outcome
+
+
+def _ended(outcome: Outcome, path: Path) -> None:
+    say(f"Next: rmft evaluate {path}")
     if outcome.status == "collapsed":
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Around training: what stops it from without is told with the way to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\nStopped; nothing finished is lost. Go on with: rmft resume {path}")
+        raise typer.Exit(130) from None
+    except (HostedError, TrainingJobError, BudgetError) as error:
+        say(f"Error: {error}\nNothing that was paid for is lost; go on with: rmft resume {path}")
+        raise typer.Exit(2) from None
+
+
+def _train_seeds(
+    experiment: Experiment, max_usd: float | None = None, max_tokens: int | None = None, *, trust: bool
+) -> None:
+    """Do what is owed of every seed. Exit code 1 where one failed or collapsed, named at the end.
+
+    trust: whether classes that the runs' suites name may be run.
+    """
+    from rmft.build import backend, suites_of
+
+    def train(seed: int) -> str:
+        with closing(RunDirectory.open(experiment.run(seed))) as run:
+            suites = suites_of(run, trust=trust)
+            run.set_budget(max_usd, max_tokens)
+            with closing(backend(run.config, suites, run.path)) as machinery:
+                return _train(run, suites, machinery, f"seed {seed}").status
+
+    with experiment.locked(), _told(experiment.path):
+        wrong = experiment.train(train, say)
+    for seed, what in wrong.items():
+        say(f"Seed {seed}: {what}")
+    failed = [seed for seed, what in wrong.items() if what != COLLAPSED]
+    if failed:
+        say(
+            f"{len(failed)} of {len(experiment.seeds)} seeds failed. Try again: rmft resume {experiment.path}"
+        )
+    say(f"Next: rmft evaluate {experiment.path}")
+    if wrong:
         raise typer.Exit(1)
 
 

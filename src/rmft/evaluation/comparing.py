@@ -13,9 +13,10 @@ import scipy
 
 import rmft
 from rmft.evaluation import statistics
-from rmft.evaluation.conversations import five_digits
 from rmft.evaluation.measures import INDICATORS, MEASURES, regression_check, trend_check
-from rmft.evaluation.results import (
+from rmft.problems.suites import ProblemBatch
+from rmft.records.lines import five_digits
+from rmft.results import (
     Comparison,
     Curve,
     Evaluation,
@@ -26,7 +27,6 @@ from rmft.evaluation.results import (
     SettingResult,
     TrendResult,
 )
-from rmft.problems.suites import ProblemBatch
 from rmft.types import FloatArray, IntArray
 
 MAX_REGRETS = 100_000  # numbers kept per problem; of the first policies, as many as have room

@@ -11,9 +11,9 @@ import numpy as np
 from rmft.errors import ConfigError
 from rmft.evaluation.comparing import Played, evaluation_of
 from rmft.evaluation.measures import MEASURES, histogram, measure
-from rmft.evaluation.results import Evaluation, check_name
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import regret_curve
+from rmft.results import Evaluation, check_name
 from rmft.rollout import MakePolicy, rollout_in_pieces
 from rmft.types import IntArray, Trajectories
 
@@ -137,7 +137,7 @@ def _play_all(
         for turn, (name, makers) in enumerate(players.items(), start=1):
             for place, (make_policy, keep) in enumerate(makers, start=1):
                 if progress is not None:
-                    which = f" of seed {place} of {len(makers)}" if len(makers) > 1 else ""
+                    which = f", seed {place} of {len(makers)}" if len(makers) > 1 else ""
                     progress(f"{batch.setting.name}: {name}{which} ({turn} of {len(players)})")
                 kept = None if keep is None else partial(keep, name, batch)
                 played.setdefault(name, []).append(

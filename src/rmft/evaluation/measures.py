@@ -90,7 +90,7 @@ def regression_check(curve: FloatArray) -> RegressionCheck:
 
     log R_t is floored at -10, where R_t <= 0 or is tinier than e^-10; `floored` counts those points,
     and a fit with many of them means little. p_reg is the t-test of slope 0 with T - 2 degrees of
-    freedom: it says that regret grows, not that it grows sublinearly (for that see
+    freedom: it says that regret grows, not how fast (for that see
     `statistics.exponent_below_1`). Source: the regression-based framework of Park et al. (2025).
     """
     horizon = curve.shape[-1]

@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from rmft.errors import ShapeError
 from rmft.evaluation.measures import regression_check
+from rmft.results import ExponentTest, Interval
 from rmft.streams import generator
 from rmft.types import FloatArray
 
@@ -30,29 +30,6 @@ RESAMPLES = 2_000
 BCA_UP_TO = 200  # problems: above it the bias correction is small, and its jackknife slow
 BOOTSTRAP = 0xB007  # the path of the bootstrap's own random numbers
 SEEDS = 1  # below it, the path of those that resample training seeds
-
-
-class Interval(BaseModel):
-    """A mean and its confidence interval; None where undefined."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    mean: float | None
-    low: float | None
-    high: float | None
-
-
-class ExponentTest(BaseModel):
-    """The one-sided test of b0 >= 1: its p-value, and the two-sided interval of b0.
-
-    p rejects exactly linear regret from round 1.
-    """
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    p_value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from rmft.errors import EndpointError
-from rmft.providers.answers import Answer, TokenLogprob
+from rmft.messages import Message, most_tokens
+from rmft.providers.answers import Answer, kept_answer
 from rmft.providers.config import EndpointConfig
 from rmft.providers.connection import Connection
 from rmft.providers.journal import Journal
-
-Message = dict[str, str]
-"""role: system, user or assistant; content."""
 
 Cost = Callable[[int, int], float | None]
 """USD of so many tokens read and written; None where the price is not known."""
 
 TOP = 20  # the most alternatives to a token that the API gives
-TOKENS_PER_MESSAGE = 16  # more than any chat template adds
-CHARACTERS_PER_TOKEN = 2  # fewer than any text here has
 PROBE_SCHEMA = {
     "type": "object",
     "properties": {"choice": {"type": "string", "enum": ["K", "T"]}},
@@ -42,21 +38,28 @@ class Features:
     max_completion_tokens: bool
 
 
+@dataclass(frozen=True)
+class Question:
+    """messages: the chat. seed: sent as `seed`; part of the key of what is kept, so that repeated
+    prompts stay independent samples.
+
+    schema: of the answer, where the endpoint has structured outputs.
+    """
+
+    messages: Sequence[Message]
+    seed: int
+    max_tokens: int
+    temperature: float
+    schema: Mapping[str, Any] | None = None
+
+
 class Asks(Protocol):
     """What a hosted policy needs of a model; see `ApiModel`."""
 
     @property
     def features(self) -> Features: ...
 
-    def ask(
-        self,
-        messages: Sequence[Message],
-        luck: int,
-        *,
-        max_tokens: int,
-        temperature: float,
-        schema: Mapping[str, Any] | None = None,
-    ) -> Answer: ...
+    def ask(self, question: Question) -> Answer: ...
 
 
 class ApiModel:
@@ -68,37 +71,26 @@ class ApiModel:
         self.connection, self.journal, self.model = connection, journal, model
         self.features, self.cost = features, cost
 
-    def ask(
-        self,
-        messages: Sequence[Message],
-        luck: int,
-        *,
-        max_tokens: int,
-        temperature: float,
-        schema: Mapping[str, Any] | None = None,
-    ) -> Answer:
-        """The answer to `messages`. luck: tells apart what is asked more than once, and seeds the sampling.
-
-        schema: of the answer, where the endpoint has structured outputs. Raises BudgetError, and
-        EndpointError and AnswerError as `Connection.chat` does.
-        """
-        request: dict[str, Any] = {"model": self.model, "messages": list(messages)}
-        request |= _limit(max_tokens, self.features.max_completion_tokens)
+    def ask(self, question: Question) -> Answer:
+        """The answer. Raises BudgetError, and EndpointError and AnswerError as `Connection.chat` does."""
+        seed, most = question.seed, question.max_tokens
+        request: dict[str, Any] = {"model": self.model, "messages": list(question.messages)}
+        request |= _limit(most, self.features.max_completion_tokens)
         if self.features.temperature:
-            request["temperature"] = temperature
+            request["temperature"] = question.temperature
         if self.features.seed:
-            request["seed"] = luck
+            request["seed"] = seed
         if self.features.logprobs:
             request |= {"logprobs": True, "top_logprobs": TOP}
-        if schema is not None:
-            request["response_format"] = _format(schema)
-        key = hashlib.sha256(json.dumps([request, luck], sort_keys=True).encode()).hexdigest()
+        if question.schema is not None:
+            request["response_format"] = _format(question.schema)
+        key = hashlib.sha256(json.dumps([request, seed], sort_keys=True).encode()).hexdigest()
         known = self.journal.get(key)
         if known is not None:
-            return _restored(known)
-        read = most_tokens(messages)
-        with self.journal.within_budget(read + max_tokens, self.cost(read, max_tokens)):
-            answer = self.connection.chat(request, read + max_tokens)
+            return kept_answer.validate_python(known)
+        read = most_tokens(question.messages)
+        with self.journal.within_budget(read + most, self.cost(read, most)):
+            answer = self.connection.chat(request, read + most)
             self.journal.put(key, {
                 "model": self.model,
                 **asdict(answer),
@@ -106,12 +98,6 @@ class ApiModel:
                 "usd": self.cost(answer.prompt_tokens, answer.completion_tokens),
             })  # fmt: skip
         return answer
-
-
-def most_tokens(messages: Sequence[Message]) -> int:
-    """More tokens than any model reads in `messages`."""
-    characters = sum(len(message["content"]) for message in messages)
-    return TOKENS_PER_MESSAGE * (len(messages) + 1) + characters // CHARACTERS_PER_TOKEN
 
 
 def probe(connection: Connection, journal: Journal, model: str, config: EndpointConfig) -> Features:
@@ -175,15 +161,3 @@ def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
         "type": "json_schema",
         "json_schema": {"name": "decision", "strict": True, "schema": schema},
     }
-
-
-def _restored(entry: Mapping[str, Any]) -> Answer:
-    """The answer in the journal's entry."""
-    logprobs = entry["logprobs"]
-    return Answer(
-        entry["text"],
-        entry["finish_reason"],
-        entry["prompt_tokens"],
-        entry["completion_tokens"],
-        None if logprobs is None else tuple(TokenLogprob(**each) for each in logprobs),
-    )

@@ -246,9 +246,15 @@ def load_model(
     try:
         with torch.random.fork_rng(devices=[]), no_progress_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder_or_id, dtype=dtype, local_files_only=local, output_loading_info=True
+                folder_or_id,
+                dtype=dtype,
+                local_files_only=local,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder_or_id, local_files_only=local)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder_or_id, local_files_only=local, trust_remote_code=False
+            )
         model, found = loaded
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
         reason = _first_line(error)
@@ -270,7 +276,9 @@ def load_model(
 def token_counter(folder_or_id: str) -> Callable[[str], int]:
     """How many tokens a text is to the tokenizer in a folder or on a model hub. Raises ConfigError."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder_or_id, local_files_only=Path(folder_or_id).is_dir())
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder_or_id, local_files_only=Path(folder_or_id).is_dir(), trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ConfigError(f"There is no tokenizer '{folder_or_id}': {_first_line(error)}") from None
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False))

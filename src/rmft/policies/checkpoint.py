@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from rmft.errors import RunDirectoryError
 from rmft.models.catalogue import find_model
 from rmft.policies.config import LocalConfig
+from rmft.reading import read_stored, write_stored
 
 POLICY = "policy.json"
 ADAPTER = "adapter_model.safetensors"
@@ -25,17 +23,12 @@ WHOLE = "config.json"
 
 def write_policy(folder: Path, config: LocalConfig) -> None:
     """Write the settings of the policy in `folder`."""
-    (folder / POLICY).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_stored(folder / POLICY, config)
 
 
 def read_policy(folder: Path) -> LocalConfig:
     """The settings of the policy in `folder`. Raises RunDirectoryError when they are missing or damaged."""
-    path = folder / POLICY
-    try:
-        return LocalConfig.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunDirectoryError(f"'{path}' is missing or damaged: {reason}") from None
+    return read_stored(LocalConfig, folder / POLICY)
 
 
 def model_of(folder: Path, config: LocalConfig) -> str:

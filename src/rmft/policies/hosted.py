@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmft.errors import AnswerError
-from rmft.generators.api import Asks, Message
+from rmft.generators.api import Asks, Question
+from rmft.messages import messages
 from rmft.policies.config import HostedConfig
 from rmft.providers.answers import Answer
 from rmft.scenarios.parsing import ParseError
@@ -20,7 +21,7 @@ from rmft.scenarios.scenario import Decided, Scenario, draw_scenario
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, Rules, Turn
 
-LUCK = 2**31  # seeds are below it
+SEEDS = 2**31  # those of the sampling are below it
 
 
 class HostedPolicy:
@@ -46,7 +47,7 @@ class HostedPolicy:
         Raises BudgetError, EndpointError when no call can succeed, and AnswerError when one failed after
         all retries: then the run stops, to be resumed.
         """
-        luck = (streams.uniform(self.config.attempts) * LUCK).astype(np.int64)
+        seeds = (streams.uniform(self.config.attempts) * SEEDS).astype(np.int64)
         num_arms = histories.rules.num_arms
         arms = np.full(histories.size, -1, dtype=np.int64)
         shares = np.zeros((histories.size, num_arms))
@@ -59,7 +60,7 @@ class HostedPolicy:
                 continue
             words, wording = histories.words, self.config.wording
             scenario = draw_scenario(histories.rules, words.contexts, int(words.seeds[row]), wording)
-            turn, decided, answer = self._ask(scenario, histories, row, luck[row].tolist())
+            turn, decided, answer = self._ask(scenario, histories, row, seeds[row].tolist())
             turns.append(turn)
             if isinstance(decided, str):
                 failed[row] = decided
@@ -77,7 +78,7 @@ class HostedPolicy:
         return Decisions(arms, shares if stated else None, tuple(turns), failed)
 
     def _ask(
-        self, scenario: Scenario, histories: Histories, row: int, luck: Sequence[int]
+        self, scenario: Scenario, histories: Histories, row: int, seeds: Sequence[int]
     ) -> tuple[Turn, Decided | str, Answer | None]:
         """One row's turn, its decision or why there is none, and the answer that it was read from."""
         told = scenario.told(histories.row(row))
@@ -85,15 +86,11 @@ class HostedPolicy:
         past = [turns[row] for turns in histories.words.turns]
         refused: list[tuple[str, str]] = []
         schema = scenario.schema() if self.structured else None
-        for number in luck:
+        for number in seeds:
             asked = messages([*past, Turn(told, "", system=system, refused=tuple(refused))])[:-1]
             try:
                 answer = self.model.ask(
-                    asked,
-                    number,
-                    max_tokens=self.config.max_tokens,
-                    temperature=self.temperature,
-                    schema=schema,
+                    Question(asked, number, self.config.max_tokens, self.temperature, schema)
                 )
             except AnswerError as error:
                 if error.status != 400:  # the endpoint is in trouble, not this conversation
@@ -107,7 +104,7 @@ class HostedPolicy:
                 refused.append((answer.text, f"{error} Answer again."))
                 continue
             return Turn(told, answer.text, system=system, refused=tuple(refused)), decided, answer
-        why = f"Round {histories.num_rounds + 1}: no legal answer in {len(luck)} attempts. {refused[-1][1]}"
+        why = f"Round {histories.num_rounds + 1}: no legal answer in {len(seeds)} attempts. {refused[-1][1]}"
         return Turn(told, "", system=system, refused=tuple(refused)), why.removesuffix(" Answer again."), None
 
     def _opening(self, scenario: Scenario) -> str:
@@ -139,19 +136,3 @@ def probabilities(labels: Sequence[str], answer: Answer) -> FloatArray | None:
         left = 1 - sum(math.exp(logprob) for logprob in likeliest.values())
         shares[missing] = max(0.0, left) / missing.sum()
     return np.asarray(shares / shares.sum()) if shares.sum() > 0 else None
-
-
-def messages(turns: Sequence[Turn]) -> list[Message]:
-    """The conversation of one rollout: its last message is what was said in the last turn."""
-    chat: list[Message] = []
-    for turn in turns:
-        if turn.system:
-            chat.append({"role": "system", "content": turn.system})
-        chat.append({"role": "user", "content": turn.told})
-        for said, replied in turn.refused:
-            if not said.strip():  # which endpoints refuse to be told
-                continue
-            chat.append({"role": "assistant", "content": said})
-            chat.append({"role": "user", "content": replied})
-        chat.append({"role": "assistant", "content": turn.said})
-    return chat

@@ -1,15 +1,64 @@
-"""What a chat completion says, read from an endpoint's JSON, which is not trusted."""
+"""What comes back from an endpoint as JSON, which is not trusted: checked on reading, by pydantic."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from rmft.providers.replies import an_object
+from pydantic import (
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
 
-CHARACTERS_PER_TOKEN = 4  # a usual estimate for English
+from rmft.messages import estimate_tokens
+
+Value = TypeVar("Value")
+
+
+def _or_none(found: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        return check(found)
+    except ValidationError:
+        return None
+
+
+def _whole(found: Any) -> Any:
+    """JSON can hold halves of a character, which become a question mark."""
+    return found.encode("utf-8", "replace").decode() if isinstance(found, str) else found
+
+
+Text = Annotated[str, BeforeValidator(_whole)]
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Maybe = Annotated[Value | None, WrapValidator(_or_none)]
+"""A value that is only told: None where it is of another form."""
+
+
+class Reply(BaseModel):
+    """A JSON object, of which what is not needed is not looked at."""
+
+    @classmethod
+    def from_json(cls, body: Any) -> Self:
+        """The reply in an answer's JSON. Raises ValueError, which says what is wrong in one line."""
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}") from None
+
+
+class Page(Reply, Generic[Value]):
+    """Some of the objects that there are."""
+
+    data: list[Value]
+    has_more: Maybe[bool] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,61 +82,40 @@ class Answer:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
-    logprobs: Sequence[TokenLogprob] | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+kept_answer = TypeAdapter(Answer)
+"""Reads an answer from the JSON of what `dataclasses.asdict` made of it."""
+
+
+class _Token(Reply):
+    token: Text
+    logprob: FiniteFloat
+    top_logprobs: list[_Token] | None = None
+
+
+class _Completion(Reply):
+    text: Text | None = Field(validation_alias=AliasPath("choices", 0, "message", "content"))
+    finish_reason: Maybe[str] = Field(None, validation_alias=AliasPath("choices", 0, "finish_reason"))
+    tokens: list[_Token] | None = Field(None, validation_alias=AliasPath("choices", 0, "logprobs", "content"))
+    read: Maybe[Count] = Field(None, validation_alias=AliasPath("usage", "prompt_tokens"))
+    written: Maybe[Count] = Field(None, validation_alias=AliasPath("usage", "completion_tokens"))
 
 
 def read_answer(body: Any, request: Mapping[str, Any]) -> Answer:
     """The answer in the JSON of a chat completion. Raises ValueError when it is none."""
-    choices = an_object(body).get("choices")
-    if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
-        raise ValueError("it has no choices")
-    message = choices[0].get("message")
-    if not isinstance(message, dict):
-        raise ValueError("its first choice has no message")
-    text = message.get("content")
-    if not isinstance(text, str | None) or "content" not in message:
-        raise ValueError("its message has no content")
-    text = (text or "").encode("utf-8", "replace").decode()  # JSON can hold halves of a character
-    usage = an_object(body).get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    reason = choices[0].get("finish_reason")
-    asked = "".join(str(each.get("content", "")) for each in request.get("messages", ()))
+    found = _Completion.from_json(body)
+    prompt = "".join(str(each.get("content", "")) for each in request.get("messages", ()))
+    text = found.text or ""
+    logprobs = [
+        TokenLogprob(each.token, each.logprob, {top.token: top.logprob for top in each.top_logprobs or ()})
+        for each in found.tokens or ()
+    ]
     return Answer(
         text=text,
-        finish_reason=reason if isinstance(reason, str) else "",
-        prompt_tokens=_count(usage.get("prompt_tokens"), asked),
-        completion_tokens=_count(usage.get("completion_tokens"), text),
-        logprobs=_logprobs(choices[0].get("logprobs")),
+        finish_reason=found.finish_reason or "",
+        prompt_tokens=estimate_tokens(prompt) if found.read is None else found.read,
+        completion_tokens=estimate_tokens(text) if found.written is None else found.written,
+        logprobs=None if found.tokens is None else tuple(logprobs),
     )
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens `text` is, at four characters a token."""
-    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
-
-
-def _count(found: object, text: str) -> int:
-    if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
-        return found
-    return estimate_tokens(text)
-
-
-def _logprobs(found: object) -> tuple[TokenLogprob, ...] | None:
-    tokens = found.get("content") if isinstance(found, dict) else None
-    if not isinstance(tokens, list):
-        return None
-    return tuple(_token(each) for each in tokens)
-
-
-def _token(found: object) -> TokenLogprob:
-    token, logprob = _pair(found)
-    top = found.get("top_logprobs") if isinstance(found, dict) else None
-    return TokenLogprob(token, logprob, dict(_pair(each) for each in top or []))
-
-
-def _pair(found: object) -> tuple[str, float]:
-    token = found.get("token") if isinstance(found, dict) else None
-    logprob = found.get("logprob") if isinstance(found, dict) else None
-    if not isinstance(token, str) or not isinstance(logprob, int | float) or math.isnan(logprob):
-        raise ValueError("its logprobs are no pairs of a token and a number")
-    return token, float(logprob)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,13 +23,13 @@ from rmft.errors import AnswerError, ConfigError, EndpointError, HostedError
 from rmft.providers.answers import Answer, read_answer
 from rmft.providers.faults import Again, judge_connection, judge_status
 from rmft.providers.keys import Key
-from rmft.providers.limits import Bucket
 
 Result = TypeVar("Result")
 OPENAI_URL = "https://api.openai.com/v1"
 LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the endpoint asks for more
 LONGEST_WAIT = 600.0  # seconds that an endpoint may ask to wait; beyond that the run stops, to be resumed
 UPLOAD_SECONDS = 600.0
+BURST_SECONDS = 6.0  # of a rate may be used at once; providers enforce a minute's limit in shorter spans
 
 
 class Connection:
@@ -74,26 +75,16 @@ class Connection:
         Raises EndpointError when no call can succeed, AnswerError when this one failed after all retries.
         """
 
-        async def send() -> httpx2.Response:
-            return await self._client.post("/chat/completions", cast_to=httpx2.Response, body=dict(request))
-
-        async def ask() -> Answer:
-            answer = await self._attempts(
-                "the chat completion",
-                send,
-                lambda body: read_answer(body, request),
-                self.timeout,
-                True,
-                tokens,
-            )
+        def read(body: Any) -> Answer:
+            answer = read_answer(body, request)
             self._tokens.correct(answer.prompt_tokens + answer.completion_tokens - tokens)
             return answer
 
-        return self._wait(ask())
+        return self.request("POST", "/chat/completions", read, body=request, tokens=tokens)
 
     def request(
         self,
-        method: Literal["GET", "POST", "DELETE"],
+        method: Literal["GET", "POST"],
         path: str,
         read: Callable[[Any], Result],
         *,
@@ -101,29 +92,32 @@ class Connection:
         query: Mapping[str, str] | None = None,
         file: Path | None = None,
         repeatable: bool = True,
+        tokens: int = 0,
     ) -> Result:
         """What `read` makes of the JSON that the endpoint answers at `path`, such as /files.
 
         file: sent as the form's field `file`, beside the fields of `body`. repeatable: False for requests
         that must not be done twice; they are retried only where it is sure that nothing was done. `read`
-        raises ValueError for what it can't use, which counts as a failed attempt. Raises as `chat` does.
+        raises ValueError for what it can't use, which counts as a failed attempt; it is called in the loop.
+        tokens: see `chat`. Raises as that does.
         """
         options: Any = {"params": dict(query or {})}
+        seconds = self.timeout if file is None else UPLOAD_SECONDS
         if file is not None:
-            options |= {"headers": {"Content-Type": "multipart/form-data"}, "timeout": UPLOAD_SECONDS}
+            options |= {"headers": {"Content-Type": "multipart/form-data"}, "timeout": seconds}
 
         async def send() -> httpx2.Response:
             if method == "GET":
                 return await self._client.get(path, cast_to=httpx2.Response, options=options)
-            if method == "DELETE":
-                return await self._client.delete(path, cast_to=httpx2.Response, options=options)
             form = None if file is None else {"file": (file.name, file.read_bytes(), "application/jsonl")}
             return await self._client.post(
                 path, cast_to=httpx2.Response, body=dict(body or {}), files=form, options=options
             )
 
-        seconds = self.timeout if file is None else UPLOAD_SECONDS
-        return self._wait(self._attempts(f"{method} {path}", send, read, seconds, repeatable, 0))
+        async def once() -> Result:
+            return await self._once(f"{method} {path}", send, read, seconds)
+
+        return self._wait(self._attempts(f"{method} {path}", once, repeatable, tokens))
 
     def close(self) -> None:
         """Cancel what is on the way, whose callers get an AnswerError, and end the thread."""
@@ -159,20 +153,14 @@ class Connection:
             raise error
 
     async def _attempts(
-        self,
-        what: str,
-        send: Callable[[], Coroutine[Any, Any, httpx2.Response]],
-        read: Callable[[Any], Result],
-        seconds: float,
-        repeatable: bool,
-        tokens: int,
+        self, what: str, once: Callable[[], Coroutine[Any, Any, Result]], repeatable: bool, tokens: int
     ) -> Result:
         for attempt in range(self.retries + 1):
             await self._requests.take(1)
             await self._tokens.take(tokens)
             try:
                 async with self._slots:
-                    return await self._once(what, send, read, seconds)
+                    return await once()
             except Again as fault:
                 if attempt == self.retries or not (repeatable or fault.nothing_done):
                     times = f"{attempt + 1} times" if attempt else "once"
@@ -197,16 +185,10 @@ class Connection:
         except TimeoutError:
             raise Again(f"there was no answer within {seconds:g} s") from None
         except openai.APIStatusError as error:
-            fault = judge_status(
-                error.status_code,
-                error.response.headers,
-                error.body,
-                error.message,
-                self.host,
-                what,
-                self._key,
-            )
-            raise fault from None
+            headers = error.response.headers
+            raise judge_status(
+                error.status_code, headers, error.body, error.message, self.host, what, self._key
+            ) from None
         except openai.APIConnectionError as error:
             unsent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
             raise judge_connection(error.__cause__ or error, unsent, self._key) from None
@@ -239,21 +221,47 @@ def _client(
     secret = "none" if key is None else key.reveal()  # the SDK takes no empty key
     limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     http = openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
+    shared: Any = {"api_key": secret, "max_retries": 0, "timeout": timeout, "http_client": http}
     client: openai.AsyncOpenAI
     if azure_api_version is None:
-        client = openai.AsyncOpenAI(
-            base_url=base_url, api_key=secret, max_retries=0, timeout=timeout, http_client=http
-        )
+        client = openai.AsyncOpenAI(base_url=base_url, **shared)
     else:
-        client = openai.AsyncAzureOpenAI(
-            azure_endpoint=base_url,
-            api_version=azure_api_version,
-            api_key=secret,
-            max_retries=0,
-            timeout=timeout,
-            http_client=http,
-        )
+        client = openai.AsyncAzureOpenAI(azure_endpoint=base_url, api_version=azure_api_version, **shared)
     if urlsplit(base_url).hostname != urlsplit(OPENAI_URL).hostname:
         client.organization = client.project = None  # the environment's are OpenAI's business only
     client.admin_api_key = None
     return client
+
+
+class Bucket:
+    """Lets `per_minute` units pass per minute, in bursts of at most a tenth of that; None: no limit.
+
+    What is taken may exceed the bucket: it then waits until the bucket is full and leaves a debt, so that
+    large requests pass, too, and the rate holds on average.
+    """
+
+    def __init__(self, per_minute: int | None) -> None:
+        self.rate = None if per_minute is None else per_minute / 60.0
+        self.capacity = 0.0 if self.rate is None else max(1.0, self.rate * BURST_SECONDS)
+        self._level = self.capacity
+        self._filled = time.monotonic()
+
+    async def take(self, amount: float) -> None:
+        """Wait until `amount` units may pass."""
+        if self.rate is None or amount <= 0:
+            return
+        while (missing := min(amount, self.capacity) - self._now()) > 0:
+            await asyncio.sleep(missing / self.rate)
+        self._level -= amount
+
+    def correct(self, amount: float) -> None:
+        """Take `amount` more (or, negative, less) than was taken before, without waiting."""
+        if self.rate is not None:
+            self._level = min(self.capacity, self._now() - amount)
+
+    def _now(self) -> float:
+        now = time.monotonic()
+        if self.rate is not None:
+            self._level = min(self.capacity, self._level + (now - self._filled) * self.rate)
+        self._filled = now
+        return self._level

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from rmft.errors import RunDirectoryError
-from rmft.reading import Config
+from rmft.reading import Config, read_stored, write_stored
 
 HOSTED = "hosted.json"
 Name = Annotated[str, Field(min_length=1, max_length=500)]
@@ -32,29 +30,9 @@ class HostedModel(Config):
 
 def write_hosted(folder: Path, model: HostedModel) -> None:
     """Write the names of the model that the policy in `folder` is."""
-    write_synced(folder / HOSTED, (model.model_dump_json(indent=1) + "\n").encode())
+    write_stored(folder / HOSTED, model)
 
 
 def read_hosted(folder: Path) -> HostedModel:
     """The model that the policy in `folder` is. Raises RunDirectoryError when it is missing or damaged."""
-    path = folder / HOSTED
-    try:
-        return HostedModel.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunDirectoryError(f"'{path}' is missing or damaged: {reason}") from None
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one step, on disk when this returns, its name in the folder too."""
-    staged = path.with_name(path.name + ".tmp")
-    with staged.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    return read_stored(HostedModel, folder / HOSTED)

@@ -7,8 +7,6 @@ not made.
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from rmft.errors import BudgetError, RunDirectoryError
+from rmft.files import append_line
 from rmft.providers.config import BudgetConfig
 
 
@@ -30,6 +31,14 @@ class Spent:
     def add(self, tokens: int, usd: float | None) -> None:
         self.tokens += tokens
         self.usd = None if self.usd is None or usd is None else self.usd + usd
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    key: str
+    tokens: int = 0
+    usd: float | None = 0.0
 
 
 class Journal:
@@ -58,10 +67,7 @@ class Journal:
         line = {"key": key, **entry}
         with self._lock:
             if self.path is not None:
-                with open(self.path, "ab") as file:
-                    file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
+                append_line(self.path, line)
             self._take(line)
 
     @contextmanager
@@ -105,25 +111,15 @@ class Journal:
         return None
 
     def _read(self, path: Path) -> None:
-        whole = path.read_bytes()
-        end = whole.rfind(b"\n") + 1
-        for number, line in enumerate(whole[:end].split(b"\n")[:-1], 1):
+        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # the rest was torn by a kill
             try:
-                entry = json.loads(line)
-                tokens, usd = entry.get("tokens", 0), entry.get("usd", 0.0)
-                if not (isinstance(entry["key"], str) and isinstance(tokens, int)):
-                    raise TypeError
-                if not isinstance(usd, int | float | None):
-                    raise TypeError
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                entry = _Entry.model_validate_json(line).model_dump(exclude_unset=True)
+            except ValueError:
                 raise RunDirectoryError(
                     f"Line {number} of '{path}' is damaged. Restore the file, or delete that line: what it "
                     "held is asked, and paid for, again."
                 ) from None
             self._take(entry)
-        if end < len(whole):  # torn by a kill
-            with open(path, "r+b") as file:
-                file.truncate(end)
 
     def _take(self, entry: dict[str, Any]) -> None:
         if entry["key"] not in self._known:

@@ -83,25 +83,8 @@ def regret_curves(setting: SettingResult, styles: dict[str, Style], confidence: 
         at = thinned(len(mean))
         rounds = [index + 1 for index in at]
         style = styles[row.name]
-        chart.add_scatter(
-            x=rounds + rounds[::-1],
-            y=rounded([high[index] for index in at] + [low[index] for index in reversed(at)]),
-            fill="toself",
-            fillcolor=faint(style.colour),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=row.name,
-            mode="lines",
-        )
-        chart.add_scatter(
-            x=rounds,
-            y=rounded([mean[index] for index in at]),
-            mode="lines",
-            name=escaped(row.name),
-            legendgroup=row.name,
-            line={"color": style.colour, "dash": style.dash, "width": style.width},
-        )
+        add_band(chart, rounds, [low[i] for i in at], [high[i] for i in at], style.colour, row.name)
+        add_line(chart, rounds, [mean[i] for i in at], escaped(row.name), style, "lines", row.name)
     longest = max(len(curve[0]) for _, curve in policies)
     rows: list[list[Cell]] = [
         [index + 1, *(_at(curve, index) for _, curve in policies)] for index in thinned(longest, MAX_ROWS)
@@ -237,6 +220,48 @@ def axes(x_title: str, y_title: str) -> go.Figure:
             "hovermode": "closest",
         }
     )
+
+
+def add_line(
+    chart: go.Figure, x: Sequence[int], y: Sequence[float], name: str, style: Style, mode: str, group: str
+) -> None:
+    chart.add_scatter(
+        x=x,
+        y=rounded(y),
+        mode=mode,
+        name=name,
+        legendgroup=group,
+        line={"color": style.colour, "dash": style.dash, "width": style.width},
+        marker={"size": 5},
+    )
+
+
+def add_band(
+    chart: go.Figure, x: Sequence[int], low: Sequence[float], high: Sequence[float], colour: str, group: str
+) -> None:
+    """The area between `low` and `high`, which is switched with the line of the same group."""
+    chart.add_scatter(
+        x=[*x, *reversed(x)],
+        y=rounded([*high, *reversed(low)]),
+        fill="toself",
+        fillcolor=faint(colour),
+        mode="lines",
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=group,
+    )
+
+
+def add_intervals(
+    chart: go.Figure, points: Sequence[tuple[int, Interval]], name: str, style: Style, group: str
+) -> None:
+    """Means by iteration as a line, and their intervals as a band."""
+    x = [index for index, _ in points]
+    low = [found.mean if found.low is None else found.low for _, found in points]
+    high = [found.mean if found.high is None else found.high for _, found in points]
+    add_band(chart, x, low, high, style.colour, group)
+    add_line(chart, x, [found.mean for _, found in points], name, style, "lines+markers", group)
 
 
 def thinned(count: int, most: int = MAX_POINTS) -> list[int]:

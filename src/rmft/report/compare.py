@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from rmft.report.folders import expanded
 from rmft.report.paired import pairings, unpaired
 from rmft.report.run_reader import Run, read_run
 from rmft.report.untrusted import Interval, shown
@@ -45,7 +46,7 @@ class RunSummary:
 
 def compare_runs(run_dirs: Sequence[Path]) -> list[RunSummary]:
     """A summary of every run, in the order given. Raises RunDirectoryError for what is no run directory."""
-    return summarize([read_run(path) for path in run_dirs])
+    return summarize([read_run(path) for path in expanded(run_dirs)])
 
 
 def summarize(runs: Sequence[Run]) -> list[RunSummary]:
@@ -56,8 +57,11 @@ def summarize(runs: Sequence[Run]) -> list[RunSummary]:
 
 
 def comparison_table(run_dirs: Sequence[Path]) -> Table:
-    """One column per run, one row per result and per differing setting. Raises RunDirectoryError."""
-    runs = [read_run(path) for path in run_dirs]
+    """One column per run, one row per result and per differing setting. Raises RunDirectoryError.
+
+    run_dirs: runs, and folders of seeds, each of which stands for its runs.
+    """
+    runs = [read_run(path) for path in expanded(run_dirs)]
     summaries = summarize(runs)
     names = [summary.name for summary in summaries]
     if len(set(names)) < len(names):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rmft.report.blocks import Block, Cell, Chart, Heading, Note, Piece, Style, Table, Text
-from rmft.report.charts import COLOURS, DASHES, axes, escaped, faint, rounded, thinned
+from rmft.report.charts import COLOURS, DASHES, add_intervals, axes, escaped, thinned
 from rmft.report.compare import MAX_DIFFERENCES, RunSummary, best_of, summarize, warnings
+from rmft.report.folders import short_name
+from rmft.report.over_seeds import summary_table
 from rmft.report.paired import pairings, unpaired
 from rmft.report.run_reader import Run
 from rmft.report.words import START, label, rival
@@ -36,6 +38,8 @@ def compare_piece(runs: Sequence[Run]) -> Piece:
     evaluated = "; ".join(dict.fromkeys(each.evaluated_on for each in summaries if each.evaluated_on))
     caption = f"Regret and SuffFailFreq after training on {evaluated[:400]}." if evaluated else ""
     found.append(Table("Results", columns, rows, caption, keys=_run_styles(runs)))
+    over_seeds = summary_table([run.path for run in runs])
+    found += [over_seeds] if over_seeds else []
     chart = _regret_by_iteration(runs)
     found += [chart] if chart else []
     found += _each_other(runs, names)
@@ -57,7 +61,7 @@ def run_names(runs: Sequence[Run]) -> list[str]:
     names = [run.name for run in runs]
     unique = len(set(names)) == len(names)
     return [
-        name[:MAX_NAME] if unique else f"{name[:MAX_NAME]} ({run.path.resolve().name[:MAX_NAME]})"
+        name[:MAX_NAME] if unique else f"{name[:MAX_NAME]} ({short_name(run.path)[:MAX_NAME]})"
         for name, run in zip(names, runs, strict=True)
     ]
 
@@ -120,27 +124,7 @@ def _regret_by_iteration(runs: Sequence[Run]) -> Chart | None:
     for run, name, style in zip(runs, run_names(runs), _run_styles(runs), strict=True):
         measured = [(row.index, row.regret) for row in run.iterations if row.regret]
         points = [measured[place] for place in thinned(len(measured))] if measured else []
-        x = [index for index, _ in points]
-        low = [found.mean if found.low is None else found.low for _, found in points]
-        high = [found.mean if found.high is None else found.high for _, found in points]
-        chart.add_scatter(
-            x=x + x[::-1],
-            y=rounded(high + low[::-1]),
-            fill="toself",
-            fillcolor=faint(style.colour),
-            mode="lines",
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-        chart.add_scatter(
-            x=x,
-            y=rounded([found.mean for _, found in points]),
-            mode="lines+markers",
-            name=escaped(name),
-            line={"color": style.colour, "dash": style.dash, "width": style.width},
-            marker={"size": 5},
-        )
+        add_intervals(chart, points, escaped(name), style, name)
         rows += [[name, index, found] for index, found in points]
     if not rows:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rmft.report.blocks import Json
-from rmft.report.trajectories import Shelf
+from rmft.report.trajectories import Shelf, advantage_of
 from rmft.report.untrusted import get, items_of, mapping, number, numbers, shown, text, whole
 
 MAX_ROUNDS = 2_000
@@ -17,7 +17,7 @@ def conversation(shelf: Shelf, line: object) -> Json:
 
     facts: pairs of names and values. options: what each arm is called. rounds: what was told, refused and
     said (absent where there are no words), arm (None where none was played), probabilities and true means
-    (K,) or None, what was seen, regret of the round, weight in training. cut: rounds left
+    (K,) or None, what was seen, regret of the round, advantage (0 outside the loss). cut: rounds left
     out. missing: in words, if nothing could be read.
     """
     rounds = items_of(get(line, "rounds"))
@@ -58,9 +58,10 @@ def _options(line: object, rounds: list[Json]) -> list[str]:
 
 def _round(each: object, means: list[float] | None) -> Json:
     arm = whole(get(each, "arm"))
-    words = {
-        key: shown(found, MAX_WORDS) for key in ("told", "said") if isinstance(found := get(each, key), str)
-    }
+    words = {key: found for key in ("told", "said") if isinstance(found := get(each, key), str)}
+    if system := text(get(each, "system")):
+        words["told"] = "\n\n".join(filter(None, (system, words.get("told"))))
+    words = {key: shown(found, MAX_WORDS) for key, found in words.items()}
     refused = [
         [shown(str(part), MAX_WORDS) for part in items_of(pair)[:2]]
         for pair in items_of(get(each, "refused"))[:MAX_REFUSED]
@@ -74,7 +75,7 @@ def _round(each: object, means: list[float] | None) -> Json:
         "seen": number(seen) if not isinstance(seen, list) else _few(numbers(seen)),
         "means": _few(means),
         "regret": number(get(each, "regret")),
-        **({"weight": number(get(each, "weight"))} if "weight" in mapping(each) else {}),
+        **({"advantage": advantage_of(each)} if {"advantage", "weight"} & mapping(each).keys() else {}),
     }
 
 

@@ -43,7 +43,8 @@ def _evaluation(evaluation: EvaluationResult, styles: dict[str, Style]) -> list[
         f"{problems(evaluation).capitalize()} of {evaluation.suite[:200]}{rollouts}; in brackets "
         f"{100 * evaluation.confidence:g}% confidence intervals. All policies meet the same reward tables, "
         "so that differences (after training minus the row's policy) are paired. b0 is the exponent with "
-        "which regret grows, p of the test that it is 1 or more: a small one says that it grows sublinearly."
+        "which regret grows, p of the test that it is 1 or more: a small one rejects exactly linear regret "
+        "from round 1."
     )
     blocks: list[Block] = [Heading(f"{evaluation.suite[:200]}: {problems(evaluation)}")]
     if len(evaluation.settings) > 1:

@@ -1,12 +1,13 @@
-"""What an evaluation.json says, read leniently: a policy without a regret is left out."""
+"""An evaluation as charts and tables ask for it, from what `rmft.results` reads leniently of its file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rmft.report.untrusted import Interval, get, intervals, mapping, number, numbers, text, whole
+from rmft import results
+from rmft.report.untrusted import Interval
 
-EVALUATION_FORMAT = "rmft-evaluation/1"
 POOLED = "all settings"
 
 
@@ -70,61 +71,81 @@ def read_evaluation(value: object, notes: list[str], name: str) -> EvaluationRes
 
     `notes` gains what is wrong with it.
     """
-    if not isinstance(value, dict):
+    read = results.Evaluation.read_leniently(value)
+    if read is None or not isinstance(value, dict):
         return None
-    if value.get("format") != EVALUATION_FORMAT:
-        notes.append(f"{name} has format {value.get('format')!r}; this version reads '{EVALUATION_FORMAT}'.")
-    found = [_setting(name, item) for name, item in mapping(value.get("settings")).items()]
-    settings = [setting for setting in found if setting.policies]
-    pooled = _setting(POOLED, {"policies": value.get("overall")})
+    if value.get("format") != results.FORMAT:
+        notes.append(f"{name} has format {value.get('format')!r}; this version reads '{results.FORMAT}'.")
+    settings = [
+        SettingResult(key, _facts(setting), _policies(setting.policies))
+        for key, setting in read.settings.items()
+    ]
+    pooled = SettingResult(POOLED, {}, _policies(read.overall))
     if not pooled.policies and not settings:
         notes.append(f"{name} is damaged: no policy with a regret was found in it.")
         return None
     if not pooled.policies and len(settings) > 1:
         notes.append(f"{name} has no overall result; the first setting, {settings[0].name}, leads here.")
-    confidence = number(value.get("confidence"))
+    stored = value.get("settings")
     return EvaluationResult(
-        suite=text(value.get("suite")) or "unknown suite",
-        part=text(value.get("part")) or "unknown part",
-        num_problems=whole(value.get("num_problems")),
-        num_rollouts=whole(value.get("num_rollouts")),
-        seed=whole(value.get("seed")),
-        confidence=confidence if confidence is not None and 0 < confidence < 1 else 0.95,
+        suite=read.suite or "unknown suite",
+        part=read.part or "unknown part",
+        num_problems=read.num_problems,
+        num_rollouts=read.num_rollouts,
+        seed=read.seed,
+        confidence=read.confidence if read.confidence is not None and 0 < read.confidence < 1 else 0.95,
         settings=settings,
         overall=pooled if pooled.policies and len(settings) != 1 else settings[0],
-        fingerprint=text(value.get("fingerprint")) if len(settings) == len(found) else None,
+        fingerprint=read.fingerprint if isinstance(stored, dict) and len(stored) == len(settings) else None,
     )
 
 
-def _setting(name: str, value: object) -> SettingResult:
+def _facts(setting: results.SettingResult) -> dict[str, str]:
     names = ("feedback", "horizon", "num_arms", "regret", "num_problems")
-    results = {key: _policy(key, item) for key, item in mapping(get(value, "policies")).items()}
-    return SettingResult(
-        name,
-        facts={key: str(fact) for key in names if isinstance(fact := get(value, key), str | int)},
-        policies={key: result for key, result in results.items() if "regret" in result.measures},
-    )
+    return {key: str(fact) for key in names if (fact := getattr(setting, key)) is not None}
 
 
-def _policy(name: str, value: object) -> PolicyResult:
-    check = get(value, "regression_check")
-    slope = number(get(check, "b0"))
-    bounds = number(get(check, "b0_below_1", "low")), number(get(check, "b0_below_1", "high"))
-    curve = [numbers(get(value, "regret_curve", key)) for key in ("mean", "low", "high")]
-    mean, low, high = (
-        part if part and curve[0] and len(part) == len(curve[0]) else curve[0] for part in curve
-    )
-    counts = numbers(get(value, "best_arm_pulls", "counts"))
-    edges = numbers(get(value, "best_arm_pulls", "edges"))
-    histogram = counts and edges and len(edges) == len(counts) + 1 and min(counts) >= 0 and sum(counts) > 0
+def _policies(found: Mapping[str, results.Comparison]) -> dict[str, PolicyResult]:
+    return {name: _policy(name, result) for name, result in found.items()}
+
+
+def _policy(name: str, result: results.Comparison) -> PolicyResult:
+    whole = result if isinstance(result, results.PolicyResult) else None
+    check = whole.regression_check if whole else None
+    test = check.b0_below_1 if check else None
     return PolicyResult(
         name,
-        measures=intervals(get(value, "measures")),
-        difference={key: intervals(item) for key, item in mapping(get(value, "paired_difference")).items()},
-        relative_regret=intervals(get(value, "relative_regret")),
-        b0=None if slope is None else Interval(slope, *(bounds if None not in bounds else ())),
-        p_below_1=number(get(check, "b0_below_1", "p_value")),
-        curve=(mean, low, high) if mean and low and high else None,
-        pulls=(counts, edges) if histogram and counts and edges else None,
-        problem_regrets=numbers(get(value, "problem_regrets")),
+        measures=_known(result.measures),
+        difference={key: _known(item) for key, item in result.paired_difference.items()},
+        relative_regret=_known(result.relative_regret),
+        b0=None if check is None or check.b0 is None else _bounded(check.b0, test),
+        p_below_1=None if test is None else test.p_value,
+        curve=_curve(whole.regret_curve) if whole else None,
+        pulls=_pulls(whole.best_arm_pulls) if whole else None,
+        problem_regrets=(whole.problem_regrets or None) if whole else None,
     )
+
+
+def _known(found: Mapping[str, results.Interval]) -> dict[str, Interval]:
+    """Those that have a mean."""
+    return {key: _bounded(each.mean, each) for key, each in found.items() if each.mean is not None}
+
+
+def _bounded(mean: float, ends: results.Interval | results.ExponentTest | None) -> Interval:
+    """Half an interval counts as none."""
+    if ends is None or ends.low is None or ends.high is None:
+        return Interval(mean)
+    return Interval(mean, ends.low, ends.high)
+
+
+def _curve(found: results.Curve | None) -> tuple[list[float], list[float], list[float]] | None:
+    """mean, low, high; where an end does not fit the mean, the mean stands for it."""
+    if found is None or not found.mean:
+        return None
+    ends = ([value for value in end or () if value is not None] for end in (found.low, found.high))
+    low, high = (end if len(end) == len(found.mean) else found.mean for end in ends)
+    return found.mean, low, high
+
+
+def _pulls(found: results.Histogram | None) -> tuple[list[float], list[float]] | None:
+    return (list(map(float, found.counts)), found.edges) if found and sum(found.counts) > 0 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rmft.report.blocks import Block, Cell, Heading, Note, Pairs, Piece, Source, Style, Table, Text
+from rmft.report.over_seeds import seeds_blocks
 from rmft.report.run_reader import Run
 from rmft.report.training_charts import training_charts
 from rmft.report.words import about, findings, headline, second_line, status
@@ -22,6 +23,7 @@ def overview(run: Run, styles: dict[str, Style]) -> Piece:
     blocks.append(Note(f"{status(run)}.", _items([*run.findings, *findings(run)])))
     if run.notes:
         blocks.append(Note("Not everything could be shown:", _items(run.notes), warn=True))
+    blocks += seeds_blocks(run)
     charts = training_charts(run, styles)
     if charts:
         blocks += [Heading("During training"), *charts]

@@ -52,7 +52,7 @@ PAGE = Template("""<!DOCTYPE html>
 
 
 def write_report(run_dirs: Sequence[Path] | Path, target: Path | None = None) -> Path:
-    """Write the report on one or more runs to `target`, by default report.html in the first.
+    """Write the report on runs, or folders of seeds, to `target`, by default report.html in the first.
 
     Returns its path. Parts of a run that are missing or damaged are named in the page, and the rest is
     shown. A report that exists is replaced, at once and whole. Raises RunDirectoryError when a folder is no
@@ -80,6 +80,7 @@ def embedded(run_dirs: Sequence[Path]) -> dict[str, Json]:
     """The pieces of some runs for one file: all of them, of the trajectories a sample that says so."""
     pieces = Pieces(run_dirs)
     found = {"runs": pieces.piece("runs"), "compare": pieces.piece("compare")}
+    run_dirs = pieces.run_dirs
     for place, run_dir in enumerate(run_dirs):
         for view in ("overview", "curves"):
             found[f"{place}/{view}"] = pieces.piece(f"{place}/{view}")

@@ -18,6 +18,7 @@ from rmft.report.charts import run_styles
 from rmft.report.compare_view import compare_piece
 from rmft.report.conversation import conversation
 from rmft.report.curves import curves
+from rmft.report.folders import expanded, folder_of, short_name
 from rmft.report.overview import overview
 from rmft.report.run_reader import Run, read_run
 from rmft.report.trajectories import shelves, stored
@@ -27,12 +28,15 @@ PASSING = (".tmp", ".html", "answers.jsonl")  # that come and go, are made of th
 
 
 class Pieces:
-    """The pieces of some runs. Raises RunDirectoryError when one is no run directory."""
+    """The pieces of some runs; a folder of seeds stands for its runs.
+
+    Raises RunDirectoryError when one is no run directory.
+    """
 
     def __init__(self, run_dirs: Sequence[Path]) -> None:
-        self.run_dirs = list(run_dirs)
+        self.run_dirs = expanded(run_dirs)
         self._kept: dict[str, tuple[str, Json]] = {}
-        for run_dir in run_dirs:
+        for run_dir in self.run_dirs:
             read_run(run_dir)
 
     def piece(self, name: str) -> Json:
@@ -81,8 +85,8 @@ class Pieces:
         run_dir = self.run_dirs[place]
         stamps = [
             entry.stat().st_mtime_ns
-            for folder in (run_dir, run_dir / "trajectories")
-            if folder.is_dir()
+            for folder in (run_dir, run_dir / "trajectories", folder_of(run_dir))
+            if folder is not None and folder.is_dir()
             for entry in os.scandir(folder)
             if entry.is_file() and not entry.name.startswith(".") and not entry.name.endswith(PASSING)
         ]
@@ -91,7 +95,7 @@ class Pieces:
     def _runs(self) -> Json:
         rows = []
         for place, run_dir in enumerate(self.run_dirs):
-            name = run_dir.resolve().name
+            name = short_name(run_dir)
             going = not (run_dir / "result.json").exists()
             rows.append({"name": name, "version": self.version(place), "going_on": going})
         return {"runs": as_json(rows)}

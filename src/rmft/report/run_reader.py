@@ -17,6 +17,7 @@ from pathlib import Path
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.reading import parse_yaml
 from rmft.report.evaluation_reader import EvaluationResult, read_evaluation
+from rmft.report.folders import folder_of
 from rmft.report.untrusted import Interval, get, interval, intervals, items_of, mapping, number, text, whole
 
 RUN_FORMATS = (1, 2)
@@ -73,7 +74,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.about.get("name") or self.path.resolve().name
+        """Its config's name, and the seed's where it is one of several; its folder's where it has none."""
+        named = self.about.get("name")
+        if named and folder_of(self.path):
+            return f"{named}, {self.path.name}"
+        return named or self.path.resolve().name
 
     @property
     def evaluation(self) -> EvaluationResult | None:

@@ -8,7 +8,18 @@ from dataclasses import replace
 import plotly.graph_objects as go
 
 from rmft.report.blocks import Cell, Chart, Style
-from rmft.report.charts import COLOURS, DASHES, FIXED, MAX_ROWS, axes, escaped, faint, rounded, thinned
+from rmft.report.charts import (
+    COLOURS,
+    DASHES,
+    FIXED,
+    MAX_ROWS,
+    add_intervals,
+    add_line,
+    axes,
+    escaped,
+    rounded,
+    thinned,
+)
 from rmft.report.run_reader import Iteration, Run
 from rmft.report.untrusted import Interval
 from rmft.report.words import BEST, BOUNDS, START
@@ -95,13 +106,8 @@ def _add_levels(
     for name in reference_names(levels, wanted):
         if measure in levels[name]:
             level = levels[name][measure].mean
-            chart.figure.add_scatter(
-                x=[0, last],
-                y=rounded([level, level]),
-                mode="lines",
-                name=escaped(name),
-                line={"color": styles[name].colour, "dash": "dash", "width": 1.4},
-            )
+            style = Style(styles[name].colour, "dash", width=1.4)
+            add_line(chart.figure, [0, last], [level, level], escaped(name), style, "lines", "")
 
 
 def _said_of_levels(run: Run) -> str:
@@ -201,7 +207,7 @@ def _lines(
     for name, style, value in present:
         found = [(row.index, level) for row in run.iterations if (level := value(row)) is not None]
         points = [found[place] for place in thinned(len(found))]
-        _add_line(chart, [x for x, _ in points], [y for _, y in points], escaped(name), style)
+        _add_line(chart, points, escaped(name), style)
     columns = [*(name for name, _, _ in present), *(name for name, _ in others)]
     values = [*(value for _, _, value in present), *(value for _, value in others)]
     rows: list[list[Cell]] = [[row.index, *(value(row) for value in values)] for row in run.iterations]
@@ -210,15 +216,9 @@ def _lines(
     return Chart(title, caption, chart, ["iteration", *columns], rows)
 
 
-def _add_line(chart: go.Figure, x: list[int], y: list[float], name: str, style: Style) -> None:
-    chart.add_scatter(
-        x=x,
-        y=rounded(y),
-        name=name,
-        mode="lines+markers" if len(x) < 30 else "lines",
-        line={"color": style.colour, "width": style.width, "dash": style.dash},
-        marker={"size": 5},
-    )
+def _add_line(chart: go.Figure, points: Sequence[tuple[int, float]], name: str, style: Style) -> None:
+    mode = "lines+markers" if len(points) < 30 else "lines"
+    add_line(chart, [x for x, _ in points], [y for _, y in points], name, style, mode, "")
 
 
 def _validated(
@@ -235,32 +235,10 @@ def _validated(
     lines = [played[index] for index in thinned(len(played))]
     if lines:
         thin = Style("#7f7f7f", width=1.2)
-        _add_line(chart, [x for x, _ in lines], [y for _, y in lines], "training rollouts", thin)
+        _add_line(chart, lines, "training rollouts", thin)
     points = [measured[index] for index in thinned(len(measured))]
     if points:
-        x, colour = [index for index, _ in points], KEPT.colour
-        low = [found.mean if found.low is None else found.low for _, found in points]
-        high = [found.mean if found.high is None else found.high for _, found in points]
-        chart.add_scatter(
-            x=x + x[::-1],
-            y=rounded(high + low[::-1]),
-            fill="toself",
-            fillcolor=faint(colour),
-            mode="lines",
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup="validation",
-        )
-        chart.add_scatter(
-            x=x,
-            y=rounded([found.mean for _, found in points]),
-            mode="lines+markers",
-            name="validation",
-            legendgroup="validation",
-            line={"color": colour, "width": 2.6},
-            marker={"size": 5},
-        )
+        add_intervals(chart, points, "validation", Style(KEPT.colour, width=2.6), "validation")
     kept = validation(run.kept) if run.kept else None
     if run.kept and kept:
         chart.add_scatter(

@@ -1,42 +1,33 @@
 """A run's stored trajectories: an index of all that is quick to make, and any one of them on demand.
 
-What is stored of an iteration lies in trajectories/NNNNNN.npz (the regret of every rollout, the decisions of
-those kept) and, of policies in words, in NNNNNN.jsonl.gz (every rollout, one per line); what was said in an
-evaluation lies in conversations-SUITE-PART.jsonl.gz. The index is made of the arrays where they suffice,
-so that nothing large is read before somebody asks for it. Nothing that is read is trusted.
+What is stored is defined in `rmft.records`: every rollout in arrays, of policies in words also in lines; of
+an evaluation there are lines alone. The index is made of the arrays where they suffice, so that
+nothing large is read before somebody asks for it. Nothing that is read is trusted.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
+from rmft.errors import RunDirectoryError
+from rmft.records.arrays import ABOUT, checked, settings_of
+from rmft.records.files import FOLDER, read_arrays, read_lines
+from rmft.report.old_records import old_columns
 from rmft.report.suite_names import suite_name
 from rmft.report.untrusted import get, items_of, number, shown, text, whole
 
-MAX_LINE = 8 * 2**20  # bytes of one trajectory
-MAX_FILE = 2 * 2**30  # bytes of one file, unpacked
 MAX_ENTRIES = 500_000  # of one run
 IN_ROUNDS = {  # arrays with an entry for every round, and what a line calls them
-    **{"arm": "arm", "reward": "seen", "weight": "weight"},
-    **{"probabilities": "probabilities", "round_regret": "regret"},
+    **{"arm": "arm", "reward": "seen", "advantage": "advantage", "mask": "mask"},
+    **{"probabilities": "probabilities", "regret": "regret", "round_regret": "regret"},
 }
-PARTS = (*IN_ROUNDS, "expected_rewards")
-BROKEN = (
-    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError),
-    *(ValueError, TypeError, LookupError),
-)
 
 
 class Entry(NamedTuple):
@@ -75,7 +66,7 @@ class Shelf:
 
 def shelves(run_dir: Path) -> list[Shelf]:
     """Every file of trajectories in a run, in order; a file that has not changed is not read again."""
-    folder = run_dir / "trajectories"
+    folder = run_dir / FOLDER
     names = {path.name.partition(".")[0] for path in folder.glob("[0-9]*.*") if path.suffix != ".tmp"}
     own = suite_name(run_dir)
     found = [_iteration_shelf(folder, name, own, *_stamps(folder, name)) for name in sorted(names)]
@@ -85,17 +76,16 @@ def shelves(run_dir: Path) -> list[Shelf]:
 
 
 def stored(run_dir: Path, shelf: Shelf, rows: Collection[int]) -> Iterator[tuple[int, object]]:
-    """What is stored of these rows: of policies in words their lines, else `arrays_row`. Lenient: what cannot
-    be read is left out."""
-    folder = run_dir / "trajectories" if shelf.iteration is not None else run_dir
+    """What is stored of these rows, as lines. Lenient: what cannot be read is left out."""
+    folder = run_dir / FOLDER if shelf.iteration is not None else run_dir
     if not shelf.in_words:
         yield from _array_rows(folder / f"{shelf.name}.npz", shelf, rows)
         return
     try:
-        for place, line in enumerate(_lines(folder / f"{shelf.name}.jsonl.gz")):
+        for place, line in enumerate(read_lines(folder / f"{shelf.name}.jsonl.gz")):
             if place in rows:
                 yield place, _parsed(line)
-    except BROKEN:
+    except RunDirectoryError:
         return
 
 
@@ -116,8 +106,8 @@ def _iteration_shelf(folder: Path, name: str, suite: str, arrays: int, lines: in
     if arrays:
         try:
             entries, complete = _from_arrays(folder / f"{name}.npz", in_words=bool(lines))
-        except BROKEN as error:
-            notes.append(f"trajectories/{name}.npz is damaged: {str(error)[:200]}.")
+        except RunDirectoryError as error:
+            notes.append(f"trajectories/{name}.npz is damaged: {str(error)[:300]}")
     if lines and not complete:  # an older run's arrays, or damaged ones
         known = {entry.row: entry.selected for entry in entries}
         entries = _from_lines(folder / f"{name}.jsonl.gz", known, notes)
@@ -141,57 +131,52 @@ def _conversation_shelf(path: Path, suite: str, stamp: int) -> Shelf:
 def _from_arrays(path: Path, *, in_words: bool) -> tuple[list[Entry], bool]:
     """The entries that the arrays of an iteration tell of, and whether they tell all that there is to index.
 
-    Of policies in words every rollout, else those whose decisions are stored, which are the kept ones.
+    Raises RunDirectoryError.
     """
-    with _arrays(path) as arrays:
-        names = list(dict.fromkeys(key.rpartition("/")[0] for key in arrays.files))
-        entries: list[Entry] = []
-        complete = True
-        for name in names:
-            regret, problems = arrays[f"{name}/regret"], arrays[f"{name}/problem"].tolist()
-            (count, times), rows = regret.shape, arrays[f"{name}/row"]
-            chosen = np.arange(count * times) if in_words else rows
-            if not count == len(problems) or (len(rows) and not 0 <= rows.min() <= rows.max() < regret.size):
-                raise ValueError("its rows and problems do not fit each other")
-            has_failed, has_context = f"{name}/failed" in arrays.files, f"{name}/context" in arrays.files
-            complete &= has_failed and (has_context or not in_words)
-            failed = arrays[f"{name}/failed"].tolist() if has_failed else [None] * regret.size
-            contexts = arrays[f"{name}/context"].tolist() if has_context else [None] * count
-            selected = np.zeros(regret.size, dtype=bool)
-            selected[rows] = (arrays[f"{name}/weight"] > 0).any(axis=1)
-            regrets, kept, setting = regret.ravel().tolist(), selected.tolist(), shown(name)
-            begun = len(entries)
-            entries += [
-                Entry(
-                    begun + place, setting, problems[row // times], row % times, number(regrets[row]),
-                    kept[row], failed[row], contexts[row // times], "",
-                )
-                for place, row in enumerate(chosen.tolist())
-            ]  # fmt: skip
+    entries: list[Entry] = []
+    complete = True
+    for name, columns in _columns(read_arrays(path), in_words=in_words):
+        count, setting, begun = len(columns["group"]), shown(name), len(entries)
+        unknown = [None] * count
+        regret = columns["regret"].sum(axis=1).tolist()
+        learned: list[bool] = np.any(columns["mask"] & (columns["advantage"] > 0), axis=1).tolist()
+        failed = [why != "" for why in columns["failure"].tolist()] if "failure" in columns else unknown
+        contexts = columns["context"].tolist() if "context" in columns else unknown
+        complete &= "failure" in columns and ("context" in columns or not in_words)
+        places, groups, rollouts = range(begun, begun + count), columns["group"], columns["rollout"]
+        each = zip(places, groups.tolist(), rollouts.tolist(), regret, learned, failed, contexts, strict=True)
+        entries += [
+            Entry(place, setting, group, rollout, number(r), chosen, lost, context, "")
+            for place, group, rollout, r, chosen, lost, context in each
+        ]
     return entries, complete
 
 
-@contextmanager
-def _arrays(path: Path) -> Iterator[NpzFile]:
-    """The arrays of a file. Raises one of BROKEN."""
-    with path.open("rb") as file:
-        arrays = np.load(file, allow_pickle=False)
-        if not isinstance(arrays, NpzFile):
-            raise ValueError("it holds no named arrays")
-        file.seek(0)
-        if sum(member.file_size for member in zipfile.ZipFile(file).infolist()) > MAX_FILE:
-            raise ValueError("it holds more than a file of trajectories can")
-        yield arrays
+def _columns(arrays: dict[str, np.ndarray], *, in_words: bool) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Each setting's arrays, one row per trajectory, by the names of `rmft.records.arrays`.
+
+    Of version 0.1, which stored less, as far as they go. Raises RunDirectoryError.
+    """
+    for name in settings_of(arrays):
+        if f"{name}/{ABOUT}" not in arrays:
+            yield name, old_columns(name, arrays, in_words=in_words)
+            continue
+        _, found = checked(name, arrays)
+        place = np.unique(found["group"], return_inverse=True)[1]
+        for table in ("context", "rewards", "expected_rewards"):
+            if table in found and len(found[table]) != len(place):
+                found[table] = found[table][place]
+        yield name, found
 
 
 def _from_lines(path: Path, selected: dict[int, bool | None], notes: list[str]) -> list[Entry]:
     entries: list[Entry] = []
     bad = 0
     try:
-        for place, content in enumerate(_lines(path)):
+        for place, content in enumerate(read_lines(path)):
             line = _parsed(content)
-            weights = [number(get(each, "weight")) for each in items_of(get(line, "rounds"))]
-            learned = any((weight or 0) > 0 for weight in weights) if any(weights) else None
+            credit = [advantage_of(each) for each in items_of(get(line, "rounds"))]
+            learned = any((found or 0) > 0 for found in credit) if any(credit) else None
             if not isinstance(line, dict):
                 bad += 1
                 continue
@@ -208,22 +193,11 @@ def _from_lines(path: Path, selected: dict[int, bool | None], notes: list[str]) 
                     shown(text(get(line, "policy")) or "", 80),
                 )
             )
-    except BROKEN as error:
-        notes.append(f"{path.name} is damaged, what follows is left out: {str(error)[:200]}.")
+    except RunDirectoryError as error:
+        notes.append(f"{path.name} is damaged, what follows is left out: {str(error)[:300]}")
     if bad:
         notes.append(f"{path.name}: {bad} damaged line(s) left out.")
     return entries
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a compressed file; a longer one than a trajectory can be ends it with ValueError."""
-    done = 0
-    with gzip.open(path) as file:
-        while line := file.readline(MAX_LINE):
-            done += len(line)
-            if len(line) == MAX_LINE or done > MAX_FILE:
-                raise ValueError("it holds more than a file of trajectories can")
-            yield line
 
 
 def _parsed(line: bytes) -> object:
@@ -233,25 +207,34 @@ def _parsed(line: bytes) -> object:
         return None
 
 
+def advantage_of(each: object) -> float | None:
+    """What the decision of a round counted in training: 0 outside the loss, None where it was not trained on.
+
+    In version 0.1 that was its weight.
+    """
+    if get(each, "mask") is False:
+        return 0.0
+    found = number(get(each, "advantage"))
+    return number(get(each, "weight")) if found is None else found
+
+
 def _array_rows(path: Path, shelf: Shelf, rows: Collection[int]) -> Iterator[tuple[int, object]]:
-    """Kept trajectories of a numeric policy, in the form of a line in words, as far as they are stored."""
+    """Trajectories of a policy without words, in the form of a line, as far as they are stored."""
     try:
-        with _arrays(path) as arrays:
-            begun = 0
-            for name in dict.fromkeys(key.rpartition("/")[0] for key in arrays.files):
-                count = len(arrays[f"{name}/arm"])
-                wanted = [row for row in range(count) if begun + row in rows]
-                parts = {part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays.files}
-                for row in wanted:
-                    told = {part: array[row].tolist() for part, array in parts.items() if row < len(array)}
-                    yield begun + row, _array_row(shelf.entries[begun + row], told)
-                begun += count
-    except BROKEN:
+        begun = 0
+        for _, columns in _columns(read_arrays(path), in_words=False):
+            count = len(columns["group"])
+            for row in (row for row in range(count) if begun + row in rows):
+                parts = {name: columns[name] for name in (*IN_ROUNDS, "expected_rewards") if name in columns}
+                told = {name: part[row].tolist() for name, part in parts.items() if row < len(part)}
+                yield begun + row, _array_row(shelf.entries[begun + row], told)
+            begun += count
+    except (RunDirectoryError, LookupError):
         return
 
 
 def _array_row(entry: Entry, told: dict[str, list[object]]) -> dict[str, object]:
-    """A line from the arrays of `PARTS`, of which only the first trajectories of a file have all."""
+    """A line from arrays, of which version 0.1 stored some for the first trajectories only."""
     horizon = len(told["arm"])
     fitting = {
         name: told[part] for part, name in IN_ROUNDS.items() if part in told and len(told[part]) == horizon

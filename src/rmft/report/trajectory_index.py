@@ -60,15 +60,9 @@ def index(found: Sequence[Shelf], only: Collection[str] | None = None, note: str
 
 def _stored(found: Sequence[Shelf]) -> str:
     """What a run stores, where that is not everything."""
-    said = ""
     if any(shelf.iteration is None for shelf in found):
-        said = "Of an evaluation the first problems are stored, 50 at most, one rollout of each. "
-    if any(shelf.iteration is not None and not shelf.in_words for shelf in found):
-        said += (
-            "Of training the rollouts that were learned from are stored, the first few of each iteration and "
-            "setting with probabilities and true means."
-        )
-    return said.strip()
+        return "Of an evaluation the first problems are stored, 50 at most, one rollout of each."
+    return ""
 
 
 def sample(found: Sequence[Shelf], most: int) -> list[str]:

@@ -1,19 +1,26 @@
-"""Who may use the server: the key, and on loopback without one only what was sent to loopback."""
+"""Who may use the server, how much is read of what they send, and where it listens.
+
+Who: those with the key; on loopback without one, only what was sent to loopback.
+"""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
 import socket
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rmft.errors import ConfigError
-from rmft.server.failures import ApiError
-from rmft.server.refusals import respond
+from rmft.server.refusals import ApiError, respond
 
 KEY_VARIABLE = "RMFT_SERVE_KEY"
+MAX_BODY, MAX_FILE = 2 * 10**6, 64 * 10**6
+"""Bytes of any body, and of an upload with what is around its file."""
+THROWN_AWAY = 4  # times the limit: what is read on so that the client, still sending, hears the answer
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -57,6 +64,32 @@ class Gate:
             f"The request names the host {host!r:.100}; expected one of {', '.join(sorted(self._names))}.",
             code="invalid_host",
         )
+
+
+class BodyLimit:
+    """ASGI middleware: reading more than MAX_BODY bytes, or what `others` say for a path, raises a 413."""
+
+    def __init__(self, app: ASGIApp, others: Mapping[str, int]) -> None:
+        self._app, self._others = app, others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit, size = self._others.get(scope["path"], MAX_BODY), 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > limit:
+                while message.get("more_body") and size < THROWN_AWAY * limit:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, limited, send)
 
 
 def listen(host: str, port: int, key: str | None) -> socket.socket:

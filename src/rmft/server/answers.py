@@ -7,17 +7,16 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from rmft.server.failures import INTERNAL, ApiError
 from rmft.server.grammar import legal_tokens
 from rmft.server.models import Base
+from rmft.server.refusals import INTERNAL, ApiError
 from rmft.server.schemas import ChatRequest, JsonFormat
 from rmft.server.store import now
-from rmft.server.writing import BROKEN, Piece, Token, Wishes, Writer
+from rmft.server.writing import BROKEN, Piece, Wishes, Writer
 
 DEFAULT_TOKENS = 1024  # of an answer for which no limit is given, where the context has room
 
@@ -86,10 +85,10 @@ class Answers:
 
     async def whole(self) -> dict[str, Any]:
         """The finished completion."""
-        choices = [_Choice() for _ in self.writers]
+        choices: list[list[Piece]] = [[] for _ in self.writers]
         try:
             async for index, piece in self._all_pieces():
-                choices[index].add(piece)
+                choices[index].append(piece)
         finally:
             self.cancel()
         return {
@@ -97,11 +96,15 @@ class Answers:
             "choices": [
                 {
                     "index": index,
-                    "message": {"role": "assistant", "content": "".join(choice.texts), "refusal": None},
-                    "logprobs": self._logprobs(choice.tokens),
-                    "finish_reason": choice.finish,
+                    "message": {
+                        "role": "assistant",
+                        "content": "".join(piece.text for piece in pieces),
+                        "refusal": None,
+                    },
+                    "logprobs": self._logprobs(pieces),
+                    "finish_reason": pieces[-1].finish,
                 }
-                for index, choice in enumerate(choices)
+                for index, pieces in enumerate(choices)
             ],
             "usage": self._usage,
         }
@@ -113,7 +116,7 @@ class Answers:
                 yield self._chunk(index, {"role": "assistant", "content": ""}, None, None)
             async for index, piece in self._all_pieces():
                 delta = {"content": piece.text} if piece.text or piece.tokens else {}
-                yield self._chunk(index, delta, self._logprobs(list(piece.tokens)), piece.finish)
+                yield self._chunk(index, delta, self._logprobs([piece]), piece.finish)
             if self._request.stream_options.include_usage:
                 head = self._head("chat.completion.chunk")
                 yield _event({**head, "choices": [], "usage": self._usage})
@@ -133,7 +136,7 @@ class Answers:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return _event({**self._head("chat.completion.chunk"), "choices": [choice]})
 
-    def _logprobs(self, tokens: list[Token]) -> dict[str, Any] | None:
+    def _logprobs(self, pieces: list[Piece]) -> dict[str, Any] | None:
         if not self._request.logprobs:
             return None
         told = [
@@ -141,7 +144,8 @@ class Answers:
                 **self._told(token.id, token.log_probability),
                 "top_logprobs": [self._told(*likely) for likely in token.top],
             }
-            for token in tokens
+            for piece in pieces
+            for token in piece.tokens
         ]
         return {"content": told, "refusal": None}
 
@@ -150,20 +154,6 @@ class Answers:
         assert isinstance(text, str)
         whole = None if BROKEN in text else list(text.encode())  # else its bytes are not told by its text
         return {"token": text, "logprob": max(log_probability, -9999.0), "bytes": whole}
-
-
-@dataclass(slots=True)
-class _Choice:
-    """An answer as far as it has come."""
-
-    texts: list[str] = field(default_factory=list)
-    tokens: list[Token] = field(default_factory=list)
-    finish: str | None = None
-
-    def add(self, piece: Piece) -> None:
-        self.texts.append(piece.text)
-        self.tokens += piece.tokens
-        self.finish = piece.finish
 
 
 def _limit(prompt: int, request: ChatRequest, context: int) -> int:

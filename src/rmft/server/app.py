@@ -13,11 +13,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from rmft import __version__
 from rmft.server import refusals
-from rmft.server.access import LOCAL_NAMES, Gate
+from rmft.server.access import LOCAL_NAMES, MAX_FILE, BodyLimit, Gate
 from rmft.server.answers import Answers
-from rmft.server.failures import ApiError
 from rmft.server.fine_tuning_routes import fine_tuning_routes
-from rmft.server.limits import MAX_FILE, BodyLimit
+from rmft.server.refusals import ApiError
 from rmft.server.schemas import ChatRequest
 from rmft.server.service import Service
 from rmft.server.store import Record

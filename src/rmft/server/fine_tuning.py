@@ -9,21 +9,61 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import TextIO
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from transformers import AutoTokenizer
 
 from rmft.errors import RmftError
 from rmft.models.catalogue import find_model
-from rmft.server.conversation import Conversations
-from rmft.server.failures import ApiError
-from rmft.server.task import BASE_RATE, TRAINED, Report, Task
-from rmft.server.training_file import read_training_file
+from rmft.policies.config import LocalConfig
+from rmft.server.conversation import Conversations, read_training_file
+from rmft.server.refusals import ApiError
 from rmft.training.config import LocalTraining
 from rmft.training.local import fine_tune, new_policy
 
+TRAINED = "trained"
+"""The folder of the new policy, in a job's working folder."""
+BASE_RATE = 1e-3
+"""The learning rate of AdamW at learning_rate_multiplier 1."""
 LATER = 5  # how far answers go before training where both want the processor ("nice")
+
+
+class Task(BaseModel):
+    """What is trained. source: the policy that it starts from; None: the base model of `policy`.
+
+    work: an empty folder, in which `TRAINED` is the new policy afterwards. context, stop_ids: of the model.
+    multiplier: times BASE_RATE.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    policy: LocalConfig
+    source: Path | None
+    file: Path
+    work: Path
+    context: int
+    stop_ids: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    multiplier: float
+    seed: int
+    num_threads: int
+
+
+class Report(BaseModel):
+    """How it goes: a step with its loss, or the end, by `trained_tokens` or by what was wrong."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int = 0
+    steps: int = 0
+    loss: float = 0.0
+    trained_tokens: int | None = None
+    wrong: str | None = None
+    code: str | None = None
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, File, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 
-from rmft.server.failures import ApiError
+from rmft.server.conversation import check_training_file
 from rmft.server.jobs import PRIVATE
+from rmft.server.refusals import ApiError
 from rmft.server.schemas import JobRequest
 from rmft.server.service import Service
-from rmft.server.store import Record, Table, new_id, now
-from rmft.server.training_file import check_training_file
+from rmft.server.store import Record, new_id, now
 
 MAX_NAME = 200  # characters of a file's name, which is only told again
 Limit = Annotated[int, Query(ge=1, le=100)]
@@ -73,21 +73,21 @@ def _files(service: Service) -> APIRouter:
     ) -> Any:
         if purpose not in (None, "fine-tune"):
             return _page([], False)
-        return _page(*_found(service, "files", "", limit, after, newest_first=order == "desc"))
+        return _page(*store.page("files", "", limit, after, newest_first=order == "desc"))
 
     @routes.get("/{file_id}")
     def get_file(file_id: str) -> Any:
-        return _get(service, "files", file_id)
+        return store.get("files", file_id)
 
     @routes.get("/{file_id}/content")
     def get_file_content(file_id: str) -> FileResponse:
-        _get(service, "files", file_id)
+        store.get("files", file_id)
         return FileResponse(store.file(file_id), media_type="application/octet-stream")
 
     @routes.delete("/{file_id}")
     def delete_file(file_id: str) -> Any:
         with store.transaction():
-            _get(service, "files", file_id)
+            store.get("files", file_id)
             if job := service.jobs.needing("training_file", file_id):
                 raise ApiError(f"The job {job} needs this file; it has to end first.", code="in_use")
             store.remove("files", file_id)
@@ -98,7 +98,7 @@ def _files(service: Service) -> APIRouter:
 
 
 def _jobs(service: Service) -> APIRouter:
-    routes = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
+    routes, store = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"]), service.store
 
     @routes.post("")
     def create_job(asked: JobRequest) -> Any:
@@ -108,29 +108,29 @@ def _jobs(service: Service) -> APIRouter:
 
     @routes.get("")
     def list_jobs(limit: Limit = 20, after: After = None) -> Any:
-        jobs, more = _found(service, "jobs", "", limit, after)
+        jobs, more = store.page("jobs", "", limit, after)
         return _page([_shown(job) for job in jobs], more)
 
     @routes.get("/{job_id}")
     def get_job(job_id: str) -> Any:
-        return _shown(_get(service, "jobs", job_id))
+        return _shown(store.get("jobs", job_id))
 
     @routes.post("/{job_id}/cancel")
     def cancel_job(job_id: str) -> Any:
-        _get(service, "jobs", job_id)
+        store.get("jobs", job_id)
         job = service.jobs.cancel(job_id)
         service.worker.stop(job_id)
         return _shown(job)
 
     @routes.get("/{job_id}/events")
     def list_events(job_id: str, limit: Limit = 20, after: After = None) -> Any:
-        _get(service, "jobs", job_id)
-        return _page(*_found(service, "events", job_id, limit, after))
+        store.get("jobs", job_id)
+        return _page(*store.page("events", job_id, limit, after))
 
     @routes.get("/{job_id}/checkpoints")
     def list_checkpoints(job_id: str, limit: Limit = 10, after: After = None) -> Any:  # noqa: ARG001
         """The finished model, which is the only one that is kept."""
-        job = _get(service, "jobs", job_id)
+        job = store.get("jobs", job_id)
         if job["status"] != "succeeded" or after is not None:
             return _page([], False)
         checkpoint = {
@@ -145,25 +145,6 @@ def _jobs(service: Service) -> APIRouter:
         return _page([checkpoint], False)
 
     return routes
-
-
-def _get(service: Service, table: Table, record_id: str) -> Record:
-    """A record. Raises ApiError (404) when there is none of that id."""
-    record = service.store.find(table, record_id)
-    if record is None:
-        what = {"files": "file", "jobs": "fine-tuning job"}.get(table, table)
-        raise ApiError(f"There is no {what} '{record_id:.200}'.", status=404, code="not_found", param="id")
-    return record
-
-
-def _found(
-    service: Service, table: Table, owner: str, limit: int, after: str | None, *, newest_first: bool = True
-) -> tuple[list[Record], bool]:
-    """A page of records. Raises ApiError (400) when `after` names none."""
-    try:
-        return service.store.page(table, owner, limit, after, newest_first=newest_first)
-    except KeyError:
-        raise ApiError(f"'after' names nothing that is here: '{after}'.", param="after") from None
 
 
 def _page(records: Sequence[Record], more: bool) -> Record:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rmft.server.failures import ApiError
+from rmft.server.refusals import ApiError
 
 MAX_PROPERTIES, MAX_VALUES = 64, 1000
 _WORDS = frozenset({"title", "description"})

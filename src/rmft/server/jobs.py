@@ -10,8 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from rmft.server.failures import ApiError
+from rmft.files import sync
 from rmft.server.models import Base, unknown_model
+from rmft.server.refusals import ApiError
 from rmft.server.schemas import JobRequest
 from rmft.server.store import Record, Store, new_id, now
 
@@ -119,7 +120,8 @@ class Jobs:
             if self.status(job_id) != "running":
                 return
             shutil.rmtree(target, ignore_errors=True)  # of a kill between this renaming and the records
-            _onto_disk(trained)
+            for path in (*trained.iterdir(), trained):
+                sync(path)
             os.rename(trained, target)
             name = f"ft:{job['base']}:rmft:{job['user_provided_suffix'] or ''}:{job_id[-8:]}"
             model = {"id": name, "object": "model", "created": now(), "owned_by": "rmft"}
@@ -162,12 +164,3 @@ class Jobs:
             "data": data or {},
         }
         self.store.add("events", event, owner=job_id)
-
-
-def _onto_disk(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -15,7 +15,7 @@ from rmft.models.catalogue import MODELS, find_model
 from rmft.policies.checkpoint import adapter_in, model_of, read_policy
 from rmft.policies.config import LocalConfig
 from rmft.server.conversation import Conversations
-from rmft.server.failures import ApiError
+from rmft.server.refusals import ApiError
 
 KEPT = 3  # fine-tuned models in memory at once
 

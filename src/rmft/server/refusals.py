@@ -1,17 +1,34 @@
-"""Every error in the API's own shape, whatever went wrong."""
+"""A client's mistakes, and every other error, in the API's own shape."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from rmft.server.failures import INTERNAL, ApiError
-
+INTERNAL = "The server failed on this request; its log says why. The request can be tried again."
 _CODES = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}
+
+
+class ApiError(Exception):
+    """What a client is told: status is the HTTP status, param the field that is to blame."""
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message, self.status, self.code, self.param = message, status, code, param
+
+    def body(self) -> dict[str, Any]:
+        """The JSON of the error."""
+        kind = {401: "authentication_error"}.get(self.status, "invalid_request_error")
+        kind = kind if self.status < 500 else "server_error"
+        said = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": {key: text and text.encode(errors="replace").decode() for key, text in said.items()}}
 
 
 def install(app: FastAPI) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rmft.errors import RunDirectoryError
+from rmft.server.refusals import ApiError
 
 Record = dict[str, Any]
 Table = Literal["files", "jobs", "models", "events"]
@@ -133,18 +134,28 @@ class Store:
             ).fetchone()
         return None if found is None else dict(json.loads(found[0]))
 
+    def get(self, table: Table, record_id: str) -> Record:
+        """The record of that id. Raises ApiError (404) when there is none."""
+        record = self.find(table, record_id)
+        if record is None:
+            what = {"files": "file", "jobs": "fine-tuning job"}.get(table, table)
+            raise ApiError(
+                f"There is no {what} '{record_id:.200}'.", status=404, code="not_found", param="id"
+            )
+        return record
+
     def page(
         self, table: Table, owner: str, limit: int, after: str | None = None, *, newest_first: bool = True
     ) -> tuple[list[Record], bool]:
         """Up to `limit` records of an owner that come after the one `after`, and whether there are more.
 
-        Raises KeyError when there is no record `after`.
+        Raises ApiError (400) when there is no record `after`.
         """
         with self._lock:
             where, values = "owner = ?", [owner, *((after,) if after is not None else ())]
             if after is not None:
                 if self.find(table, after) is None:
-                    raise KeyError(after)
+                    raise ApiError(f"'after' names nothing that is here: '{after}'.", param="after")
                 sign = "<" if newest_first else ">"
                 where += f" AND number {sign} (SELECT number FROM {table} WHERE id = ?)"
             order = "DESC" if newest_first else "ASC"

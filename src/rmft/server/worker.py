@@ -15,10 +15,10 @@ import threading
 from pathlib import Path
 
 from rmft.server.access import KEY_VARIABLE
+from rmft.server.fine_tuning import TRAINED, Report, Task
 from rmft.server.jobs import Jobs
 from rmft.server.models import Base
 from rmft.server.store import Record
-from rmft.server.task import TRAINED, Report, Task
 
 RETRY_AFTER = 10.0  # seconds, when not even a failure could be written down
 _log = logging.getLogger(__name__)

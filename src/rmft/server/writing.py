@@ -52,7 +52,7 @@ class Wishes:
 class Writer:
     """An answer that is written a token at a time; `emit` is given every piece as soon as it is sure.
 
-    luck: its own generator, one uniform for each token that is sampled, so that an answer does not depend
+    generator: its own, one uniform for each token that is sampled, so that an answer does not depend
     on which others are written beside it. cancelled: set it, and nothing more is written.
     """
 
@@ -60,7 +60,7 @@ class Writer:
         self,
         prompt: list[int],
         wishes: Wishes,
-        luck: np.random.Generator,
+        generator: np.random.Generator,
         tokenizer: PreTrainedTokenizerBase,
         stop_ids: Collection[int],
         emit: Callable[[Piece], None],
@@ -68,7 +68,7 @@ class Writer:
         self.prompt, self.wishes, self.emit = prompt, wishes, emit
         self.cancelled = Event()
         self.done = False
-        self._luck, self._stop_ids = luck, stop_ids
+        self._generator, self._stop_ids = generator, stop_ids
         self._node = wishes.legal
         self._text = _Text(tokenizer, wishes.stops)
         self._count = 0
@@ -123,7 +123,7 @@ class Writer:
         return Token(int(ids[pick]), float(logs[pick]), top)
 
     def _pick(self, logs: FloatArray) -> int:
-        wishes, uniform = self.wishes, self._luck.random()
+        wishes, uniform = self.wishes, self._generator.random()
         if wishes.temperature == 0:
             return int(logs.argmax())
         weights = np.exp((logs - logs.max()) / wishes.temperature)

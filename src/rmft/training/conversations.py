@@ -12,23 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
+
+import numpy as np
 
 from rmft.errors import ConfigError
-from rmft.providers.answers import estimate_tokens
+from rmft.messages import Message, count_tokens, messages
 from rmft.providers.catalogue import ProviderFacts
-from rmft.types import BoolArray, Histories, TrainingBatch
-
-TOKENS_PER_MESSAGE = 4  # of a chat's template, about
-
-
-class Message(TypedDict, total=False):
-    """role: system, user or assistant. weight: of an assistant's, 0 or 1."""
-
-    role: str
-    content: str
-    weight: int
-
+from rmft.types import TrainingBatch
 
 Conversation = list[Message]
 
@@ -53,41 +43,20 @@ def _of(batch: TrainingBatch) -> Iterator[Conversation]:
         raise ConfigError("These trajectories were not played in words, so that no provider can learn them.")
     for row in rows:
         if int(row) not in histories.failed:
-            yield _conversation(histories, int(row), batch.mask[row])
-
-
-def _conversation(histories: Histories, row: int, mask: BoolArray) -> Conversation:
-    messages: Conversation = []
-    for turns, learned in zip(histories.words.turns, mask.tolist(), strict=True):
-        turn = turns[row]
-        if turn.system:
-            messages.append({"role": "system", "content": turn.system})
-        messages.append({"role": "user", "content": turn.told})
-        for said, replied in turn.refused:
-            if not said.strip():
-                continue
-            messages.append({"role": "assistant", "content": said, "weight": 0})
-            messages.append({"role": "user", "content": replied})
-        messages.append({"role": "assistant", "content": turn.said, "weight": int(learned)})
-    return messages
+            turns = [each[row] for each in histories.words.turns]
+            yield messages(turns, batch.mask[row].astype(np.float64))
 
 
 def to_jsonl(training: Sequence[Conversation], *, weights: bool = True) -> bytes:
     """The training file, the same bytes for the same conversations. weights: whether its format has them."""
     lines = []
     for conversation in training:
-        messages = [_plain(message, weights) for message in conversation]
-        lines.append(json.dumps({"messages": messages}, ensure_ascii=False, separators=(",", ":")) + "\n")
+        plain = [
+            {key: value for key, value in message.items() if weights or key != "weight"}
+            for message in conversation
+        ]
+        lines.append(json.dumps({"messages": plain}, ensure_ascii=False, separators=(",", ":")) + "\n")
     return "".join(lines).encode("utf-8", "replace")
-
-
-def _plain(message: Message, weights: bool) -> dict[str, Any]:
-    return {key: value for key, value in message.items() if weights or key != "weight"}
-
-
-def count_tokens(conversation: Conversation) -> int:
-    """About how many tokens a conversation has."""
-    return sum(estimate_tokens(message["content"]) + TOKENS_PER_MESSAGE for message in conversation)
 
 
 def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, base: str) -> None:
@@ -113,10 +82,6 @@ def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, bas
             f"a conversation has about {longest} tokens, {base} is trained on at most {limit}: shorten the "
             "suite's horizon, or set policy.wording.style to terse"
         )
-    for number, conversation in enumerate(training):
-        if wrong := _malformed(conversation):
-            mistakes.append(f"conversation {number}: {wrong}")
-            break
     if not facts.weights and any(message.get("weight") == 0 for each in training for message in each):
         mistakes.append(
             f"{facts.name} learns from all answers of a conversation, and some of these must not be learned "
@@ -126,16 +91,3 @@ def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, bas
         raise ConfigError(
             "The training file would be refused:\n" + "\n".join(f"- {each}" for each in mistakes)
         )
-
-
-def _malformed(conversation: Conversation) -> str | None:
-    """What is wrong with the form of a conversation, None where nothing is."""
-    if not all(message["content"].strip() for message in conversation):
-        return "a message is empty"
-    roles = [message["role"] for message in conversation]
-    talk = roles[1:] if roles[:1] == ["system"] else roles
-    if not talk or talk != ["user", "assistant"] * (len(talk) // 2):
-        return f"found the roles {', '.join(roles[:6])}, ...; expected user and assistant by turns"
-    if not any(message.get("weight") == 1 for message in conversation):
-        return "it has nothing to learn from: no answer of weight 1"
-    return None

@@ -6,15 +6,17 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rmft.errors import AnswerError, EndpointError, TrainingJobError
+from rmft.files import write_atomically
+from rmft.messages import count_tokens
 from rmft.policies.config import HostedConfig
-from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted, write_synced
+from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
 from rmft.providers.provider import FineTuneProvider, JobRequest, JobState
 from rmft.training.config import HostedTraining
-from rmft.training.conversations import check, conversations, count_tokens, to_jsonl
+from rmft.training.conversations import check, conversations, to_jsonl
 from rmft.training.job import JobFile, JobRecord
 from rmft.types import PolicyRef, TrainingBatch, TrainingStep
 
@@ -73,7 +75,7 @@ class HostedTrainer:
         check(training, len(content), self.provider.facts, before.base)
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"{step.iteration:06d}.jsonl"
-        write_synced(path, content)
+        write_atomically(path, content)
         record = JobFile(path.with_suffix(".json"), self._key(content, before, step.seed))
         if record.useless is not None:
             self._cancel(record.useless)
@@ -108,43 +110,43 @@ class HostedTrainer:
         if file is None:
             self.say(f"uploading {path.name}")
             file = self.provider.upload(path)
-            record.uploaded(file)
+            record.update({"file": file})
         job = self._find(file) if record.record.asked else None
         if job is None:
             self.charge(f"job {file}", tokens)
-            record.asked()
-            job = self._create(record, self._request(file, before, path.stem, seed))
-        record.created(job)
+            record.update({"asked": True})
+            job = self._create(
+                record,
+                JobRequest(
+                    file=file,
+                    base=before.base,
+                    model=before.model,
+                    job=before.job,
+                    epochs=self.training.epochs,
+                    seed=seed,
+                    suffix=f"rmft-{re.sub('[^A-Za-z0-9]', '-', path.stem)}"[:18],
+                    learning_rate_multiplier=self.policy.learning_rate_multiplier,
+                ),
+            )
+        record.update({"job": job})
         return job
-
-    def _request(self, file: str, before: HostedModel, iteration: str, seed: int) -> JobRequest:
-        return JobRequest(
-            file=file,
-            base=before.base,
-            model=before.model,
-            job=before.job,
-            epochs=self.training.epochs,
-            seed=seed,
-            suffix=f"rmft-{re.sub('[^A-Za-z0-9]', '-', iteration)}"[:18],
-            learning_rate_multiplier=self.policy.learning_rate_multiplier,
-        )
 
     def _create(self, record: JobFile, request: JobRequest) -> str:
         """The id of a new job. Where it stays open whether there is one, it is looked for first."""
-        attempts = 0
-        while True:
-            attempts += 1
+        for attempt in range(1, CREATES + 1):
             try:
                 return self.provider.create(request)
             except EndpointError as error:  # refused, so there is none
-                record.refused(keep_file=error.status not in (400, 404, 422))
+                bad = error.status in (400, 404, 422)  # the next job is asked for with a new upload
+                record.update({"asked": False, "file": None if bad else request.file})
                 raise
             except AnswerError as error:
                 if (job := self._find(request.file)) is not None:
                     return job
-                if attempts == CREATES:
+                if attempt == CREATES:
                     raise
                 self.say(f"creating the job again: {error}")
+        raise AssertionError("the last attempt returns or raises")
 
     def _find(self, file: str) -> str | None:
         for look in range(FINDS):
@@ -163,13 +165,13 @@ class HostedTrainer:
             raise TrainingJobError(
                 f"The fine-tuning job {job} {what}: {state.reason:.300}. Resuming the run starts a new job."
             )
-        record.succeeded(state.model, state.trained_tokens)
+        record.update({"model": state.model, "tokens": state.trained_tokens})
         return state.model
 
     def _wait(self, record: JobFile, job: str) -> JobState:
         """The job's final state."""
-        pause, failures, begun = self.first_pause, 0, time.monotonic()
-        while True:
+        failures = 0
+        for seconds in self._looks():
             try:
                 state = self.provider.poll(job)
                 failures = 0
@@ -188,22 +190,28 @@ class HostedTrainer:
                 ) from None
             if state.status not in ("waiting", "running"):
                 return state
-            self.say(f"{job}: {state.reason or state.status} ({time.monotonic() - begun:.0f} s)")
-            time.sleep(pause)
-            pause = min(2 * pause, self.policy.poll_seconds)
+            self.say(f"{job}: {state.reason or state.status} ({seconds:.0f} s)")
+        raise AssertionError("it looks until the job has ended")
 
     def _served(self, model: str) -> str:
         """The name that the model is called by, once it can be."""
+        for seconds in self._looks():
+            if (called := self.provider.serve(model, self.say)) is not None:
+                return called
+            if seconds > SERVING_SECONDS:
+                break
+        raise TrainingJobError(
+            f"The fine-tuned model {model} is still not in service. {self.provider.facts.serving} "
+            "Resume the run once it answers; its training is done and is not repeated."
+        )
+
+    def _looks(self) -> Iterator[float]:
+        """Seconds since the first look, at every further one; the pauses between them double."""
         begun, pause = time.monotonic(), self.first_pause
-        while (called := self.provider.serve(model, self.say)) is None:
-            if time.monotonic() - begun > SERVING_SECONDS:
-                raise TrainingJobError(
-                    f"The fine-tuned model {model} is still not in service. {self.provider.facts.serving} "
-                    "Resume the run once it answers; its training is done and is not repeated."
-                )
+        while True:
+            yield time.monotonic() - begun
             time.sleep(pause)
             pause = min(2 * pause, self.policy.poll_seconds)
-        return called
 
     def _known(self, job: str, tokens: float, base: str) -> dict[str, float]:
         """The job's last loss and its price, where they are known."""

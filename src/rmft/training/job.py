@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from rmft.errors import RunDirectoryError
-from rmft.providers.hosted_model import write_synced
-from rmft.reading import Config
+from rmft.reading import Config, read_stored, write_stored
 
 
 class JobRecord(Config):
@@ -40,44 +37,23 @@ class JobFile:
         self.record = JobRecord(key=key)
         self.useless: JobRecord | None = None
         if path.exists():
-            found = _read(path)
+            found = read_stored(
+                JobRecord,
+                path,
+                ". It says which fine-tuning job is going on: look it up at the provider, and cancel it or "
+                "write its id here, before you delete the file.",
+            )
             if found.key == key:
                 self.record = found
             elif found.asked and found.model is None:
                 self.useless = found
 
-    def uploaded(self, file: str) -> None:
-        self._write(self.record.model_copy(update={"file": file}))
-
-    def asked(self) -> None:
-        self._write(self.record.model_copy(update={"asked": True}))
-
-    def created(self, job: str) -> None:
-        self._write(self.record.model_copy(update={"job": job}))
-
-    def succeeded(self, model: str, tokens: int | None) -> None:
-        self._write(self.record.model_copy(update={"model": model, "tokens": tokens}))
-
-    def refused(self, *, keep_file: bool) -> None:
-        """No job was made; the next one is asked for with the same file, or with a new upload."""
-        file = self.record.file if keep_file else None
-        self._write(self.record.model_copy(update={"file": file, "asked": False}))
+    def update(self, changes: Mapping[str, object]) -> None:
+        """Have these fields of the record on disk before returning."""
+        self.record = self.record.model_copy(update=changes)
+        write_stored(self.path, self.record)
 
     def ended(self, why: str) -> None:
         """The job ended in vain; the next one begins with a new upload."""
-        self._write(JobRecord(key=self.record.key, ended=(*self.record.ended, why)))
-
-    def _write(self, record: JobRecord) -> None:
-        write_synced(self.path, (record.model_dump_json(indent=1) + "\n").encode())
-        self.record = record
-
-
-def _read(path: Path) -> JobRecord:
-    try:
-        return JobRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunDirectoryError(
-            f"'{path}' is damaged: {reason}. It says which fine-tuning job is going on: look it up at the "
-            "provider, and cancel it or write its id here, before you delete the file."
-        ) from None
+        self.record = JobRecord(key=self.record.key, ended=self.record.ended)
+        self.update({"ended": (*self.record.ended, why)})

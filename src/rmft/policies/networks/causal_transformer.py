@@ -4,12 +4,14 @@ One history is one sequence. It begins with a start token. Every event, which is
 round, is a token. Before each round stand K decision tokens, one per arm; their last hidden states give the
 round's logits. With two arms:
 
-    start | decide arm 0, decide arm 1 | event of round 0 | decide arm 0, decide arm 1 | event of ... | ...
+    start | decide arm 0, decide arm 1 | event of round 0 | decide arm 0, decide arm 1 | event of round 1 ...
 
-All tokens pass through the same blocks, x <- x + Attention(LayerNorm(x)) and then x <- x + MLP(LayerNorm(x)).
-An event attends to the start token and to the events of all arms up to its own round, and a decision to
-those up to the round before. No token attends to a decision, so the cache grows by the events alone. In
-head h, with age_ij >= 0 the number of rounds by which token j is older than token i,
+The blocks are x <- x + Attention(LayerNorm(x)) and then x <- x + MLP(LayerNorm(x)). An event attends to the
+start token and to the events of all arms up to its own round, and a decision to those up to the round before.
+No token attends to a decision, so the cache grows by the events alone; and a decision, which knows nothing
+but the time and its arm, enters at the last block: five times as many tokens as events there are would
+otherwise pass through the blocks below without having anything to say. In head h, with age_ij >= 0 the number
+of rounds by which token j is older than token i,
 
     score_ij = q_i . k_j / sqrt(d) + b_h [arm_i = arm_j] - m_h age_ij,  out_i = sum_j softmax_j(score_ij) v_j
 
@@ -17,10 +19,10 @@ The second term is all that tells arms apart. It is the dot product of orthogona
 which are appended to queries and keys, with a learned size b_h per head. One set of weights therefore serves
 any number of arms, and renaming the arms renames the decisions, which need not be learned from data. The
 start token bears the embedding of every arm and does not age: it is a pseudo-event of each arm, whose weight
-beside the real ones tells how many there were. The third term is ALiBi (Press et al. 2022), with
-m_h = 2^(-8 h / H) for h = 1 .. H. It takes the place of position embeddings, so that no horizon is built in;
-decision tokens are told which share of the horizon is over. Heads share keys and values (multi-query
-attention, Shazeer 2019), so the cache is small and decoding quick.
+beside the real ones tells how many there were. The third term is ALiBi (Press et al. 2022) with a slope
+m_h >= 0 that is learned, from 0.0025 to 0.7 at first. It takes the place of position embeddings, so that no
+horizon is built in; decision tokens are told which share of the horizon is over. Heads share keys and values
+(multi-query attention, Shazeer 2019), so the cache is small and decoding quick.
 
 B = histories, T = rounds, K = arms, H = heads, D = width, d = D / H. S = T events under bandit feedback and
 T x K under full information. L = tokens that attend.
@@ -53,6 +55,7 @@ class Block(nn.Module):
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * self.head_width)
         self.same_arm = nn.Parameter(torch.linspace(0.0, 8.0, heads))
+        self.fade = nn.Parameter(torch.linspace(-6.0, 0.0, heads).flip(0))
         self.out = nn.Linear(width, width)
         self.mlp = nn.Sequential(
             nn.LayerNorm(width),
@@ -66,16 +69,18 @@ class Block(nn.Module):
         key, value = self.key_value(self.norm(tokens)).chunk(2, dim=-1)
         return torch.cat([key, marks], dim=-1), value
 
-    def forward(self, tokens: Tensor, marks: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, marks: Tensor, keys: Tensor, values: Tensor, ages: Tensor) -> Tensor:
         """tokens (B or 1, L, D) with marks (B or 1, L, K) attend to keys and values: (B, L, D).
 
-        bias: (L, H, S), added to the scores.
+        ages: (L, S), of every key to every token, infinite where it is not seen.
         """
         rows, (_, length, width) = len(keys), tokens.shape
         query = self.query(self.norm(tokens)).view(-1, length, self.num_heads, self.head_width)
         marks = self.same_arm[:, None] * marks[:, :, None]
         parts = query / math.sqrt(self.head_width), marks
         query = torch.cat([part.expand(rows, -1, -1, -1) for part in parts], dim=-1).flatten(1, 2)
+        slopes = F.softplus(self.fade)[:, None]
+        bias = (-slopes * ages.nan_to_num(posinf=0.0)[:, None]).masked_fill(ages.isinf()[:, None], -torch.inf)
         scores = torch.baddbmm(bias.flatten(0, 1)[None], query, keys.transpose(1, 2))
         mixed = torch.bmm(scores.softmax(dim=-1), values).view(rows, length, width)
         tokens = tokens + self.out(mixed)
@@ -97,8 +102,6 @@ class Cache:
 class CausalTransformer(Network[Cache]):
     """See the module. The decisions before training are uniform: the last layer starts at zero."""
 
-    slopes: Tensor
-
     def __init__(self, config: CausalTransformerConfig) -> None:
         super().__init__()
         width, self.head_width = config.width, config.width // config.num_heads
@@ -111,8 +114,6 @@ class CausalTransformer(Network[Cache]):
         nn.init.normal_(self.start)
         nn.init.zeros_(self.logit.weight)
         nn.init.zeros_(self.logit.bias)
-        heads = torch.arange(1, config.num_heads + 1)
-        self.register_buffer("slopes", 2.0 ** (-8 * heads / config.num_heads), persistent=False)
 
     def blocks(self) -> Iterator[Block]:
         for layer in self.layers:
@@ -128,14 +129,13 @@ class CausalTransformer(Network[Cache]):
         events = torch.cat([self.start.expand(size, 1, -1), events], dim=1)
         marks = torch.cat([torch.ones(size, 1, num_arms), marks], dim=1)
         rounds = torch.cat([torch.tensor([START]), time.repeat_interleave(per_round)])
-        among_events = self._bias(rounds, rounds)
-        to_events = self._bias(time.repeat_interleave(num_arms), rounds, before=True)
+        among_events = _ages(rounds, rounds)
+        to_events = _ages(time.repeat_interleave(num_arms), rounds, before=True)
         decisions, their_marks = self._decisions(time / horizon, num_arms)
-        for block in self.blocks():
-            keys, values = block.keys_values(events, marks)
-            decisions = block(decisions, their_marks, keys, values, to_events)
-            if block is not self.layers[-1]:
-                events = block(events, marks, keys, values, among_events)
+        *below, last = self.blocks()
+        for block in below:
+            events = block(events, marks, *block.keys_values(events, marks), among_events)
+        decisions = last(decisions, their_marks, *last.keys_values(events, marks), to_events)
         return self._read_out(decisions).view(size, horizon, num_arms)
 
     def new_cache(self, size: int, horizon: int, num_arms: int, *, full: bool) -> Cache:
@@ -161,9 +161,9 @@ class CausalTransformer(Network[Cache]):
         """See `Network`."""
         num_arms, seen = cache.keys[0].shape[2] - self.head_width, slice(cache.num_tokens)
         decisions, marks = self._decisions(torch.tensor([cache.num_rounds / horizon]), num_arms)
-        bias = self._bias(torch.full((num_arms,), cache.num_rounds), cache.rounds[seen], before=True)
-        for block, keys, values in zip(self.blocks(), cache.keys, cache.values, strict=True):
-            decisions = block(decisions, marks, keys[:, seen], values[:, seen], bias)
+        ages = _ages(torch.full((num_arms,), cache.num_rounds), cache.rounds[seen], before=True)
+        *_, last = self.blocks()
+        decisions = last(decisions, marks, cache.keys[-1][:, seen], cache.values[-1][:, seen], ages)
         return self._read_out(decisions)
 
     def cache_size(self, horizon: int, num_arms: int, *, full: bool) -> int:
@@ -176,11 +176,11 @@ class CausalTransformer(Network[Cache]):
         new = slice(cache.num_tokens, cache.num_tokens + tokens.shape[1])
         seen = slice(new.stop)
         cache.rounds[new] = index
-        bias = self._bias(cache.rounds[new], cache.rounds[seen])
+        ages = _ages(cache.rounds[new], cache.rounds[seen])
         for block, keys, values in zip(self.blocks(), cache.keys, cache.values, strict=True):
             keys[:, new], values[:, new] = block.keys_values(tokens, marks)
             if block is not self.layers[-1]:
-                tokens = block(tokens, marks, keys[:, seen], values[:, seen], bias)
+                tokens = block(tokens, marks, keys[:, seen], values[:, seen], ages)
         cache.num_tokens = new.stop
 
     def _events(self, arms: Tensor, rewards: Tensor, played: Tensor, num_arms: int) -> tuple[Tensor, Tensor]:
@@ -196,12 +196,12 @@ class CausalTransformer(Network[Cache]):
         tokens = self.decision(torch.stack([elapsed, 1 - elapsed], dim=-1)).repeat_interleave(num_arms, dim=0)
         return tokens[None], torch.eye(num_arms).repeat(1, len(elapsed), 1)
 
-    def _bias(self, rounds: Tensor, of_keys: Tensor, *, before: bool = False) -> Tensor:
-        """(L, H, S): -m_h age, and -infinity for what comes later, or with `before` in the same round."""
-        age = rounds[:, None] - of_keys
-        faded = torch.where(of_keys == START, 0, age)[:, None] * -self.slopes[:, None]
-        return faded.masked_fill((age < before)[:, None], -torch.inf)
-
     def _read_out(self, decisions: Tensor) -> Tensor:
         logits: Tensor = self.logit(self.norm(decisions)).squeeze(-1)
         return logits
+
+
+def _ages(rounds: Tensor, of_keys: Tensor, *, before: bool = False) -> Tensor:
+    """(L, S) in rounds, 0 of the start token, infinite of what comes later, or with `before` is no older."""
+    age = (rounds[:, None] - of_keys).float()
+    return torch.where(of_keys == START, 0.0, age).masked_fill(age < before, torch.inf)

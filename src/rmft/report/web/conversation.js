@@ -105,9 +105,9 @@ function armsTable(trajectory, round) {
 
 function outcome(round, total) {
   const seen = round.seen === null ? null : Array.isArray(round.seen) ? `seen: ${round.seen.map(digits).join(", ")}` : `reward ${digits(round.seen)}`;
-  const weight = round.weight === undefined ? null : `weight in training ${digits(round.weight)}`;
+  const advantage = round.advantage === undefined ? null : `advantage ${digits(round.advantage)}`;
   const undecided = round.probabilities && round.probabilities.every((chance) => chance === 0); // it had failed
-  const visible = undecided ? "no decision" : [seen, weight].filter(Boolean).join(" · ");
+  const visible = undecided ? "no decision" : [seen, advantage].filter(Boolean).join(" · ");
   return element("p", { class: "outcome" }, visible, round.regret === null ? null
     : element("span", { class: "hidden-truth" }, `hidden: regret ${digits(round.regret)}, so far ${digits(total)}`));
 }

@@ -1,7 +1,8 @@
 """The evaluation table: what `evaluate` returns, its JSON (docs/evaluation-json.md) and its table.
 
 A file read back is checked, since it may come from anywhere: every number is finite, every name is
-printable, every curve is as long as its horizon.
+printable, every curve is as long as its horizon. `Evaluation.read_leniently` has the same definitions and
+keeps what is right of a file: an entry that is wrong is left out, another wrong value is None.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +20,9 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_serializer,
     model_validator,
 )
@@ -25,7 +30,6 @@ from rich.table import Table
 from rich.text import Text
 
 from rmft.errors import ConfigError, UnknownNameError
-from rmft.evaluation.statistics import ExponentTest, Interval
 from rmft.regret import RegretKind
 from rmft.types import Feedback
 
@@ -45,36 +49,104 @@ def check_name(name: str) -> str:
     return name
 
 
-Name = Annotated[str, AfterValidator(check_name)]
+def _is_lenient(info: ValidationInfo) -> bool:
+    return bool(info.context)
+
+
+def _check_name(name: str, info: ValidationInfo) -> str:
+    return name if _is_lenient(info) else check_name(name)
+
+
+def _or_none(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """In a lenient reading None stands for what is missing or wrong."""
+    try:
+        return handler(value)
+    except (ValidationError, ValueError):
+        if _is_lenient(info):
+            return None
+        raise
+
+
+def _required(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """`_or_none`, of what is never None in a file that is whole."""
+    if value is None and not _is_lenient(info):
+        raise ValueError("found null, expected a value")
+    return _or_none(value, handler, info)
+
+
+def _each(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """In a lenient reading the entries of a mapping that are right."""
+    if not _is_lenient(info):
+        return handler(value)
+    found: dict[str, Any] = {}
+    for key, item in value.items() if isinstance(value, dict) else ():
+        with suppress(ValidationError, ValueError):
+            found |= handler({str(key): item})
+    return found
+
+
+OrNone, Required, Each = WrapValidator(_or_none), WrapValidator(_required), WrapValidator(_each)
+Name = Annotated[str, AfterValidator(_check_name)]
 Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float | None, OrNone]
 
 
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _absent(cls, value: Any, info: ValidationInfo) -> Any:
+        """In a lenient reading what is missing is None."""
+        if not _is_lenient(info) or not isinstance(value, dict):
+            return value
+        return {name: None for name, field in cls.model_fields.items() if field.is_required()} | value
+
+
+class Interval(Part):
+    """A mean and its confidence interval; None where undefined."""
+
+    mean: Number
+    low: Number
+    high: Number
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any, info: ValidationInfo) -> Any:
+        """In a lenient reading a mean alone is an interval too."""
+        return {"mean": value} if _is_lenient(info) and not isinstance(value, dict) else value
+
+
+class ExponentTest(Part):
+    """The one-sided test of b0 >= 1: its p-value, and the two-sided interval of b0."""
+
+    p_value: Number
+    low: Number
+    high: Number
+
 
 class TrendResult(Part):
     """The trend check on the mean regret curve."""
 
-    s: Count
-    p_trend: float
+    s: Annotated[Count | None, Required]
+    p_trend: Annotated[float | None, Required]
 
 
 class RegressionResult(Part):
     """The regression check on the mean regret curve, and the one-sided test of b0 >= 1."""
 
-    b0: float | None
-    p_reg: float | None
-    floored: Count
-    b0_below_1: ExponentTest
+    b0: Number
+    p_reg: Number
+    floored: Annotated[Count | None, Required]
+    b0_below_1: Annotated[ExponentTest | None, Required]
 
 
 class Curve(Part):
     """The mean regret curve with its pointwise confidence band, T numbers each."""
 
     mean: list[float]
-    low: list[float | None]
-    high: list[float | None]
+    low: Annotated[list[float | None] | None, Required]
+    high: Annotated[list[float | None] | None, Required]
 
 
 class Histogram(Part):
@@ -104,10 +176,10 @@ class Comparison(Part):
     seeds and problems.
     """
 
-    measures: dict[Name, Interval]
-    paired_difference: dict[Name, dict[Name, Interval]]
-    relative_regret: dict[Name, Interval]
-    seeds: list[SeedResult] | None = None
+    measures: Annotated[dict[Name, Interval], Each]
+    paired_difference: Annotated[dict[Name, Annotated[dict[Name, Interval], Each]], Each]
+    relative_regret: Annotated[dict[Name, Interval], Each]
+    seeds: Annotated[list[SeedResult] | None, OrNone] = None
 
     @model_serializer(mode="wrap")
     def _seeds_where_there_are(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -115,7 +187,11 @@ class Comparison(Part):
         return {key: value for key, value in found.items() if key != "seeds" or value is not None}
 
     @model_validator(mode="after")
-    def _complete(self) -> Comparison:
+    def _complete(self, info: ValidationInfo) -> Comparison:
+        if _is_lenient(info):
+            if "regret" not in self.measures or self.measures["regret"].mean is None:
+                raise ValueError("there is no regret")
+            return self
         for of, measures in {"measures": self.measures, **self.paired_difference}.items():
             missing = [name for name in SHOWN if name not in measures]
             if missing:
@@ -126,28 +202,33 @@ class Comparison(Part):
 class PolicyResult(Comparison):
     """One policy in one setting. problem_regrets: the mean over a problem's rollouts, of each problem."""
 
-    trend_check: TrendResult
-    regression_check: RegressionResult
-    regret_curve: Curve
-    best_arm_pulls: Histogram
-    problem_regrets: list[float] | None = None
+    trend_check: Annotated[TrendResult | None, Required]
+    regression_check: Annotated[RegressionResult | None, Required]
+    regret_curve: Annotated[Curve | None, Required]
+    best_arm_pulls: Annotated[Histogram | None, Required]
+    problem_regrets: Annotated[list[float] | None, OrNone] = None
 
 
 class SettingResult(Part):
     """One setting: its rules, and every policy's result."""
 
-    feedback: Feedback
-    horizon: Annotated[int, Field(ge=1)]
-    num_arms: Annotated[int, Field(ge=2)]
-    regret: RegretKind
-    num_problems: Annotated[int, Field(ge=1)]
-    policies: dict[Name, PolicyResult]
+    feedback: Annotated[Feedback | None, Required]
+    horizon: Annotated[Annotated[int, Field(ge=1)] | None, Required]
+    num_arms: Annotated[Annotated[int, Field(ge=2)] | None, Required]
+    regret: Annotated[RegretKind | None, Required]
+    num_problems: Annotated[Annotated[int, Field(ge=1)] | None, Required]
+    policies: Annotated[dict[Name, PolicyResult], Each]
 
     @model_validator(mode="after")
-    def _lengths(self) -> SettingResult:
+    def _lengths(self, info: ValidationInfo) -> SettingResult:
+        if _is_lenient(info):
+            if not self.policies:
+                raise ValueError("there is no policy with a regret")
+            return self
         for name, policy in self.policies.items():
             curve = policy.regret_curve
-            lengths = {len(curve.mean), len(curve.low), len(curve.high)}
+            parts = () if curve is None else (curve.mean, curve.low, curve.high)
+            lengths = {len(part) for part in parts if part is not None}
             if lengths != {self.horizon}:
                 raise ValueError(f"regret_curve of '{name}' has {lengths} points, the horizon {self.horizon}")
             if policy.problem_regrets is not None and len(policy.problem_regrets) != self.num_problems:
@@ -163,19 +244,21 @@ class Evaluation(Part):
     """
 
     format: Literal["rmft-evaluation/1"] = FORMAT
-    suite: Name
-    part: Name
-    num_problems: Annotated[int, Field(ge=1)]
-    num_rollouts: Annotated[int, Field(ge=1)]
-    seed: Count
-    confidence: float
-    versions: dict[Name, Name]
-    fingerprint: Name | None = None
-    settings: Annotated[dict[Name, SettingResult], Field(min_length=1)]
-    overall: dict[Name, Comparison]
+    suite: Annotated[Name | None, Required]
+    part: Annotated[Name | None, Required]
+    num_problems: Annotated[Annotated[int, Field(ge=1)] | None, Required]
+    num_rollouts: Annotated[Annotated[int, Field(ge=1)] | None, Required]
+    seed: Annotated[Count | None, Required]
+    confidence: Annotated[float | None, Required]
+    versions: Annotated[dict[Name, Name], Each]
+    fingerprint: Annotated[Name | None, OrNone] = None
+    settings: Annotated[dict[Name, SettingResult], Field(min_length=1), Each]
+    overall: Annotated[dict[Name, Comparison], Each]
 
     @model_validator(mode="after")
-    def _same_policies(self) -> Evaluation:
+    def _same_policies(self, info: ValidationInfo) -> Evaluation:
+        if _is_lenient(info):
+            return self
         names = self.overall.keys()
         for setting, result in self.settings.items():
             if result.policies.keys() != names:
@@ -214,6 +297,13 @@ class Evaluation(Part):
                 "Write it again with `rmft evaluate`."
             ) from None
 
+    @classmethod
+    def read_leniently(cls, value: object) -> Evaluation | None:
+        """What is right of a file's content, which nobody vouches for; None where it holds no object."""
+        if not isinstance(value, dict):
+            return None
+        return cls.model_validate({**value, "format": FORMAT}, context={"lenient": True})
+
     def rows(self, against: Sequence[str] = ()) -> list[dict[str, str]]:
         """The table as plain text, one row per setting and policy, then overall if settings are several.
 
@@ -226,7 +316,7 @@ class Evaluation(Part):
         rows = []
         for name, setting in self.settings.items():
             for policy, result in setting.policies.items():
-                b0 = result.regression_check.b0
+                b0 = None if result.regression_check is None else result.regression_check.b0
                 rows.append(_row(name, policy, result, against, "-" if b0 is None else f"{b0:.2f}"))
         if len(self.settings) > 1:
             rows += [_row("overall", policy, result, against, "-") for policy, result in self.overall.items()]
@@ -246,8 +336,10 @@ class Evaluation(Part):
         several = len(self.settings) > 1
         seeds = next((len(each.seeds) for each in self.overall.values() if each.seeds), 0)
         columns = [column for column in rows[0] if several or column != "setting"]
-        title = f"{self.suite} {self.part}: {self.num_problems:,} problems x {self.num_rollouts} rollouts"
-        table = Table(title=Text(f"{title}, {self.confidence:.0%} intervals"), caption=_of_seeds(seeds))
+        title = (
+            f"{self.suite} {self.part}: {self.num_problems or 0:,} problems x {self.num_rollouts} rollouts"
+        )
+        table = Table(title=Text(f"{title}, {self.confidence or 0:.0%} intervals"), caption=_of_seeds(seeds))
         for column in columns:
             table.add_column(Text(column), justify="left" if column in ("setting", "policy") else "right")
         for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -273,9 +365,6 @@ def _row(
         "SuffFailFreq": _number(result.measures["suff_fail_freq"].mean),
         "K*MinFrac": _number(result.measures["k_min_frac"].mean),
         "b0": exponent,
-        "regret by seed": ", ".join(
-            f"{each.seed}: {_number(each.regret.mean)}" for each in result.seeds or ()
-        ),
     }
 
 

@@ -1,0 +1,163 @@
+"""What is done with a target (`rmft.targets`): it is evaluated, played, exported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from rmft.build import extra, suites_of, torch_threads
+from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
+from rmft.evaluation.conversations import KeptConversations
+from rmft.evaluation.evaluate import evaluate, evaluate_seeds
+from rmft.files import write_atomically
+from rmft.opponents import baselines
+from rmft.play import Game, play
+from rmft.policies.baselines.catalogue import baselines_for, make_baseline
+from rmft.policies.config import HostedConfig, LocalConfig
+from rmft.problems.suites import load_suite
+from rmft.results import Evaluation
+from rmft.run_directory import RunDirectory, policy_in, write_lines
+from rmft.seeds import Experiment, is_experiment
+from rmft.targets import of_run, opponents_in, players, policies_of
+
+
+def evaluate_target(
+    target: str,
+    suite_name: str | None,
+    against: list[str] | None,
+    part: str,
+    num_problems: int | None,
+    num_rollouts: int,
+    seed: int,
+    progress: Callable[[str], None],
+    trust: bool = False,
+) -> tuple[Evaluation, Path | None]:
+    """Evaluate a run, a folder of seeds, a checkpoint's folder or a baseline.
+
+    The result of a run or a folder of seeds is written into it, of a folder also each seed's into its run.
+    trust: whether the classes that a run directory's suite names may be run.
+    """
+    if part not in ("held_out", "validation"):
+        raise UnknownNameError("part", part, ["held_out", "validation"])
+    where = Path(target)
+    several = Experiment.open(where) if is_experiment(where) else None
+    runs = {} if several is None else _begun(several, progress)
+    run = next(iter(runs.values()), None)
+    if os.path.exists(where / "run.json"):
+        run = RunDirectory.open(where, lock=False)
+    if suite_name is not None:
+        suite = load_suite(suite_name, trust=trust)
+    elif run is not None:
+        suite = suites_of(run, trust=trust)[run.config.suite]
+    else:
+        raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
+    if run is not None and run.config.policy.kind != "hosted":
+        torch_threads(run.config.num_threads)
+    count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
+    problems = suite.draw("held_out" if part == "held_out" else "validation", count)
+    own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
+    name = "evaluation.json" if own else f"evaluation-{played}.json"
+    if several is not None:
+        kept_of = {seed: KeptConversations() for seed in runs}
+        with players(suite, one_at_a_time=True) as playing:
+            by_seed = {seed: of_run(each, against, playing) for seed, each in runs.items()}
+            others = opponents_in(list(against or suite.baselines), suite, playing)
+            result, of_seeds = evaluate_seeds(
+                by_seed, others, problems, num_rollouts, seed, progress,
+                suite=suite.name, part=part, keep=kept_of,
+            )  # fmt: skip
+        for each, found in of_seeds.items():
+            _write(runs[each].path, name, found, played, kept_of[each])
+        write_atomically(several.path / name, result.to_json().encode())
+        return result, several.path / name
+    kept = KeptConversations()
+    with players(suite) as playing:
+        policies = policies_of(target, run, suite, against, playing)
+        result = evaluate(
+            policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part, keep=kept
+        )
+    if run is None:
+        return result, None
+    _write(run.path, name, result, played, kept)
+    return result, run.path / name
+
+
+def _begun(experiment: Experiment, progress: Callable[[str], None]) -> dict[int, RunDirectory]:
+    """The runs of an experiment that hold a policy, by seed. Raises RunDirectoryError when none does."""
+    runs = {seed: RunDirectory.open(experiment.run(seed), lock=False) for seed in experiment.seeds}
+    for seed, run in runs.items():
+        if run.read_json("result.json") is None:
+            progress(f"Seed {seed} has not ended; finish it with: rmft resume {experiment.path}")
+    begun = {seed: run for seed, run in runs.items() if run.metrics()}
+    if not begun:
+        raise RunDirectoryError(
+            f"'{experiment.path}' holds no policy yet. Go on with: rmft resume {experiment.path}"
+        )
+    if left_out := sorted(runs.keys() - begun.keys()):
+        progress(f"Left out, since they hold no policy yet: seeds {', '.join(map(str, left_out))}")
+    return begun
+
+
+def _write(path: Path, name: str, result: Evaluation, played: str, kept: KeptConversations) -> None:
+    """Keep an evaluation in its run, and what was said and done in it."""
+    write_atomically(path / name, result.to_json().encode())
+    write_lines(path / f"conversations-{played}.jsonl.gz", kept.lines)
+
+
+def play_problem(
+    target: str,
+    suite_name: str,
+    setting: str | None,
+    problem: int,
+    contexts: str | None,
+    seed: int,
+    person: Callable[[str], str] | None,
+    say: Callable[[str], None],
+    pause: Callable[[], None],
+    trust: bool = False,
+) -> dict[str, float]:
+    """Play one validation problem of a suite: a person first, if asked by `person`, then the target.
+
+    Returns regret by player; see `rmft.play`. trust: whether the classes that a run directory's suite names
+    may be run. Raises UnknownNameError, ConfigError.
+    """
+    suite = load_suite(suite_name, trust=trust)
+    batches = suite.draw("validation", (problem + 1) * len(suite.settings("validation")))
+    found = {batch.setting.name: batch for batch in batches}
+    if setting is not None and setting not in found:
+        raise UnknownNameError("setting", setting, found)
+    batch = found[setting] if setting else batches[problem % len(batches)]
+    game = Game.of(batch, problem if setting else problem // len(batches), contexts, seed)
+    suited = "thompson" in baselines_for(batch.setting.rules)
+    thompson = partial(make_baseline, "thompson") if suited else None
+    with players(suite) as playing:
+        if os.path.isdir(target):
+            name, make_policy = Path(target).name, playing(policy_in(Path(target)))
+        else:
+            name, make_policy = target, baselines([target], suite).popitem()[1]
+        agent = make_policy(game.problem.table)
+        return play(game, name, agent, thompson, person=person, say=say, pause=pause)
+
+
+def export_run(path: Path, target: Path, *, merge: bool) -> Path:
+    """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
+    run = RunDirectory.open(path, lock=False)
+    if not isinstance(run.config.policy, LocalConfig):
+        trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric network"
+        raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
+    iteration, history = run.best_iteration(), run.metrics()
+    with extra("llm"):
+        from rmft.training.export import export_policy
+
+    about = {
+        "run": run.config.name,
+        "suite": run.config.suite,
+        "settings": [str(setting["name"]) for setting in run.suites[run.config.suite]["train"]["settings"]],
+        "iteration": iteration,
+        "validation": {"before": history[0]["validation"], "after": history[iteration]["validation"]},
+        "evaluation": run.read_json("evaluation.json"),
+    }
+    export_policy(run.policy(iteration), target, merge, about)
+    return target

@@ -1,0 +1,56 @@
+"""Folders of runs that differ in their seed alone, known by their seeds.json, and the runs in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from rmft.errors import RunDirectoryError
+from rmft.report.untrusted import get, items_of, whole
+
+SEEDS_FILE = "seeds.json"
+MAX_BYTES = 2**20
+MAX_SEEDS = 1_000
+
+
+def runs_in(path: Path) -> list[Path]:
+    """The runs of a folder of seeds, in its order; of anything else the path itself.
+
+    Raises RunDirectoryError when the folder names no seed.
+    """
+    if not is_folder(path):
+        return [path]
+    with (path / SEEDS_FILE).open("rb") as file:
+        content = file.read(MAX_BYTES)
+    try:
+        named = items_of(get(json.loads(content), "seeds"))
+    except (ValueError, RecursionError):
+        named = []
+    seeds = dict.fromkeys(seed for each in named[:MAX_SEEDS] if (seed := whole(each)) is not None)
+    if not seeds:
+        raise RunDirectoryError(
+            f"'{path / SEEDS_FILE}' is damaged: it names no seed. Give the runs in the folder one by one."
+        )
+    return [path / f"seed-{seed}" for seed in seeds]
+
+
+def expanded(paths: Iterable[Path]) -> list[Path]:
+    """Every run of some runs and folders of seeds."""
+    return [run for path in paths for run in runs_in(path)]
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder of seeds."""
+    return (path / SEEDS_FILE).is_file()
+
+
+def folder_of(run: Path) -> Path | None:
+    """The folder of seeds that a run is in."""
+    parent = run.absolute().parent
+    return parent if run.name.startswith("seed-") and is_folder(parent) else None
+
+
+def short_name(run: Path) -> str:
+    """A run's folder, with that of its seeds where it has one."""
+    return run.resolve().name if folder_of(run) is None else "/".join(run.resolve().parts[-2:])
