@@ -277,7 +277,8 @@ def test_a_damaged_adapter_is_named(
         main(["evaluate", str(copy), "--num-problems", "4", "--against", "start"])
     said = capsys.readouterr().err
     assert ended.value.code == 2
-    assert f"{best:06d}/adapter_model.safetensors' is missing or damaged" in said
+    assert f"The adapter in '{copy / 'checkpoints' / f'{best:06d}'}' does not fit the m" in said
+    assert "damaged" in said
 
 
 def test_smollm2_itself_plays_rescores_and_learns(smollm2: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,7 @@ def load_trainable(folder: Path, config: LocalConfig) -> tuple[Trained, PreTrain
     model, tokenizer = load_model(model_of(folder, config), precision, "cpu")
     if config.lora is None:
         return model.requires_grad_(True), tokenizer
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
-        adapted = peft.get_peft_model(model, _settings(config.lora, model))
+    adapted = peft.get_peft_model(model, _settings(config.lora, model))
     assert isinstance(adapted, PeftModel)
     if (folder / ADAPTER_CONFIG).exists():
         _load(adapted, folder / ADAPTER)

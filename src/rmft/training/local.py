@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -116,7 +117,8 @@ def fine_tune(
         return in_processes(training.num_processes, work)
     shuffle = np.random.default_rng(seed)
     steps = list(batches(groups, training.batch_size, training.epochs, shuffle))
-    with _seeded(seed):
+    with _seeded(seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
         model, tokenizer = load_trainable(source, policy)
         learner = _Learner(model, policy, training, source, rate)
         for number, step in enumerate(steps, 1):

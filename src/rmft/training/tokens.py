@@ -133,7 +133,7 @@ def _weights(batch: TrainingBatch, row: int, index: int, decided: np.ndarray) ->
     """(K,) the coefficient of every arm's log probability in one round."""
     if batch.action_targets is not None:
         return np.asarray(batch.action_targets[row, index])
-    return np.asarray(batch.advantages[row, index] * decided.astype(np.float64))
+    return np.where(decided, batch.advantages[row, index], 0.0)
 
 
 def _sampled(turn: Turn) -> tuple[IntArray, IntArray]:
