@@ -24,6 +24,7 @@ from rmft.evaluation.findings import above_average, best_iteration, describe_end
 from rmft.improve import improve, seed_of
 from rmft.iteration import Outcome, iterate
 from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.records.files import read_record
 from rmft.regret import pseudo_regret_curve
 from rmft.run_directory import RunDirectory
 from rmft.types import Decisions, Histories, RewardTable, Rules, Trajectories
@@ -300,39 +301,28 @@ def test_what_is_stored_of_an_iteration_gives_its_regrets_again(tmp_path: Path) 
     suite = load_suite("smoke")
     ran = run(tmp_path / "run", suite, iterations=2)
     for iteration in (1, 2):
-        arrays = {name.removeprefix("bernoulli/"): a for name, a in ran.stored(iteration).items()}
-        assert {name: (a.shape, str(a.dtype)) for name, a in arrays.items()} == {
-            "problem": ((6,), "int64"),
-            "regret": ((6, 4), "float32"),
-            "row": ((12,), "int32"),
-            "arm": ((12, 10), "int16"),
-            "reward": ((12, 10), "float32"),
-            "weight": ((12, 10), "float16"),
-            "failed": ((24,), "bool"),
-            "probabilities": ((10, 10, 3), "float16"),  # of the first few kept, all that is shown
-            "expected_rewards": ((10, 10, 3), "float32"),
-            "round_regret": ((10, 10), "float32"),
-        }
-        assert arrays["problem"].tolist() == list(range(6))
-        assert (arrays["weight"] == 1).all()
+        [recorded] = read_record(tmp_path / "run", iteration)
+        learned = recorded.learned
+        histories, table = learned.trajectories.histories, learned.trajectories.table
+        assert learned.group.tolist() == [problem for problem in range(6) for _ in range(4)]
         [batch] = suite.draw("train", 6, TINY["seed"], iteration)
-        problem, rollout = np.divmod(arrays["row"], 4)
-        assert problem.tolist() == [p for p in range(6) for _ in range(2)], "2 of every problem"
-        played = np.eye(3)[arrays["arm"]]
-        table = batch.table.rows(problem)
-        assert np.array_equal((played * table.rewards).sum(axis=2), arrays["reward"])
-        regrets = pseudo_regret_curve(table.expected_rewards, played)[:, -1]
-        assert regrets == pytest.approx(arrays["regret"][problem, rollout], abs=1e-5)
-        assert arrays["round_regret"].sum(axis=1) == pytest.approx(regrets[:10], abs=1e-5)
-        assert arrays["expected_rewards"] == pytest.approx(table.expected_rewards[:10], abs=1e-6)
-        assert arrays["probabilities"].sum(axis=2) == pytest.approx(1, abs=1e-2)
-        left = np.ones((6, 4), dtype=bool)
-        left[problem, rollout] = False
-        lowest = regrets.reshape(6, 2).max(axis=1)
-        assert (arrays["regret"][left].reshape(6, 2).min(axis=1) >= lowest - 1e-5).all()
-        assert ran.history[iteration]["rollout"]["regret"] == pytest.approx(arrays["regret"].mean(), abs=1e-5)
-        assert ran.history[iteration]["above"]["regret"] == pytest.approx(regrets.mean(), abs=1e-5)
-    assert not np.array_equal(ran.stored(1)["bernoulli/arm"], ran.stored(2)["bernoulli/arm"])
+        assert np.allclose(table.rewards, batch.table.rewards[learned.group])
+        assert np.allclose(table.expected_rewards, batch.table.expected_rewards[learned.group], atol=1e-6)
+        assert np.array_equal((histories.played * table.rewards).sum(axis=2), histories.rewards)
+        regrets = pseudo_regret_curve(table.expected_rewards, histories.played)[:, -1]
+        assert recorded.regret.sum(axis=1) == pytest.approx(regrets, abs=1e-5)
+        assert ran.history[iteration]["rollout"]["regret"] == pytest.approx(regrets.mean(), abs=1e-5)
+        # 2 of the 4 rollouts of every problem are learned from, whole, and they have the lowest regret.
+        kept = learned.mask.all(axis=1)
+        assert np.array_equal(kept, learned.mask.any(axis=1))
+        assert kept.reshape(6, 4).sum(axis=1).tolist() == [2] * 6
+        assert (learned.advantages[kept] == 1).all()
+        of_kept = regrets[kept].reshape(6, 2).max(axis=1)
+        assert (regrets[~kept].reshape(6, 2).min(axis=1) >= of_kept - 1e-5).all()
+        assert ran.history[iteration]["above"]["regret"] == pytest.approx(regrets[kept].mean(), abs=1e-5)
+    first, second = (read_record(tmp_path / "run", iteration)[0] for iteration in (1, 2))
+    one, other = (each.learned.trajectories.histories.arms for each in (first, second))
+    assert not np.array_equal(one, other)
 
 
 def test_one_policy_trains_on_settings_of_several_shapes(tmp_path: Path) -> None:
@@ -352,21 +342,14 @@ def test_one_policy_trains_on_settings_of_several_shapes(tmp_path: Path) -> None
         credit={"kind": "top_k_regret_to_go", "num_selected": 2},
     )
     shapes = {
-        name: array.shape for name, array in ran.stored(2).items() if name.endswith(("/regret", "/reward"))
-    }
-    kept = {
-        name: ran.stored(2)[f"{name}/row"].size
-        for name in ("gaussian", "alternating", "abrupt-switches", "one")
+        each.setting: (each.regret.shape, each.learned.trajectories.histories.rewards.shape)
+        for each in read_record(tmp_path / "run", 2)
     }
     assert shapes == {
-        "gaussian/regret": (3, 4),
-        "gaussian/reward": (kept["gaussian"], 6, 2),
-        "alternating/regret": (2, 4),
-        "alternating/reward": (kept["alternating"], 8, 3),
-        "abrupt-switches/regret": (2, 4),
-        "abrupt-switches/reward": (kept["abrupt-switches"], 8, 3),
-        "one/regret": (2, 4),
-        "one/reward": (kept["one"], 8),
+        "gaussian": ((12, 6), (12, 6, 2)),
+        "alternating": ((8, 8), (8, 8, 3)),
+        "abrupt-switches": ((8, 8), (8, 8, 3)),
+        "one": ((8, 8), (8, 8)),
     }
     assert ran.history[2]["train"]["loss"] > 0
 
@@ -513,12 +496,10 @@ def test_stages_train_one_after_the_other_with_one_policy(tmp_path: Path) -> Non
     history = ran.history
     assert [metrics["iteration"] for metrics in history] == [0, 1, 2, 3, 4, 5]
     # what was played: the suite and its number of problems
-    shapes = [ran.stored(iteration) for iteration in range(1, 6)]
-    names = [{name.split("/")[0] for name in arrays} for arrays in shapes]
-    assert names == [{"short"}] * 2 + [{"long"}] * 3
-    assert [len(arrays[f"{min(name)}/problem"]) for arrays, name in zip(shapes, names, strict=True)] == [
-        *(3, 3, 6, 6, 6)
-    ]
+    records = [read_record(tmp_path / "run", iteration) for iteration in range(1, 6)]
+    assert [[each.setting for each in record] for record in records] == [["short"]] * 2 + [["long"]] * 3
+    assert [len(np.unique(record[0].learned.group)) for record in records] == [3, 3, 6, 6, 6]
+    assert [record[0].learned.temperature for record in records] == [1.5, 1.5, 1, 1, 1]
     # how it was trained
     assert [metrics["mask"]["share"] for metrics in history[1:]] == [0.5, 0.5, 1.0, 1.0, 1.0]
     assert ["kl" in metrics["train"] for metrics in history[1:]] == [False, False, True, True, True]

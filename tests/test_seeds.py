@@ -28,7 +28,7 @@ from rmft.statistics import over_seeds
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = {
-    "policy": {"kind": "transformer", "width": 8, "num_heads": 2, "num_layers": 1},
+    "policy": {"kind": "arm_encoder", "width": 8, "num_heads": 2, "num_layers": 1},
     "iterations": 3,
     "rollout": {"num_problems": 6, "num_rollouts": 4},
     "training": {
@@ -42,7 +42,7 @@ TIMES = ("run.json", "timings.jsonl", ".lock")  # when and how fast, which may d
 SEEDS = (0, 2, 7)
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["torch._dynamo", "rmft.training.transformer", "rmft.iteration"])
+processes.set_forkserver_preload(["torch._dynamo", "rmft.training.numeric", "rmft.iteration"])
 
 
 def here(*arguments: object) -> int:

@@ -79,13 +79,13 @@ def test_learned_are_answers_of_weight_1_and_their_ends(
     one = conversations.written(told)
     assert one is not None
     assert tokenizer.decode(one.targets) == "Q S<|im_end|>"
-    assert one.count == len(one.targets) == 3
+    assert one.num_tokens == len(one.targets) == 3
     assert one.ids.tolist() == [
         *conversations.prompt(messages(*CHAT[:4])),
         *conversations.with_system.said("Q S"),
     ]
-    assert one.ids[one.positions[1:]].tolist() == one.targets[:-1].tolist()
-    assert one.ids[: one.opening].tolist() == conversations.prompt(messages(*CHAT[:2]))
+    assert one.ids[one.token_positions[1:]].tolist() == one.targets[:-1].tolist()
+    assert one.ids[: one.prefix].tolist() == conversations.prompt(messages(*CHAT[:2]))
     nothing = [message.model_copy(update={"weight": 0}) for message in told]
     assert conversations.written(nothing) is None
 

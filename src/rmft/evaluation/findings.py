@@ -102,7 +102,7 @@ def describe_end(history: Sequence[dict[str, Any]], best: int) -> list[str]:
     if last["regret"]["low"] is not None and last["regret"]["low"] > _mean(first, "regret"):
         words.append(
             f"It got worse than the start: {_mean(last, 'regret'):.2f} at iteration {max(validated)}. "
-            "Try a lower training.learning_rate, or keep more rollouts (selection.num_selected)."
+            "Try a lower training.learning_rate, or keep more rollouts (credit.num_selected)."
         )
     more_failures = _mean(last, "suff_fail_freq") - _mean(first, "suff_fail_freq")
     if _mean(last, "entropy") < COLLAPSED_ENTROPY and more_failures > MORE_SUFFIX_FAILURES:

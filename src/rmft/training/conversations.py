@@ -68,12 +68,12 @@ def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, bas
     if len(training) < facts.min_examples:
         mistakes.append(
             f"found {len(training)} conversations, {facts.name} expects at least {facts.min_examples}: raise "
-            "rollout.num_problems or selection.num_selected"
+            "rollout.num_problems or credit.num_selected"
         )
     if facts.max_file_mb is not None and size > facts.max_file_mb * 10**6:
         mistakes.append(
             f"the training file has {size / 10**6:.0f} MB, {facts.name} takes at most {facts.max_file_mb}: "
-            "lower rollout.num_problems or selection.num_selected"
+            "lower rollout.num_problems or credit.num_selected"
         )
     limit = facts.model(base).example_tokens
     longest = max((count_tokens(each) for each in training), default=0)
@@ -85,7 +85,7 @@ def check(training: Sequence[Conversation], size: int, facts: ProviderFacts, bas
     if not facts.weights and any(message.get("weight") == 0 for each in training for message in each):
         mistakes.append(
             f"{facts.name} learns from all answers of a conversation, and some of these must not be learned "
-            "from: choose a selection.kind that keeps whole trajectories, such as lowest_regret"
+            "from: choose a credit.kind that keeps whole trajectories, such as top_k_regret"
         )
     if mistakes:
         raise ConfigError(
