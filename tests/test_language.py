@@ -216,10 +216,10 @@ def test_a_run_keeps_every_rollout_in_words_and_tokens(run: Path) -> None:
         assert len(each["rounds"]) == 8
         for index, played in enumerate(each["rounds"]):
             assert played["seen"] == each["rewards"][index][played["arm"]]
-            assert len(played["ids"]) == len(played["log_probabilities"])
-            named = [value for value in played["log_probabilities"] if value is not None]
+            assert len(played["ids"]) == len(played["logprobs"])
+            named = [value for value in played["logprobs"] if value is not None]
             assert np.exp(named[-1]) == pytest.approx(played["probabilities"][played["arm"]])
-    kept = [each for each in rollouts if any(played["weight"] for played in each["rounds"])]
+    kept = [each for each in rollouts if any(played["mask"] for played in each["rounds"])]
     assert len(kept) == 8
 
 
@@ -235,7 +235,7 @@ def test_evaluate_report_and_export_take_such_a_run(run: Path, tmp_path: Path) -
     for line in lines:
         named = [line["options"][each["arm"]][0] for each in line["rounds"]]
         assert [each["said"].strip()[-1] for each in line["rounds"]] == named, "the letters that it was told"
-        assert all(name in line["rounds"][0]["told"] for _, name in line["options"])
+        assert all(name in line["rounds"][0]["system"] for _, name in line["options"])
     main_(["report", copy])
     assert (copy / "report.html").stat().st_size > 1000
     main_(["export", copy, "-o", tmp_path / "exported", "--merge"])

@@ -272,7 +272,7 @@ def test_a_job_fine_tunes_and_its_model_is_served(server: Server) -> None:
 
 def test_jobs_are_cancelled_while_they_wait_and_while_they_run(server: Server) -> None:
     client = server.client
-    file = client.files.create(file=("t.jsonl", chats()), purpose="fine-tune")
+    file = client.files.create(file=("t.jsonl", chats(1_000)), purpose="fine-tune")  # minutes of training
     running = server.job(file.id, hyperparameters={"n_epochs": 100, "batch_size": 1})
     waiting = server.job(file.id)
     assert client.fine_tuning.jobs.cancel(waiting.id).status == "cancelled"
