@@ -66,7 +66,7 @@ def rescored(player: LanguagePolicy, histories: Histories, row: int) -> float:
     """How far the stored log probabilities of one row are from those of one plain pass over its tokens."""
     turns = [turns[row] for turns in histories.words.turns]
     ids = np.concatenate([turn.ids for turn in turns])
-    stored = np.concatenate([turn.log_probabilities for turn in turns])
+    stored = np.concatenate([turn.logprobs for turn in turns])
     logits = player.model(torch.from_numpy(ids)[None]).logits[0].double()
     ends = set(np.cumsum([len(turn.ids) for turn in turns]) - 1)
     worst, legal = 0.0, {end: turn.legal for end, turn in zip(sorted(ends), turns, strict=True)}
@@ -128,7 +128,7 @@ def test_reasoning_is_sampled_freely_and_rescores(tiny: Path) -> None:
     player = policy(tiny, wording={"reasoning": "brief"})
     histories = play(player, Rules("bandit", 4, 3)).histories
     assert max(rescored(player, histories, row) for row in range(4)) < 1e-4
-    sampled = [np.isfinite(turn.log_probabilities).sum() for turns in histories.words.turns for turn in turns]
+    sampled = [np.isfinite(turn.logprobs).sum() for turns in histories.words.turns for turn in turns]
     assert min(sampled) >= 1
     assert max(sampled) == 6, "five tokens of reasoning and one letter"
 

@@ -81,7 +81,7 @@ class Choice:
     row: int
     place: int  # where in the row's tokens it stands
     token: int
-    log_probability: float
+    logprob: float
     legal: IntArray | None
 
 
@@ -132,11 +132,11 @@ def check_choices(model: PreTrainedModel, session: Session, choices: list[Choice
         found = logits[choice.row][choice.place - 1]
         legal = torch.arange(len(found)) if choice.legal is None else torch.from_numpy(choice.legal)
         among = found[legal].log_softmax(dim=-1)
-        assert float(among[legal == choice.token]) == pytest.approx(choice.log_probability, abs=1e-4)
+        assert float(among[legal == choice.token]) == pytest.approx(choice.logprob, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_plain_pass_finds_the_same_log_probabilities(kind: str) -> None:
+def test_a_plain_pass_finds_the_same_logprobs(kind: str) -> None:
     model = new_model(kind)
     session, choices = play(model, list(range(ROWS)))
     free = [choice for choice in choices if choice.legal is None]

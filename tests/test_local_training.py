@@ -172,7 +172,7 @@ def log_likelihood(model: PreTrainedModel, trajectories: Trajectories, row: int)
     logs = model(torch.from_numpy(ids)[None]).logits[0].double().log_softmax(-1).detach().numpy()
     found, place = [], 0
     for each in turns:
-        sampled = place + np.flatnonzero(np.isfinite(each.log_probabilities))
+        sampled = place + np.flatnonzero(np.isfinite(each.logprobs))
         found.append(logs[sampled - 1, ids[sampled]].tolist())
         place += len(each.ids)
     return found
@@ -284,9 +284,9 @@ def test_action_targets_stand_in_for_the_decisions(
     drawn_from = trajectories.histories.probabilities
     assert drawn_from is not None
     [own] = log_likelihood(loaded(start, config), trajectories, 0)
-    sampled = np.flatnonzero(np.isfinite(turn.log_probabilities))[:-1]
+    sampled = np.flatnonzero(np.isfinite(turn.logprobs))[:-1]
     kl = drawn_from[0, 0] @ (np.log(drawn_from[0, 0]) - among)
-    kl += sum(turn.log_probabilities[sampled]) - sum(own[:-1])
+    kl += sum(turn.logprobs[sampled]) - sum(own[:-1])
     expected = (-2 * sum(own[:-1]) - targets[0, 0] @ among + kl_coef * kl) / len(own)
     batch = batch_of(trajectories, advantages, action_targets=targets)
     figures = train(start, [batch], tmp_path / "next", config, kl_coef=kl_coef, legality_coef=0)[1]

@@ -190,7 +190,7 @@ def test_a_language_model_trained_on_what_was_read_back_is_the_same(tmp_path: Pa
                 other.system,
                 other.refused,
             )
-            for key in ("ids", "log_probabilities", "legal"):
+            for key in ("ids", "logprobs", "legal"):
                 np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
     (tmp_path / "start").mkdir()
     start = new_model(config, 0, tmp_path / "start")
@@ -319,7 +319,7 @@ def test_old_names_of_tokens_are_read(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(old))
     turn = read_record(tmp_path, 7)[0].learned.trajectories.histories.words.turns[0][0]
     np.testing.assert_array_equal(
-        turn.log_probabilities, recorded.learned.trajectories.histories.words.turns[0][0].log_probabilities
+        turn.logprobs, recorded.learned.trajectories.histories.words.turns[0][0].logprobs
     )
 
 

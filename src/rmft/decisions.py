@@ -43,14 +43,14 @@ class Turn:
     told: the environment's words since the last decision, after the system's, which come first of all. said:
     the policy's, reasoning and decision. refused: before that, answers that could not be read, each with
     what was replied to it. A policy with tokens also gives ids: (n,) all of the turn's tokens, told ones
-    first; log_probabilities: (n,) of those that it sampled, under what they were sampled from, NaN for the
+    first; logprobs: (n,) of those that it sampled, under what they were sampled from, NaN for the
     others; legal: (K,) the tokens that the last was chosen among, by arm, where it named an arm.
     """
 
     told: str
     said: str
     ids: IntArray | None = None
-    log_probabilities: FloatArray | None = None
+    logprobs: FloatArray | None = None
     legal: IntArray | None = None
     system: str = ""
     refused: tuple[tuple[str, str], ...] = ()

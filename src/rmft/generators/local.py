@@ -73,11 +73,11 @@ class Session:
         logits = torch.einsum("bd,bcd->bc", self._hidden.float(), self._head.weight[index].float())
         if self._head.bias is not None:
             logits = logits + self._head.bias[index].float()
-        picks, log_probabilities, probabilities = _sample(self._capped(logits), uniforms, temperature)
+        picks, logprobs, probabilities = _sample(self._capped(logits), uniforms, temperature)
         ids = legal[np.arange(rows), picks]
         for row, token in zip(self.ids, ids.tolist(), strict=True):
             row.append(token)
-        return ids, log_probabilities, probabilities.numpy(force=True)
+        return ids, logprobs, probabilities.numpy(force=True)
 
     @torch.inference_mode()
     def write(
@@ -93,14 +93,14 @@ class Session:
         for step in range(budget):
             self._catch_up()
             logits = self._capped(self._head(self._hidden[torch.from_numpy(active)]).float())
-            tokens, log_probabilities, _ = _sample(logits, uniforms[active, step], temperature)
+            tokens, logprobs, _ = _sample(logits, uniforms[active, step], temperature)
             going_on = np.array([token not in stop_ids for token in tokens.tolist()])
             active = active[going_on]
-            wrote = zip(active, tokens[going_on].tolist(), log_probabilities[going_on].tolist(), strict=True)
-            for row, token, log_probability in wrote:
+            wrote = zip(active, tokens[going_on].tolist(), logprobs[going_on].tolist(), strict=True)
+            for row, token, logprob in wrote:
                 self.ids[row].append(token)
                 said[row][0].append(token)
-                said[row][1].append(log_probability)
+                said[row][1].append(logprob)
             if not len(active):
                 break
         return [(np.array(ids, dtype=np.int64), np.array(logs, dtype=np.float64)) for ids, logs in said]

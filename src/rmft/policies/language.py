@@ -35,11 +35,11 @@ class Said:
     """What one row wrote in one round: tokens, their log probabilities (NaN: not its choice)."""
 
     ids: list[int] = field(default_factory=list)
-    log_probabilities: list[float] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
 
-    def add(self, ids: Sequence[int], log_probabilities: Sequence[float] | None = None) -> None:
+    def add(self, ids: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
         self.ids += [int(token) for token in ids]
-        self.log_probabilities += log_probabilities or [float("nan")] * len(ids)
+        self.logprobs += logprobs or [float("nan")] * len(ids)
 
 
 @dataclass
@@ -141,8 +141,8 @@ class LanguagePolicy:
             thoughts = session.write(
                 self.budget, self.chat.stop_ids, draws[:, : self.budget], self.temperature
             )
-            for each, (ids, log_probabilities) in zip(said, thoughts, strict=True):
-                each.add(ids.tolist(), log_probabilities.tolist())
+            for each, (ids, logprobs) in zip(said, thoughts, strict=True):
+                each.add(ids.tolist(), logprobs.tolist())
         arms, probabilities, legal = self._answer(session, playing.scenarios, said, draws[:, self.budget :])
         first = not histories.num_rounds
         turns = tuple(
@@ -150,7 +150,7 @@ class LanguagePolicy:
                 told_words[row],
                 self._decode(said[row].ids),
                 np.array(told[row] + said[row].ids, dtype=np.int64),
-                np.array([np.nan] * len(told[row]) + said[row].log_probabilities),
+                np.array([np.nan] * len(told[row]) + said[row].logprobs),
                 None if legal is None else legal[row],
                 scenario.opening() if first else "",
             )
@@ -204,11 +204,11 @@ class LanguagePolicy:
                 continue
             options = [piece for piece in pieces if not isinstance(piece, str)]
             legal = [self._ids(text, piece) for text, piece in zip(before, options, strict=True)]
-            ids, log_probabilities, probabilities = session.choose(
+            ids, logprobs, probabilities = session.choose(
                 np.stack(legal), draws[:, len(choices[0])], self.temperature
             )
             for row, piece in enumerate(options):
-                said[row].add([int(ids[row])], [float(log_probabilities[row])])
+                said[row].add([int(ids[row])], [float(logprobs[row])])
                 choices[row].append(piece[int(np.flatnonzero(legal[row] == ids[row])[0])])
         decisions = [s.decision(made) for s, made in zip(scenarios, choices, strict=True)]
         arms = [arm for arm, _ in decisions if arm is not None]

@@ -92,7 +92,7 @@ def _with_words(histories: Histories, row: int, rounds: Sequence[dict[str, Any]]
             "said": turn.said,
             **numbers,
             "ids": None if turn.ids is None else turn.ids.tolist(),
-            "logprobs": _listed(turn.log_probabilities),
+            "logprobs": _listed(turn.logprobs),
             "legal": None if turn.legal is None else turn.legal.tolist(),
         }
         for turn, numbers in zip(turns, rounds, strict=True)

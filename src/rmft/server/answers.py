@@ -141,7 +141,7 @@ class Answers:
             return None
         told = [
             {
-                **self._told(token.id, token.log_probability),
+                **self._told(token.id, token.logprob),
                 "top_logprobs": [self._told(*likely) for likely in token.top],
             }
             for piece in pieces
@@ -149,11 +149,11 @@ class Answers:
         ]
         return {"content": told, "refusal": None}
 
-    def _told(self, token: int, log_probability: float) -> dict[str, Any]:
+    def _told(self, token: int, logprob: float) -> dict[str, Any]:
         text = self._base.tokenizer.decode([token])
         assert isinstance(text, str)
         whole = None if BROKEN in text else list(text.encode())  # else its bytes are not told by its text
-        return {"token": text, "logprob": max(log_probability, -9999.0), "bytes": whole}
+        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": whole}
 
 
 def _limit(prompt: int, request: ChatRequest, context: int) -> int:

@@ -23,7 +23,7 @@ class Token:
     """A token of an answer: its log probability among those that were allowed, and the likeliest of these."""
 
     id: int
-    log_probability: float
+    logprob: float
     top: tuple[tuple[int, float], ...] = ()
 
 
@@ -82,22 +82,22 @@ class Writer:
         """What is read first: the prompt, and what has to follow."""
         return self.prompt + self._forced()
 
-    def go_on(self, log_probabilities: FloatArray) -> list[int]:
+    def go_on(self, logprobs: FloatArray) -> list[int]:
         """Choose the next token, and what has to follow it; empty when the answer is `done`.
 
-        log_probabilities: (V,), of the model at temperature 1.
+        logprobs: (V,), of the model at temperature 1.
         """
         if self.cancelled.is_set():
             self.done = True
         if self.done:
             return []
         if self._node is None:
-            token = self._sampled(log_probabilities, None)
+            token = self._sampled(logprobs, None)
             if token.id in self._stop_ids:
                 self._end("stop")
                 return []
         else:
-            token = self._sampled(log_probabilities, np.array(list(self._node), dtype=np.int64))
+            token = self._sampled(logprobs, np.array(list(self._node), dtype=np.int64))
             self._node = self._node[token.id]
         self._add(token)
         read = [token.id, *self._forced()]
@@ -109,9 +109,9 @@ class Writer:
             self.done = True
             self.emit(Piece(failure=failure))
 
-    def _sampled(self, log_probabilities: FloatArray, legal: IntArray | None) -> Token:
+    def _sampled(self, logprobs: FloatArray, legal: IntArray | None) -> Token:
         """A token drawn by inverse CDF, among the `legal` ones if there are any."""
-        logs = log_probabilities if legal is None else log_probabilities[legal]
+        logs = logprobs if legal is None else logprobs[legal]
         logs = logs if legal is None else logs - np.logaddexp.reduce(logs)
         ids = np.arange(len(logs)) if legal is None else legal
         pick = self._pick(logs)

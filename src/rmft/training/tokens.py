@@ -105,10 +105,10 @@ def _sequence(batch: TrainingBatch, row: int) -> TokenSequence:
                 legal.append(turn.legal)
                 weights.append(_weights(batch, row, index, turn.legal == own[sampled[-1]]))
                 rounds.append(index)
-            assert turn.log_probabilities is not None
+            assert turn.logprobs is not None
             places += (length + free).tolist()
             advantages += [advantage] * len(free)
-            logprobs += turn.log_probabilities[free].tolist()
+            logprobs += turn.logprobs[free].tolist()
         length += len(own)
         ids.append(own)
     whole = np.concatenate(ids)
@@ -138,12 +138,12 @@ def _weights(batch: TrainingBatch, row: int, index: int, decided: np.ndarray) ->
 
 def _sampled(turn: Turn) -> tuple[IntArray, IntArray]:
     """A turn's ids, and where among them the sampled ones are."""
-    if turn.ids is None or turn.log_probabilities is None:
+    if turn.ids is None or turn.logprobs is None:
         raise TrainingError(
             "A turn has no token ids with log probabilities: it was not played by a model in this process, "
             "and nothing can be trained on it."
         )
-    return turn.ids, np.flatnonzero(np.isfinite(turn.log_probabilities))
+    return turn.ids, np.flatnonzero(np.isfinite(turn.logprobs))
 
 
 def batches(
