@@ -6,12 +6,10 @@ round's logits. With two arms:
 
     start | decide arm 0, decide arm 1 | event of round 0 | decide arm 0, decide arm 1 | event of round 1 ...
 
-The blocks are x <- x + Attention(LayerNorm(x)) and then x <- x + MLP(LayerNorm(x)). An event attends to the
-start token and to the events of all arms up to its own round, and a decision to those up to the round before.
-No token attends to a decision, so the cache grows by the events alone; and a decision, which knows nothing
-but the time and its arm, enters at the last block: five times as many tokens as events there are would
-otherwise pass through the blocks below without having anything to say. In head h, with age_ij >= 0 the number
-of rounds by which token j is older than token i,
+All tokens pass through the same blocks, x <- x + Attention(LayerNorm(x)) and then x <- x + MLP(LayerNorm(x)).
+An event attends to the start token and to the events of all arms up to its own round, and a decision to
+those up to the round before. No token attends to a decision, so the cache grows by the events alone. In
+head h, with age_ij >= 0 the number of rounds by which token j is older than token i,
 
     score_ij = q_i . k_j / sqrt(d) + b_h [arm_i = arm_j] - m_h age_ij,  out_i = sum_j softmax_j(score_ij) v_j
 
@@ -132,10 +130,11 @@ class CausalTransformer(Network[Cache]):
         among_events = _ages(rounds, rounds)
         to_events = _ages(time.repeat_interleave(num_arms), rounds, before=True)
         decisions, their_marks = self._decisions(time / horizon, num_arms)
-        *below, last = self.blocks()
-        for block in below:
-            events = block(events, marks, *block.keys_values(events, marks), among_events)
-        decisions = last(decisions, their_marks, *last.keys_values(events, marks), to_events)
+        for block in self.blocks():
+            keys, values = block.keys_values(events, marks)
+            decisions = block(decisions, their_marks, keys, values, to_events)
+            if block is not self.layers[-1]:
+                events = block(events, marks, keys, values, among_events)
         return self._read_out(decisions).view(size, horizon, num_arms)
 
     def new_cache(self, size: int, horizon: int, num_arms: int, *, full: bool) -> Cache:
@@ -162,8 +161,8 @@ class CausalTransformer(Network[Cache]):
         num_arms, seen = cache.keys[0].shape[2] - self.head_width, slice(cache.num_tokens)
         decisions, marks = self._decisions(torch.tensor([cache.num_rounds / horizon]), num_arms)
         ages = _ages(torch.full((num_arms,), cache.num_rounds), cache.rounds[seen], before=True)
-        *_, last = self.blocks()
-        decisions = last(decisions, marks, cache.keys[-1][:, seen], cache.values[-1][:, seen], ages)
+        for block, keys, values in zip(self.blocks(), cache.keys, cache.values, strict=True):
+            decisions = block(decisions, marks, keys[:, seen], values[:, seen], ages)
         return self._read_out(decisions)
 
     def cache_size(self, horizon: int, num_arms: int, *, full: bool) -> int:
