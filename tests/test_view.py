@@ -552,7 +552,14 @@ def test_the_server_gives_the_page_and_its_pieces_and_nothing_else(
 def test_the_commands_serve_until_they_are_stopped_and_print(runs: list[Path]) -> None:
     rmft = [sys.executable, "-m", "rmft.cli"]
     command = [*rmft, "view", *map(str, runs), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's job in the background ignores Ctrl-C, and so would all that it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", address)[1])  # type: ignore[index]
