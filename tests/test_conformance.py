@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from rmft.providers.connect import adapter
 
 from conformance import check_environment, check_policy, check_trainer, streams, table_of
 from hosted_client import BASE, a_batch, connection_to, facts, trainer_at
-from rmft.generators.api import Features, Message
+from rmft.generators.api import Features, Question
 from rmft.policies.baselines.catalogue import CATALOGUE, baselines_for, make_baseline
 from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig, HostedConfig, LocalConfig
 from rmft.policies.hosted import HostedPolicy
@@ -23,6 +20,7 @@ from rmft.policies.language import load_language_policy
 from rmft.policies.numeric import NetworkConfig, NumericPolicy, load_network, new_network
 from rmft.problems.environment import TableEnvironment
 from rmft.problems.setting import Setting
+from rmft.providers.adapters import adapter
 from rmft.providers.answers import Answer
 from rmft.providers.hosted_model import read_hosted, write_hosted
 from rmft.reading import read
@@ -104,17 +102,9 @@ class Endpoint:
         temperature=True, seed=True, logprobs=False, structured=False, max_completion_tokens=False
     )
 
-    def ask(
-        self,
-        messages: Sequence[Message],
-        luck: int,
-        *,
-        max_tokens: int,  # noqa: ARG002
-        temperature: float,  # noqa: ARG002
-        schema: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> Answer:
-        labels = re.findall(r"^([A-Z]) ", messages[0]["content"], re.MULTILINE)
-        drawn = zlib.crc32((json.dumps(list(messages)) + str(luck)).encode())
+    def ask(self, question: Question) -> Answer:
+        labels = re.findall(r"^([A-Z]) ", question.messages[0]["content"], re.MULTILINE)
+        drawn = zlib.crc32((json.dumps(list(question.messages)) + str(question.seed)).encode())
         return Answer(labels[drawn % len(labels)], "stop", 10, 1)
 
 
