@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from rmft.credit import CreditConfig, PolicyGradientCredit, TopK, TopKRegret
 from rmft.errors import ConfigError
 from rmft.old_settings import renamed
-from rmft.policies.config import ArmEncoderConfig, HostedConfig, LocalConfig, PolicyConfig
+from rmft.policies.config import ArmEncoderConfig, PolicyConfig
 from rmft.providers.config import BudgetConfig
 from rmft.reading import Config, parse_yaml, read, read_mapping
 from rmft.scenarios.wording import Wording
@@ -123,8 +123,7 @@ class RunConfig(Config):
             return data
         policy = data.get("policy", {})
         kind = policy.get("kind", "") if isinstance(policy, Mapping) else getattr(policy, "kind", "")
-        trains = kind if kind in ("local", "hosted") else "numeric"
-        filled = {**data, "training": _with_kind(data.get("training", {}), trains)}
+        filled = {**data, "training": _with_kind(data.get("training", {}), _trained_as(kind))}
         stages = data.get("stages")
         if isinstance(stages, list | tuple) and stages:
             base = {name: filled[name] for name in STAGED if name in filled}
@@ -145,7 +144,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _stages_add_up(self) -> RunConfig:
-        trains = self.policy.kind if isinstance(self.policy, LocalConfig | HostedConfig) else "numeric"
+        trains = _trained_as(self.policy.kind)
         for training in (self.training, *(stage.training for stage in self.stages)):
             if training.kind != trains:
                 raise ValueError(
@@ -183,6 +182,11 @@ class RunConfig(Config):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _trained_as(kind: object) -> str:
+    """The kind of training that a policy of this kind has."""
+    return kind if kind == "local" or kind == "hosted" else "numeric"
 
 
 def _with_kind(training: Any, kind: str) -> Any:

@@ -23,7 +23,7 @@ from pydantic import Field
 from rmft.advantages import advantages, advantages_of_all_actions, cost_to_go
 from rmft.reading import Config, by_kind
 from rmft.selection import lowest_in_group
-from rmft.types import FloatArray, IntArray, TrainingBatch, Trajectories
+from rmft.types import BoolArray, FloatArray, IntArray, TrainingBatch, Trajectories
 
 
 class TopK(Config):
@@ -87,13 +87,11 @@ class PolicyGradientCredit(Config):
     is known."""
 
 
+KINDS = (TopKRegret, TopKRegretToGo, TopKReward, RandomK, All, PolicyGradientCredit)
+
 CreditConfig = Annotated[
     TopKRegret | TopKRegretToGo | TopKReward | RandomK | All | PolicyGradientCredit,
-    by_kind(
-        "credit",
-        "top_k_regret",
-        *(TopKRegret, TopKRegretToGo, TopKReward, RandomK, All, PolicyGradientCredit),
-    ),
+    by_kind("credit", "top_k_regret", *KINDS),
 ]
 """Steps 3 and 4 of the method; `kind` is `top_k_regret` unless given."""
 
@@ -114,14 +112,14 @@ def credit(
     """
     rows, horizon = regret.shape
     finished = ~np.isin(np.arange(rows), list(trajectories.histories.failed))[:, None]
-    ones = np.ones((rows, horizon))
+    mask, ones = np.repeat(finished, horizon, axis=1), np.ones((rows, horizon))
     match config:
         case PolicyGradientCredit(all_actions=True) if trajectories.rules.feedback == "full":
-            return _all_actions(trajectories, group, config, finished & (ones > 0), temperature)
+            return _all_actions(trajectories, group, config, mask, temperature)
         case PolicyGradientCredit():
             raw = advantages(trajectories, regret, group, config.discount, config.advantage_lambda)
             scaled = _scaled(raw, raw.std(axis=0), config)
-            return TrainingBatch(trajectories, group, finished & (ones > 0), scaled, None, temperature)
+            return TrainingBatch(trajectories, group, mask, scaled, None, temperature)
         case TopKRegret():
             scores = regret.sum(axis=1, keepdims=True)
         case TopKRegretToGo():
@@ -132,16 +130,16 @@ def credit(
         case RandomK():
             scores = generator.random((rows, 1))
         case All():
-            return TrainingBatch(trajectories, group, finished & (ones > 0), ones, None, temperature)
+            return TrainingBatch(trajectories, group, mask, ones, None, temperature)
     chosen = lowest_in_group(np.where(finished, scores, np.inf), group, config.num_selected, generator)
-    return TrainingBatch(trajectories, group, chosen & (ones > 0), ones, None, temperature)
+    return TrainingBatch(trajectories, group, mask & chosen, ones, None, temperature)
 
 
 def _all_actions(
     trajectories: Trajectories,
     group: IntArray,
     config: PolicyGradientCredit,
-    mask: np.ndarray,
+    mask: BoolArray,
     temperature: float,
 ) -> TrainingBatch:
     """Targets pi(a) A(a) of every arm, in place of the decision's advantage: its mean over the draw."""

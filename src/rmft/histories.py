@@ -132,13 +132,11 @@ class Histories:
                 "An environment showed something before some rounds only; expected all, or none."
             )
         shown = np.asarray(observations, dtype=np.float64)
-        width = (
-            shown.shape[-1]
-            if kept is None and shown.ndim == 2
-            else kept.shape[2]
-            if kept is not None
-            else "d"
-        )
+        width: int | str = "d"
+        if kept is not None:
+            width = kept.shape[2]
+        elif shown.ndim == 2:
+            width = shown.shape[1]
         if shown.shape != (self.size, width) or not np.isfinite(shown).all():
             raise ShapeError(
                 f"An environment showed an array of shape {shown.shape}; expected ({self.size}, {width}), "

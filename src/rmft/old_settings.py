@@ -6,6 +6,7 @@ selection.unlearn: u                 credit.advantage_clip: [-u, 5]
 selection.every_arm                  credit.all_actions
 training.anchor: c                   training.objective: {kind: policy_gradient, kl_coef: c}
 training.format                      training.legality_coef
+policy.kind transformer              policy.kind arm_encoder
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from rmft import credit
 from rmft.errors import ConfigError
+from rmft.training.config import LocalTraining, NumericTraining
 
 KINDS = {
     "lowest_regret": "top_k_regret",
@@ -23,15 +26,10 @@ KINDS = {
     "highest_reward": "top_k_reward",
 }
 CREDIT = {"trace": "advantage_lambda", "strength": "advantage_scale", "every_arm": "all_actions"}
-OF_KIND = {
-    "top_k_regret": ("num_selected",),
-    "top_k_regret_to_go": ("num_selected", "discount"),
-    "top_k_reward": ("num_selected",),
-    "random": ("num_selected",),
-    "all": (),
-    "policy_gradient": ("discount", "advantage_lambda", "advantage_scale", "advantage_clip", "all_actions"),
+OF_KIND: dict[str, set[str]] = {
+    str(model.model_fields["kind"].default): model.model_fields.keys() - {"kind"} for model in credit.KINDS
 }
-LANGUAGE = ("format", "tokens_at_once", "gradient_checkpointing", "num_processes")
+LANGUAGE = LocalTraining.model_fields.keys() - NumericTraining.model_fields.keys()
 
 
 def renamed(values: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -75,8 +73,8 @@ def _credit(old: Mapping[str, Any]) -> dict[str, Any]:
     if "unlearn" in new:
         unlearn = new.pop("unlearn")
         new["advantage_clip"] = [-unlearn if isinstance(unlearn, int | float) else unlearn, 5.0]
-    known = {name for names in OF_KIND.values() for name in names}
-    mine = OF_KIND.get(str(kind), tuple(known))
+    known = set().union(*OF_KIND.values())
+    mine = OF_KIND.get(str(kind), known)
     return {key: value for key, value in new.items() if key in mine or key not in known}
 
 
@@ -87,7 +85,7 @@ def _training(old: Mapping[str, Any], kind: str) -> dict[str, Any]:
     if "format" in new:
         new["legality_coef"] = new.pop("format")
     if kind != "local":
-        new = {key: value for key, value in new.items() if key not in (*LANGUAGE, "legality_coef")}
+        new = {key: value for key, value in new.items() if key not in LANGUAGE}
     if anchor := old.get("anchor"):
         new["objective"] = {"kind": "policy_gradient", "kl_coef": anchor}
     return new
