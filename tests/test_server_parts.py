@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rmft.config import LocalConfig
 from rmft.errors import ConfigError, RunDirectoryError
+from rmft.policies.config import LocalConfig
 from rmft.server.conversation import Conversations, read_training_file
 from rmft.server.generation import Generator
 from rmft.server.grammar import Node, legal_tokens
