@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +56,7 @@ def train(
     With --seeds the folder holds a run for every seed, seed-0, seed-1 and so on, trained one after the other;
     `rmft resume`, `evaluate`, `report`, `show`, `view` and `compare` take the folder as they take a run.
     """
+    from rmft.api import default_run_dir
     from rmft.build import backend, load_suites
     from rmft.opponents import baselines
     from rmft.policies.baselines.catalogue import TUNED
@@ -73,7 +73,7 @@ def train(
         return
     suite = suites[checked.suite]
     baselines((spec.removeprefix(TUNED) for spec in suite.baselines), suite)
-    where = run_dir or Path("runs") / f"{checked.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    where = run_dir or default_run_dir(checked)
     if several:
         backend(checked, suites, where).close()  # what is wrong so far leaves nothing behind
         _train_seeds(Experiment.create(where, checked, several, _as_data(suites)), trust=True)

@@ -1,0 +1,87 @@
+"""Training and evaluation in Python: what `rmft train` and `rmft evaluate` do, without their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rmft.build import backend, load_suites
+from rmft.commands import evaluate_target
+from rmft.config import RunConfig, load_config, parse_config
+from rmft.iteration import iterate
+from rmft.opponents import best_baseline
+from rmft.results import Evaluation
+from rmft.run_directory import RunDirectory
+
+
+def train(
+    config: str | Path | Mapping[str, Any],
+    run_dir: str | Path | None = None,
+    *,
+    settings: Sequence[str] = (),
+    trust_code: bool = False,
+    on_iteration: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Path:
+    """Train a policy by Iterative RMFT and return the new directory that holds all of the run.
+
+    config: a YAML file, or its keys as a mapping; see configs/ and `rmft.config.RunConfig`. run_dir: where
+    the run is kept, which must not exist yet; unless given, runs/NAME-TIME. settings: overrides, such as
+    "rollout.num_rollouts=16". trust_code: whether classes that a run directory's suite names may be run.
+    on_iteration: called with every iteration's line of metrics.jsonl, from 0, once it is kept. If the process
+    is killed, `rmft resume` finishes the run. Raises ConfigError, UnknownNameError, RunDirectoryError and
+    MissingExtraError before anything is played, and of hosted models HostedError, BudgetError and
+    TrainingJobError.
+    """
+    checked = (
+        parse_config(config, list(settings))
+        if isinstance(config, Mapping)
+        else load_config(Path(config), list(settings))
+    )
+    suites = load_suites(checked, trust=trust_code)
+    where = default_run_dir(checked) if run_dir is None else Path(run_dir)
+    as_data = {name: suite.model_dump(mode="json") for name, suite in suites.items()}
+    with (
+        closing(backend(checked, suites, where)) as machinery,  # what is wrong so far leaves nothing behind
+        closing(RunDirectory.create(where, checked, as_data)) as run,
+    ):
+        best_baseline(run, suites[checked.suite], lambda _: None)
+        iterate(run, suites, machinery, on_iteration)
+    return where
+
+
+def default_run_dir(config: RunConfig) -> Path:
+    """Where a run is kept unless its user says: runs/NAME-TIME."""
+    return Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def evaluate(
+    target: str | Path,
+    suite: str | Path | None = None,
+    *,
+    against: Sequence[str] | None = None,
+    part: str = "held_out",
+    num_problems: int | None = None,
+    num_rollouts: int = 1,
+    seed: int = 0,
+    trust_code: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Play problems that were not trained on, and compare with others on the same reward tables.
+
+    target: a run, a folder of seeds, a checkpoint's folder, or a baseline such as "ucb(coefficient=0.3)".
+    suite: a named one or a YAML file; unless given, the run's own. against: opponents, "start" (the run
+    before training), folders or baselines; unless given, the start and the suite's baselines. part:
+    "held_out" or "validation". num_problems: at least 2; unless given, as many as the suite says.
+    num_rollouts: of each problem. seed: of the policies' draws; the problems stay the same. progress: told
+    what is played next.
+
+    Returns every policy's measures with 95% intervals, which a run also keeps in its evaluation.json; see
+    docs/evaluation-json.md. Raises ConfigError, UnknownNameError and RunDirectoryError.
+    """
+    named = None if suite is None else str(suite)
+    rivals = None if against is None else list(against)
+    arguments = (part, num_problems, num_rollouts, seed, progress, trust_code)
+    return evaluate_target(str(target), named, rivals, *arguments)[0]
