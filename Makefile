@@ -51,7 +51,7 @@ smoke: $(INSTALLED) ## Train, evaluate and report once on easy problems, in a te
 		echo 'Training, evaluation and report work. The files above are removed again.'
 
 test: $(INSTALLED) ## Run the tests, but for the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' -n 2 --dist worksteal
 
 test-all: $(INSTALLED) ## Run all tests
 	$(BIN)/pytest

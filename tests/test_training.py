@@ -17,7 +17,6 @@ from rmft.rollout import rollout
 from rmft.streams import Streams
 from rmft.training.config import NumericTraining
 from rmft.training.numeric import NumericTrainer, batch_loss, new_policy
-from rmft.training.schedule import learning_rate
 from rmft.types import PolicyRef, RewardTable, Rules, TrainingBatch, TrainingStep, Trajectories
 
 SMALL: dict[str, NetworkConfig] = {
@@ -169,16 +168,6 @@ def test_a_loss_that_is_not_finite_stops_training(start: PolicyRef, tmp_path: Pa
     batch = batch_of(play(start, 4), np.full((4, 6), np.inf))
     with pytest.raises(TrainingError, match="diverged"):
         train(start, [batch], tmp_path / "next")
-
-
-def test_the_learning_rate_rises_then_falls() -> None:
-    config = NumericTraining(learning_rate=0.1, warmup=0.1)
-    # half way up: 0.5; at progress p: 0.05 + 0.95 * (1 + cos(pi p)) / 2
-    assert learning_rate(config, 0.05) == pytest.approx(
-        0.1 * 0.5 * (0.05 + 0.475 * (1 + math.cos(0.05 * math.pi)))
-    )
-    assert learning_rate(config, 0.5) == pytest.approx(0.1 * (0.05 + 0.475))
-    assert learning_rate(config, 1.0) == pytest.approx(0.1 * 0.05)
 
 
 def test_decisions_without_advantage_count_where_the_mask_has_them(start: PolicyRef, tmp_path: Path) -> None:

@@ -108,8 +108,14 @@ def _train(task: Task, out: TextIO) -> int:
         groups,
         task.work / TRAINED,
         task.policy,
-        LocalTraining(epochs=task.epochs, batch_size=task.batch_size),
-        BASE_RATE * task.multiplier,
+        LocalTraining(
+            epochs=task.epochs,
+            batch_size=task.batch_size,
+            learning_rate=BASE_RATE * task.multiplier,
+            schedule="constant",
+            warmup=0,
+        ),
+        0.0,
         task.seed,
         lambda step, steps, loss: _say(out, Report(step=step, steps=steps, loss=loss)),
     )

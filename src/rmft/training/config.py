@@ -43,9 +43,15 @@ class _Gradient(Config):
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Trajectories per optimizer step."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
-    """Peak rate of AdamW: reached after `warmup`, then falling as a cosine to 5% of it."""
+    """Peak rate of AdamW: reached after `warmup`."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How the learning rate goes on after `warmup`: falling to 5% of its peak, or staying there."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the iterations in which the learning rate rises from 0."""
+    target_kl: Annotated[float, Field(gt=0, le=10)] | None = None
+    """KL(rollout policy || policy), per decision or written token, that an iteration is to end at: the
+    learning rate is adapted to it, so that one setting serves models of any size. It falls with the square of
+    the schedule. None: no adapting."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
 

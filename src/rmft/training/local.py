@@ -32,7 +32,7 @@ from rmft.training.objective import decision_loss, kl_divergence, token_kl, toke
 from rmft.training.optimizer import load_optimizer, save_optimizer
 from rmft.training.packing import ATTENTION, Packed, pack
 from rmft.training.processes import in_processes, inside
-from rmft.training.schedule import learning_rate
+from rmft.training.schedule import step_size
 from rmft.training.tokens import TokenSequence, batches, passes, token_sequences
 from rmft.types import PolicyRef, TrainingBatch, TrainingStep
 
@@ -92,8 +92,7 @@ class LocalTrainer:
         Raises TrainingError when the loss is not finite, RunDirectoryError when the policy is damaged.
         """
         groups = [group for batch in batches for group in token_sequences(batch)]
-        rate = learning_rate(self.training, step.progress)
-        figures = fine_tune(policy.path, groups, target, self.policy, self.training, rate, step.seed)
+        figures = fine_tune(policy.path, groups, target, self.policy, self.training, step.progress, step.seed)
         return PolicyRef("local", target), figures
 
 
@@ -103,24 +102,24 @@ def fine_tune(
     target: Path,
     policy: LocalConfig,
     training: LocalTraining,
-    rate: float,
+    progress: float,
     seed: int,
     on_step: OnStep = lambda step, steps, loss: None,  # noqa: ARG005
 ) -> dict[str, float]:
     """Train the policy in the folder `source` on `groups`, and write the next one to the folder `target`.
 
-    rate: the learning rate of all steps. on_step: called unless there are several processes. Figures and
-    errors are those of `LocalTrainer.train`.
+    progress: 0 to 1, which the learning rate follows. on_step: called unless there are several processes.
+    Figures and errors are those of `LocalTrainer.train`.
     """
     if training.num_processes > 1 and not inside():
-        work = partial(fine_tune, source, groups, target, policy, training, rate, seed)
+        work = partial(fine_tune, source, groups, target, policy, training, progress, seed)
         return in_processes(training.num_processes, work)
     shuffle = np.random.default_rng(seed)
     steps = list(batches(groups, training.batch_size, training.epochs, shuffle))
     with _seeded(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
         model, tokenizer = load_trainable(source, policy)
-        learner = _Learner(model, policy, training, source, rate)
+        learner = _Learner(model, policy, training, source, progress, len(steps))
         for number, step in enumerate(steps, 1):
             loss = learner.step(step)
             on_step(number, len(steps), loss)
@@ -128,11 +127,10 @@ def fine_tune(
         if learner.accelerator.is_main_process:
             write_policy(target, policy)
             save_trained(model, tokenizer, policy.model, target)
-            save_optimizer(target, learner.optimizer, learner.parameters)
+            save_optimizer(target, learner.optimizer, learner.parameters, learner.size.scale)
         learner.accelerator.wait_for_everyone()
     return {
         **{name: float(np.mean(values)) if values else 0.0 for name, values in learner.figures.items()},
-        "learning_rate": rate,
         "steps": float(len(steps)),
         "tokens": tokens,
     }
@@ -142,7 +140,13 @@ class _Learner:
     """A model, its optimizer with the state in which the last training left it, and what a step does."""
 
     def __init__(
-        self, model: Trained, policy: LocalConfig, training: LocalTraining, start: Path, rate: float
+        self,
+        model: Trained,
+        policy: LocalConfig,
+        training: LocalTraining,
+        start: Path,
+        progress: float,
+        num_steps: int,
     ) -> None:
         self.training, self.kl_coef = training, training.objective.kl_coef
         device = find_device(policy.device)
@@ -160,11 +164,12 @@ class _Learner:
         self.model = self.accelerator.prepare_model(model)
         self.parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=rate, betas=BETAS, weight_decay=training.weight_decay
+            self.parameters.values(), betas=BETAS, weight_decay=training.weight_decay
         )
-        load_optimizer(start, self.optimizer, self.parameters)
+        scale = load_optimizer(start, self.optimizer, self.parameters)
+        self.size = step_size(training, progress, num_steps, scale)
         self.num_tokens = 0
-        names = ("loss", "gradient_norm", *(("kl",) if self.kl_coef else ()))
+        names = ("loss", "gradient_norm", "kl", "learning_rate")
         self.figures: dict[str, list[float]] = {name: [] for name in names}
 
     def step(self, step: list[TokenSequence]) -> float:
@@ -193,11 +198,12 @@ class _Learner:
         )
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(f"The loss is {loss} with gradient norm {norm}: training has diverged.")
+        self.optimizer.param_groups[0]["lr"] = self.size.rate
+        for name, value in zip(self.figures, (loss, norm, kl, self.size.rate), strict=True):
+            self.figures[name].append(value)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        for name, value in {"loss": loss, "gradient_norm": norm, "kl": kl}.items():
-            if name in self.figures:
-                self.figures[name].append(value)
+        self.size.update(kl)
         return loss
 
     def _losses(self, groups: list[list[TokenSequence]]) -> tuple[Tensor, Tensor]:
@@ -230,9 +236,8 @@ def packed_loss(
     """
     logprobs = (logits.float() / packed.temperature).log_softmax(dim=-1)
     of_tokens = logprobs[packed.token_at, packed.targets]
-    loss, kl = token_loss(of_tokens, packed.token_advantages), logits.new_zeros((), dtype=torch.float32)
-    if kl_coef:
-        kl = kl + token_kl(packed.token_logprobs, of_tokens)
+    loss = token_loss(of_tokens, packed.token_advantages)
+    kl = token_kl(packed.token_logprobs, of_tokens)
     if len(packed.decision_at):
         # log pi(a) = log p(a) - log sum_legal p; answers that a decision does not have are left out of the
         # sum.
@@ -241,10 +246,9 @@ def packed_loss(
         log_legality = legal.masked_fill(missing, float("-inf")).logsumexp(dim=1, keepdim=True)
         among_legal = (legal - log_legality).masked_fill(missing, 0.0)
         loss = loss + decision_loss(among_legal, packed.weights) - legality_coef * log_legality.sum()
-        if kl_coef:
-            if packed.behaviour is None:
-                raise TrainingError("kl_coef needs the probabilities that decisions were drawn from.")
-            kl = kl + kl_divergence(packed.behaviour, among_legal)
+        if packed.behaviour is None:
+            raise TrainingError("The KL divergence needs the probabilities that decisions were drawn from.")
+        kl = kl + kl_divergence(packed.behaviour, among_legal)
     return loss + kl_coef * kl, kl
 
 

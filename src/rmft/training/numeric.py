@@ -23,8 +23,8 @@ from rmft.policies.numeric import (
 from rmft.training.config import NumericTraining
 from rmft.training.objective import decision_loss, kl_divergence
 from rmft.training.optimizer import OPTIMIZER, load_optimizer, save_optimizer
-from rmft.training.schedule import learning_rate
-from rmft.types import PolicyRef, TrainingBatch, TrainingStep
+from rmft.training.schedule import step_size
+from rmft.types import IntArray, PolicyRef, TrainingBatch, TrainingStep
 
 ROWS_AT_ONCE = 64  # gradients are accumulated over pieces this large, which stay in the processor's cache
 
@@ -62,15 +62,17 @@ class NumericTrainer:
         """See `Trainer`. Raises TrainingError when the loss is not finite."""
         network, network_config = load_network(policy.path)
         parameters = dict(network.named_parameters())
-        rate = learning_rate(self.config, step.progress)
         optimizer = torch.optim.AdamW(
-            parameters.values(), lr=rate, betas=(0.9, 0.98), weight_decay=self.config.weight_decay
+            parameters.values(), betas=(0.9, 0.98), weight_decay=self.config.weight_decay
         )
-        load_optimizer(policy.path, optimizer, parameters)
+        scale = load_optimizer(policy.path, optimizer, parameters)
         player = NumericPolicy(network)
         kl_coef = self.config.objective.kl_coef
-        losses, kls, norms = [], [], []
-        for pieces in _steps(batches, self.config, np.random.default_rng(step.seed)):
+        losses, kls, norms, rates = [], [], [], []
+        steps = list(_steps(batches, self.config, np.random.default_rng(step.seed)))
+        size = step_size(self.config, step.progress, len(steps), scale)
+        for chosen in steps:
+            pieces = [batch.rows(rows) for batch, rows in chosen]
             total = sum(piece.num_decisions for piece in pieces)
             loss = kl = 0.0
             optimizer.zero_grad()
@@ -83,20 +85,22 @@ class NumericTrainer:
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), self.config.max_gradient_norm).item()
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise TrainingError(f"The loss is {loss} with gradient norm {norm}: training has diverged.")
+            optimizer.param_groups[0]["lr"] = size.rate
+            rates.append(size.rate)
             optimizer.step()
+            size.update(kl)
             losses.append(loss)
             kls.append(kl)
             norms.append(norm)
         save_network(target, network, network_config)
-        save_optimizer(target, optimizer, parameters)
+        save_optimizer(target, optimizer, parameters, size.scale)
         figures = {
             "loss": float(np.mean(losses)) if losses else 0.0,
             "gradient_norm": float(np.mean(norms)) if norms else 0.0,
-            "learning_rate": rate,
+            "learning_rate": float(np.mean(rates)) if rates else size.rate,
             "steps": float(len(losses)),
+            "kl": float(np.mean(kls)) if kls else 0.0,
         }
-        if kl_coef:
-            figures["kl"] = float(np.mean(kls)) if kls else 0.0
         return PolicyRef("numeric", target), figures
 
 
@@ -104,7 +108,7 @@ def batch_loss(logits: Tensor, batch: TrainingBatch, kl_coef: float) -> tuple[Te
     """The sums, over the decisions in the mask, of the objective and of KL(behaviour || policy).
 
     logits: (B, T, K) of the policy that is trained. Raises TrainingError when the behaviour policy's
-    probabilities are needed and not known.
+    probabilities are not known.
     """
     histories, mask = batch.trajectories.histories, torch.from_numpy(batch.mask)
     logprobs = (logits / batch.temperature).log_softmax(dim=-1)[mask]
@@ -114,19 +118,16 @@ def batch_loss(logits: Tensor, batch: TrainingBatch, kl_coef: float) -> tuple[Te
         arms = torch.from_numpy(histories.arms[batch.mask]).unsqueeze(1)
         advantages = torch.from_numpy(batch.advantages[batch.mask]).float().unsqueeze(1)
         weights = torch.zeros(logprobs.shape).scatter_(1, arms, advantages)
-    loss, kl = decision_loss(logprobs, weights), torch.zeros(())
-    if kl_coef:
-        if histories.probabilities is None:
-            raise TrainingError("kl_coef needs the probabilities that decisions were drawn from.")
-        kl = kl_divergence(torch.from_numpy(histories.probabilities[batch.mask]).float(), logprobs)
-        loss = loss + kl_coef * kl
-    return loss, kl
+    if histories.probabilities is None:
+        raise TrainingError("The KL divergence needs the probabilities that decisions were drawn from.")
+    kl = kl_divergence(torch.from_numpy(histories.probabilities[batch.mask]).float(), logprobs)
+    return decision_loss(logprobs, weights) + kl_coef * kl, kl
 
 
 def _steps(
     batches: list[TrainingBatch], config: NumericTraining, shuffle: np.random.Generator
-) -> Iterator[list[TrainingBatch]]:
-    """Optimizer steps of about `batch_size` trajectories, in pieces of one shape, shuffled every epoch."""
+) -> Iterator[list[tuple[TrainingBatch, IntArray]]]:
+    """Optimizer steps of about `batch_size` trajectories: rows of batches, shuffled every epoch."""
     at_once = min(ROWS_AT_ONCE, config.batch_size)
     for _ in range(config.epochs):
         pieces = []
@@ -135,9 +136,8 @@ def _steps(
             pieces += [(batch, rows[start : start + at_once]) for start in range(0, len(rows), at_once)]
         step, size = [], 0
         for index in shuffle.permutation(len(pieces)):
-            batch, rows = pieces[index]
-            step.append(batch.rows(rows))
-            size += len(rows)
+            step.append(pieces[index])
+            size += len(pieces[index][1])
             if size >= config.batch_size:
                 yield step
                 step, size = [], 0
