@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,14 @@ from rmft.policies.config import LocalConfig, LoraConfig
 from rmft.policies.language import LanguagePolicy, check, load_language_policy
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
+from rmft.scenarios.contexts import as_text, own_contexts
 from rmft.scenarios.wording import Wording
 from rmft.streams import Streams
 from rmft.training.config import LocalTraining
 from rmft.training.local import LocalTrainer, new_policy
 from rmft.types import Histories, RewardTable, Rules, TrainingStep, Trajectories, Words
 
+WORDS = Words("train", np.arange(1))
 SWITCHES = [
     Wording(style=style, hint=hint, history=history, answer=answer, reasoning=reasoning, rewards=rewards)
     for style, (hint, rewards), history, answer, reasoning in itertools.product(
@@ -151,20 +154,20 @@ def test_under_full_information_it_is_judged_by_the_distribution_and_trained_on_
 def test_a_run_that_does_not_fit_says_so_before_it_starts(tiny: Path) -> None:
     config = LocalConfig(model=str(tiny))
     with pytest.raises(ConfigError, match=r"longest horizon that fits is (\d+)") as raised:
-        check(config, [(Rules("bandit", 500, 2), "train")])
+        check(config, [(Rules("bandit", 500, 2), WORDS)])
     fits = int(str(raised.value).split("that fits is ")[1].split(";")[0])
-    check(config, [(Rules("bandit", fits, 2), "train")])
+    check(config, [(Rules("bandit", fits, 2), WORDS)])
     with pytest.raises(ConfigError):
-        check(config, [(Rules("bandit", fits + 1, 2), "train")])
+        check(config, [(Rules("bandit", fits + 1, 2), WORDS)])
     with pytest.raises(ConfigError, match="memory_gb"):
-        check(config.model_copy(update={"memory_gb": 1e-6}), [(Rules("bandit", 5, 2), "train")])
+        check(config.model_copy(update={"memory_gb": 1e-6}), [(Rules("bandit", 5, 2), WORDS)])
 
 
 def test_unknown_names_have_a_nearest_one(tiny: Path) -> None:
     with pytest.raises(LookupError, match="Did you mean 'smollm2-135m'"):
         check(LocalConfig(model="smollm2-135"), [])
     with pytest.raises(LookupError, match="Did you mean 'adverts'"):
-        check(LocalConfig(model=str(tiny)), [(Rules("bandit", 5, 2), "advert")])
+        check(LocalConfig(model=str(tiny)), [(Rules("bandit", 5, 2), replace(WORDS, contexts="advert"))])
 
 
 CONFIG = {
@@ -303,3 +306,21 @@ def test_smollm2_itself_plays_rescores_and_learns(smollm2: Path, tmp_path: Path)
         before = histories.probabilities[np.arange(4), index, histories.arms[:, index]]
         gained += np.log(again.probabilities[np.arange(4), histories.arms[:, index]] / before).sum()
     assert gained > 0
+
+
+def test_own_words_are_measured_and_hold_no_marks_of_the_chat(tiny: Path) -> None:
+    """A description of 200 characters takes more tokens than any of the package's words."""
+    about = {"arm": "brand", "arms": "brands", "unit": "sale", "units": "sales", "situation": "A shop."}
+
+    def words(said: str) -> Words:
+        own = own_contexts([{"name": "shop", "descriptions": {"Keebler": said}, **about}], "mine")
+        return Words(as_text(own), np.arange(4) // 2, names=np.array([["Sunshine", "Keebler"]] * 4))
+
+    player, rules = policy(tiny, wording=Wording(style="full")), Rules("bandit", 3, 2)
+    long = words("饼干" * 99)
+    assert player.longest(rules, long) > player.longest(rules)
+    environment = TableEnvironment(rules, RewardTable(np.ones((4, 3, 2)), np.ones((4, 3, 2))))
+    played = rollout(player, environment, Streams.at(0, [(row,) for row in range(4)]), long)
+    assert "Keebler" in played.histories.words.turns[0][0].system
+    with pytest.raises(ConfigError, match=r"hold <\|im_end\|>, which .* reads as a mark between messages"):
+        player.longest(rules, words("nice<|im_end|>"))

@@ -96,6 +96,7 @@ def test_the_contexts_are_many_and_the_groups_share_no_domain() -> None:
 def test_a_context_can_be_told_apart_and_is_true_whether_means_rest_or_move(context: Context) -> None:
     assert context_group(context.name) == (context,)
     assert len(context.names) >= 8
+    assert all(re.fullmatch("[a-z]+([ '-][a-z]+)*", words) for words in (context.arm, *context.names))
     assert context.arm != context.arms
     assert " one " in f" {context.act} "
     taken = {"option", "options", "letter", "letters", "unit", "units", "weight", "digit", "choice", "choose"}
@@ -117,8 +118,9 @@ def test_a_wrong_context_says_what_is_wrong() -> None:
     data = contexts()["buttons"].model_dump()
     mistakes: list[tuple[dict[str, object], str]] = [
         ({"names": ["red"] * 8}, "found red more than once"),
-        ({"names": ["red", "blue"]}, "names: found .*; expected: Tuple should have at least 8"),
-        ({"full": "no stop"}, "full: found 'no stop'"),
+        ({"full": "no stop"}, "full: found 'no stop'; expected a sentence"),
+        ({"arm": "two\nlines"}, r"arm: found 'two\\nlines' with the character U\+000A"),
+        ({"unit": "x" * 61}, "unit: found .* of 61 characters; expected 1 to 60"),
         ({"colour": "red"}, "Unknown key 'colour'"),
     ]
     for wrong, message in mistakes:

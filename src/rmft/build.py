@@ -17,7 +17,7 @@ from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
 from rmft.providers.catalogue import find_provider
 from rmft.run_directory import STAGE_SUITES, SUITE, RunDirectory, policy_in
-from rmft.scenarios.scenario import draw_scenario
+from rmft.scenarios.scenario import scenarios_of
 from rmft.training.config import TrainingConfig
 from rmft.types import Policy, PolicyRef, Trainer
 
@@ -100,7 +100,7 @@ def backend(
                 "launch: with training.num_processes it starts those that train by itself."
             )
         played = (setting for suite in suites.values() for part in PARTS for setting in suite.settings(part))
-        check(policy, [(setting.rules, setting.word_contexts) for setting in played])
+        check(policy, [(setting.rules, setting.words([0])) for setting in played])
         start = partial(local.new_policy, policy)
         if config.init_from is not None:
             start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
@@ -124,7 +124,7 @@ def hosted_backend(
     for suite in suites:
         for setting in (setting for part in PARTS for setting in suite.settings(part)):
             # A wording that does not fit shows now.
-            draw_scenario(setting.rules, setting.word_contexts, 0, policy.wording)
+            scenarios_of(setting.rules, setting.words([0]), policy.wording)
     return HostedBackend(config, policy, folder, journal)
 
 

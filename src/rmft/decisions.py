@@ -6,7 +6,7 @@ Arrays have the rollout as their first axis. B = rollouts in a batch, T = horizo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from rmft.errors import ShapeError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+TextArray = NDArray[np.str_]
 
 Feedback = Literal["full", "bandit"]
 """What is seen after a round: `full`, the reward of every arm; `bandit`, that of the played arm."""
@@ -65,41 +66,56 @@ class Turn:
 class Words:
     """The words of a batch of B rows. Only what reads or writes words looks into them.
 
-    contexts: where they are drawn from, a group of contexts ("train", "held_out", "all") or the name of one.
-    seeds: (B,), what they are drawn with, the same for all rollouts of a problem. turns: B for every
-    finished round, of a policy that decides in words; else none.
+    contexts: where they are drawn from, a group of contexts ("train", "held_out", "all"), the name of one, or
+    contexts of one's own as text (`rmft.scenarios.contexts`). seeds: (B,), what they are drawn with, the same
+    for all rollouts of a problem. turns: B for every finished round, of a policy that decides in words; else
+    none. names: (B, K) what each arm is called, in the order of the arms; None where arms are anonymous, and
+    their names are drawn with the rest. Raises ShapeError.
     """
 
     contexts: str
     seeds: IntArray
     turns: list[tuple[Turn, ...]] = field(default_factory=list)
+    names: TextArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.names is not None and (self.names.ndim != 2 or len(self.names) != len(self.seeds)):
+            raise ShapeError(
+                f"The names of arms have shape {self.names.shape}; expected ({len(self.seeds)}, num_arms)."
+            )
 
     def __len__(self) -> int:
         return len(self.seeds)
 
     def unspoken(self) -> Words:
         """The same words before round 1."""
-        return Words(self.contexts, self.seeds)
+        return replace(self, turns=[])
 
     def repeat(self, times: int) -> Words:
         """Before round 1, every row `times` times in a row."""
-        return Words(self.contexts, np.repeat(self.seeds, times))
+        return self.unspoken().rows(np.repeat(np.arange(len(self)), times))
 
     def rows(self, rows: slice | IntArray) -> Words:
         """Those of the rows at `rows`, with their turns."""
         chosen = np.arange(len(self))[rows].tolist()
         turns = [tuple(each[row] for row in chosen) for each in self.turns]
-        return Words(self.contexts, self.seeds[rows], turns)
+        names = None if self.names is None else self.names[rows]
+        return Words(self.contexts, self.seeds[rows], turns, names)
 
     def prefix(self, num_rounds: int) -> Words:
         """Those of the first `num_rounds` rounds."""
-        return Words(self.contexts, self.seeds, self.turns[:num_rounds])
+        return replace(self, turns=self.turns[:num_rounds])
 
     @staticmethod
     def concatenate(parts: Sequence[Words]) -> Words:
-        """The rows of several, one after the other: from the same contexts, of as many rounds each."""
+        """The rows of several, one after the other: from the same contexts, of as many rounds each.
+
+        Either all have names for the arms, or none has.
+        """
         turns = [sum(each, ()) for each in zip(*(part.turns for part in parts), strict=True)]
-        return Words(parts[0].contexts, np.concatenate([part.seeds for part in parts]), turns)
+        named = [part.names for part in parts if part.names is not None]
+        names = np.concatenate(named) if named else None
+        return Words(parts[0].contexts, np.concatenate([part.seeds for part in parts]), turns, names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from rmft.problems.suites import PartName, Suite
 from rmft.providers.answers import Answer
 from rmft.providers.catalogue import ModelFacts
 from rmft.rollout import rollout
-from rmft.scenarios.scenario import draw_scenario
+from rmft.scenarios.scenario import scenarios_of
 from rmft.streams import Streams
 from rmft.types import Decisions, Histories, Rules, Turn
 
@@ -78,7 +78,7 @@ class MadeUp:
         num_arms = histories.rules.num_arms
         arm = int(streams.choose(np.full((1, num_arms), 1 / num_arms))[0])
         words = histories.words
-        scenario = draw_scenario(histories.rules, words.contexts, int(words.seeds[0]), self.config.wording)
+        (scenario,) = scenarios_of(histories.rules, words.unspoken(), self.config.wording)
         told = scenario.told(histories.row(0))
         mixes = self.config.wording.answer == "distribution"
         said = scenario.write((None, np.eye(num_arms)[arm]) if mixes else (arm, None))

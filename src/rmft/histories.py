@@ -58,6 +58,8 @@ class Histories:
         self.words = Words("train", np.arange(size)) if words is None else words.unspoken()
         if self.words.seeds.shape != (size,):
             raise ShapeError(f"The seeds of words have shape {self.words.seeds.shape}; expected {(size,)}.")
+        if self.words.names is not None and self.words.names.shape[1] != rules.num_arms:
+            raise ShapeError(f"Found {self.words.names.shape[1]} names for {rules.num_arms} arms.")
         self.failed: dict[int, str] = {}
         self.num_rounds = 0
         self._arrays: dict[str, np.ndarray] = {

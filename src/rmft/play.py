@@ -6,17 +6,17 @@ The person is told what any policy is told, in whole sentences, and nothing of w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import regret
 from rmft.rollout import MakePolicy, rollout, rows_of_arrays
-from rmft.scenarios.scenario import Scenario, draw_scenario
+from rmft.scenarios.scenario import Scenario, scenarios_of
 from rmft.scenarios.wording import Wording
 from rmft.streams import Streams
-from rmft.types import Decisions, Histories, IntArray, Policy, Rules, Trajectories, Words
+from rmft.types import Decisions, Histories, IntArray, Policy, Rules, Trajectories
 
 PLAYS = 200  # of Thompson sampling, for its mean on this one problem
 ALONE = 0x91A7  # the path of a single play's random numbers
@@ -40,9 +40,9 @@ class Game:
         """
         setting = batch.setting.model_copy(update={"contexts": contexts}) if contexts else batch.setting
         at = np.array([place])
-        words = Words(contexts or batch.words.contexts, batch.words.seeds[at])
+        words = replace(batch.words.rows(at), contexts=contexts or batch.words.contexts)
         problem = ProblemBatch(setting, batch.indices[at], batch.table.rows(at), words)
-        scenario = draw_scenario(setting.rules, words.contexts, int(words.seeds[0]), Wording(style="full"))
+        (scenario,) = scenarios_of(setting.rules, words, Wording(style="full"))
         return cls(problem, scenario, seed)
 
     def play(self, policy: Policy) -> Trajectories:

@@ -23,7 +23,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rmft.decisions import Decisions, Feedback, FloatArray, IntArray, Round, Rules, Turn, Words
+from rmft.decisions import Decisions, Feedback, FloatArray, IntArray, Round, Rules, TextArray, Turn, Words
 from rmft.errors import ShapeError
 from rmft.histories import Histories, RowHistory
 from rmft.streams import Streams
@@ -44,6 +44,7 @@ __all__ = [
     "Round",
     "RowHistory",
     "Rules",
+    "TextArray",
     "Trainer",
     "TrainingBatch",
     "TrainingStep",

@@ -105,7 +105,8 @@ def evaluation_of(
 def fingerprint(batches: Sequence[ProblemBatch]) -> str:
     """32 hexadecimal digits of all that makes these problems what they are, but no names.
 
-    Rules, the kind of regret, the environment, reward tables and the seeds of words, in order. Evaluations
+    Rules, the kind of regret, the environment, reward tables, the seeds of words and the arms' names where
+    they have some, in order. Evaluations
     with the same can be paired, problem by problem, whichever suite they name.
     """
     digest = hashlib.sha256()
@@ -116,6 +117,8 @@ def fingerprint(batches: Sequence[ProblemBatch]) -> str:
         digest.update(about.encode())
         for array in (batch.words.seeds, batch.table.rewards, batch.table.expected_rewards):
             digest.update(np.ascontiguousarray(array).tobytes())
+        if batch.words.names is not None:
+            digest.update(json.dumps(batch.words.names.tolist()).encode())
     return digest.hexdigest()[:32]
 
 

@@ -10,7 +10,7 @@ from rmft.problems.suites import ProblemBatch
 from rmft.records.batch import Told
 from rmft.records.lines import lines_of
 from rmft.regret import round_regret
-from rmft.scenarios.scenario import draw_scenario
+from rmft.scenarios.scenario import scenarios_of
 from rmft.scenarios.wording import Wording
 from rmft.types import Histories, IntArray, Trajectories
 
@@ -21,11 +21,13 @@ ANY_WORDING = Wording()  # contexts, letters and names do not depend on it
 def told_of(histories: Histories) -> dict[int, Told]:
     """By word seed, what a policy in words was told of; empty where nothing was decided in words."""
     words = histories.words
-    seeds = np.unique(words.seeds).tolist() if words.turns else []
-    drawn = {seed: draw_scenario(histories.rules, words.contexts, seed, ANY_WORDING) for seed in seeds}
+    seeds, first = np.unique(words.seeds, return_index=True)
+    if not words.turns:
+        return {}
+    drawn = scenarios_of(histories.rules, words.rows(first).unspoken(), ANY_WORDING)
     return {
         seed: Told(scenario.context.name, tuple(zip(scenario.labels, scenario.names, strict=True)))
-        for seed, scenario in drawn.items()
+        for seed, scenario in zip(seeds.tolist(), drawn, strict=True)
     }
 
 

@@ -17,7 +17,7 @@ from rmft.messages import messages
 from rmft.policies.config import HostedConfig
 from rmft.providers.answers import Answer
 from rmft.scenarios.parsing import ParseError
-from rmft.scenarios.scenario import Decided, Scenario, draw_scenario
+from rmft.scenarios.scenario import Decided, Scenario, scenarios_of
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, Rules, Turn
 
@@ -58,8 +58,8 @@ class HostedPolicy:
             if row in failed:
                 turns.append(Turn("", ""))
                 continue
-            words, wording = histories.words, self.config.wording
-            scenario = draw_scenario(histories.rules, words.contexts, int(words.seeds[row]), wording)
+            words = histories.words.unspoken().rows(slice(row, row + 1))
+            (scenario,) = scenarios_of(histories.rules, words, self.config.wording)
             turn, decided, answer = self._ask(scenario, histories, row, seeds[row].tolist())
             turns.append(turn)
             if isinstance(decided, str):

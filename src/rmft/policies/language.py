@@ -7,6 +7,7 @@ probabilities of its decisions are exact. What was sampled is kept as tokens in 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +21,17 @@ from rmft.generators.local import Session, bytes_per_token, context_limit, end_t
 from rmft.models.catalogue import find_model
 from rmft.policies.checkpoint import adapter_in, model_of, read_policy
 from rmft.policies.config import LocalConfig
-from rmft.scenarios.contexts import context_group
-from rmft.scenarios.scenario import Scenario, draw_scenario
+from rmft.scenarios.contexts import as_text, context_group
+from rmft.scenarios.scenario import Scenario, draw_scenario, scenarios_of
 from rmft.streams import Streams
-from rmft.types import Decisions, FloatArray, Histories, IntArray, RowHistory, Rules, Turn
+from rmft.types import Decisions, FloatArray, Histories, IntArray, RowHistory, Rules, Turn, Words
 
 TURN_START = "\n"  # what every chat template, and every line of a log, has before the model's first token
 PROBES = 3  # wordings of each context that are measured for the longest
 SPARE_TOKENS = 1  # a round, for wordings that were not
+
+Names = tuple[tuple[str, ...], ...]
+"""What arms are called in the rows of a batch, each of which is there once; () where they are anonymous."""
 
 
 @dataclass
@@ -75,7 +79,7 @@ class LanguagePolicy:
         self.chat = ChatFormat.from_tokenizer(tokenizer, thinking=thinking, stop_ids=stop_ids)
         self.budget = 0 if config.wording.reasoning == "off" else config.reasoning_budget
         self._choice_ids: dict[tuple[str, str], int] = {}
-        self._longest: dict[Rules, int] = {}
+        self._longest: dict[tuple[Rules, str, Names], int] = {}
 
     def rows_at_once(self, rules: Rules) -> int:
         """See `Policy`; as many as `memory_gb` holds of the longest history. Raises ConfigError."""
@@ -89,10 +93,18 @@ class LanguagePolicy:
             )
         return rows
 
-    def longest(self, rules: Rules) -> int:
-        """Tokens that the longest history takes. Raises ConfigError when the context does not hold it."""
-        if rules not in self._longest:
-            opening, per_round = self._lengths(rules)
+    def longest(self, rules: Rules, words: Words | None = None) -> int:
+        """Tokens that the longest history takes. Raises ConfigError when the context does not hold it.
+
+        words: in which, where names or contexts are not the package's own; those of all its contexts count.
+        """
+        contexts, names = "all", Names()
+        if words is not None and (words.names is not None or words.contexts.startswith("[")):
+            contexts = words.contexts
+            names = () if words.names is None else tuple(map(tuple, np.unique(words.names, axis=0).tolist()))
+        key = rules, contexts, names
+        if key not in self._longest:
+            opening, per_round = self._lengths(*key)
             longest = opening + (rules.horizon - 1) * per_round
             context = context_limit(self.model)
             if longest > context:
@@ -103,26 +115,36 @@ class LanguagePolicy:
                     f"longest horizon that fits is {fits}; policy.wording.style terse, history raw and a "
                     "smaller reasoning_budget need less."
                 )
-            self._longest[rules] = longest
-        return self._longest[rules]
+            self._longest[key] = longest
+        return self._longest[key]
 
-    def _lengths(self, rules: Rules) -> tuple[int, int]:
-        """The most tokens of an opening, and of a round (told and said), over all contexts."""
+    def _lengths(self, rules: Rules, contexts: str, names: Names) -> tuple[int, int]:
+        """The most tokens of an opening, and of a round (told and said), over the contexts and names."""
         opening = per_round = 0
         low, high = rules.reward_range
         bounded = bool(np.isfinite(rules.reward_range).all())
         rewards = (low, high, low + 0.7774 * (high - low)) if bounded else (-777.4, -0.0000123)
-        for context in context_group("all"):
-            for seed in range(PROBES):
-                scenario = draw_scenario(rules, context.name, seed, self.config.wording)
-                said = self.budget + len(self._encode(scenario.before_answer))
-                said += sum(len(self._encode(p)) if isinstance(p, str) else 1 for p in scenario.answer())
-                first = self.chat.opening(scenario.opening(), scenario.told(_past(rules, 0, 0.0)))
-                opening = max(opening, len(first) + said)
-                for reward in rewards if rules.horizon > 1 else ():
-                    turn = self._turn(scenario.told(_past(rules, rules.horizon - 1, reward)))
-                    per_round = max(per_round, len(turn) + said)
+        probed = itertools.product(context_group(contexts), names or [None], range(PROBES))
+        for context, named, seed in probed:
+            scenario = draw_scenario(rules, as_text([context]), seed, self.config.wording, named)
+            self._refuse_special(scenario.opening())
+            said = self.budget + len(self._encode(scenario.before_answer))
+            said += sum(len(self._encode(p)) if isinstance(p, str) else 1 for p in scenario.answer())
+            first = self.chat.opening(scenario.opening(), scenario.told(_past(rules, 0, 0.0)))
+            opening = max(opening, len(first) + said)
+            for reward in rewards if rules.horizon > 1 else ():
+                turn = self._turn(scenario.told(_past(rules, rules.horizon - 1, reward)))
+                per_round = max(per_round, len(turn) + said)
         return opening, per_round + SPARE_TOKENS
+
+    def _refuse_special(self, told: str) -> None:
+        """Raises ConfigError where words that anybody may have written hold what ends a message."""
+        for token in self.tokenizer.added_tokens_decoder.values():
+            if token.special and str(token) in told:
+                raise ConfigError(
+                    f"The words of a problem hold {token}, which {self.config.model} reads as a mark between "
+                    "messages; expected other words."
+                )
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """One decision per history; what was read before is not read again. See `Policy`."""
@@ -161,10 +183,7 @@ class LanguagePolicy:
         return Decisions(arms, probabilities, turns)
 
     def _begin(self, histories: Histories) -> Playing:
-        rules, words, wording = histories.rules, histories.words, self.config.wording
-        seeds = words.seeds.tolist()
-        drawn = {seed: draw_scenario(rules, words.contexts, seed, wording) for seed in set(seeds)}
-        return Playing([drawn[seed] for seed in seeds])
+        return Playing(scenarios_of(histories.rules, histories.words, self.config.wording))
 
     def _turn(self, words: str) -> list[int]:
         """Tokens from right after a decision to where the next one, or the reasoning before it, begins."""
@@ -180,7 +199,7 @@ class LanguagePolicy:
             for row, turn in enumerate(turns):
                 before[row] += [] if turn.ids is None else turn.ids.tolist()
         if playing.session is None or playing.session.ids != before:
-            playing.session = Session(self.model, len(told), self.longest(histories.rules))
+            playing.session = Session(self.model, len(told), self.longest(histories.rules, histories.words))
             told = [old + new for old, new in zip(before, told, strict=True)]
         playing.session.read(told)
         return playing.session
@@ -265,14 +284,14 @@ def load_language_policy(
     return LanguagePolicy(*model, config, temperature, sample_arms=sample_arms)
 
 
-def check(config: LocalConfig, problems: Iterable[tuple[Rules, str]]) -> None:
+def check(config: LocalConfig, problems: Iterable[tuple[Rules, Words]]) -> None:
     """Raises ConfigError when the model is missing, or problems of these rules don't fit it.
 
-    problems: rules, each with the contexts that its words are from. Raises UnknownNameError for contexts
-    that nobody has.
+    problems: rules, each with words of one problem. Raises UnknownNameError for contexts that nobody has.
     """
     model, tokenizer = load_model(find_model(config.model), config.precision, config.device)
     policy = LanguagePolicy(model, tokenizer, config)
-    for rules, contexts in problems:
-        context_group(contexts)
+    for rules, words in problems:
+        context_group(words.contexts)
         policy.rows_at_once(rules)
+        policy.longest(rules, words)

@@ -13,6 +13,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from rmft.errors import ConfigError, MissingExtraError, RmftError, ShapeError
 from rmft.reading import Config
+from rmft.scenarios.contexts import Names
 from rmft.types import FloatArray, RewardTable
 
 Rows = tuple[tuple[float, ...], ...]
@@ -26,16 +27,17 @@ class Logged(Config):
     random). expected_rewards: the means, of the same shape; the rewards themselves unless given.
     A log longer than the horizon gives a window at random; a suite whose parts name one log draws
     all their problems from it, so keep a log for each part where that matters. shuffle_arms: the arms
-    change places at random from problem to problem. low, high: the range told to policies; the log's
-    own unless given. Relative file names start from the folder of the file that names them. Raises
-    ConfigError for a file that cannot be read or is too short, ShapeError for NaN, infinity or a
-    wrong shape.
+    change places at random from problem to problem. columns: what the arms are called. low, high: the range
+    told to policies; the log's own unless given. Relative file names start from the folder of the file that
+    names them. Raises ConfigError for a file that cannot be read or is too short, ShapeError for NaN,
+    infinity or a wrong shape.
     """
 
     kind: Literal["logged"] = "logged"
     rewards: str | Rows
     expected_rewards: str | Rows | None = None
     shuffle_arms: bool = True
+    columns: Names | None = None
     low: float | None = None
     high: float | None = None
 
@@ -56,6 +58,11 @@ class Logged(Config):
                 f"found rewards from {least} to {most}; expected them on [low, high] = [{low}, {high}]."
             )
         return self
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the arms are called, where that is known."""
+        return self.columns
 
     @cached_property
     def _log(self) -> RewardTable:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from rmft.errors import ConfigError, ShapeError
 from rmft.own_code import load_class, require
 from rmft.problems.environment import TableEnvironment, Unobserved
 from rmft.problems.kinds import AnyProcess
+from rmft.problems.logged import Logged
 from rmft.reading import Config
 from rmft.regret import RegretKind
+from rmft.scenarios.contexts import Context, Names, as_text, context_group, own_contexts, read_contexts
 from rmft.streams import generator
-from rmft.types import Environment, Feedback, RewardTable, Rules
+from rmft.types import Environment, Feedback, RewardTable, Rules, Words
 
 MAX_HORIZON, MAX_ARMS, MAX_REWARDS = 100_000, 1_000, 10_000_000
 
@@ -26,12 +29,16 @@ class Setting(Config):
 
     name: its own within a suite's part. regret: which regret counts; unless given, static under full
     information, pseudo for a bandit whose means rest and dynamic for one whose means move (see
-    `regret_kind`). reward_range: (low, high) as told to policies, when it should be wider than the
-    process's own, such as to make the settings of a mixture look alike. contexts: where the words come
-    from that a language policy is told the problem in, a group of contexts or the name of one; unless
-    given, the group `held_out` in the held-out part and `train` elsewhere. environment: "module:Class"
-    of a user's own, called as Class(rules, table) with a table (B, T, K) of the reward process; for an
-    opponent that adapts to what is played; see `load_class` for where it is looked for, and when it is run.
+    `regret_kind`). arms: `anonymous`, so that what they are called is drawn anew for every problem and means
+    nothing, and those of a log change places; `named` as the log's columns are; or a name for each, in the
+    order of the reward process. Named arms keep names and places, so that what a name means can be learned.
+    reward_range: (low, high) as told to policies, when it should be wider than the process's own, such as to
+    make the settings of a mixture look alike. contexts: where the words come from that a language policy is
+    told the problem in: a group of contexts, the name of one, or contexts of one's own, as a mapping or the
+    name of a YAML file; unless given, the group `held_out` in the held-out part and `train` elsewhere.
+    environment: "module:Class" of a user's own, called as Class(rules, table) with a table (B, T, K) of the
+    reward process; for an opponent that adapts to what is played; see `load_class` for where it is looked
+    for, and when it is run.
     Checked by drawing one problem.
     """
 
@@ -41,12 +48,51 @@ class Setting(Config):
     feedback: Feedback
     horizon: int = Field(ge=1, le=MAX_HORIZON)
     num_arms: int = Field(ge=2, le=MAX_ARMS)
+    arms: Literal["anonymous", "named"] | Names = "anonymous"
     reward_process: AnyProcess
     environment: str | None = None
     regret: RegretKind | None = None
     reward_range: tuple[float, float] | None = None
-    contexts: str | None = None
+    contexts: str | tuple[Context, ...] | None = None
     _own_environment: type[Any] | None = PrivateAttr(default=None)
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _arms_are_words(cls, given: Any) -> Any:
+        if given in ("anonymous", "named"):
+            return given
+        names = list(given) if isinstance(given, list | tuple) else [given]
+        wrong = [name for name in names if not isinstance(name, str)] or (names if names == [given] else [])
+        if wrong:
+            raise ConfigError(
+                f"found {wrong[0]!r:.60}; expected anonymous, named, or a list of names, in quotes where "
+                'YAML would read them as something else, such as ["yes", "no", "2024"].'
+            )
+        return tuple(given)
+
+    @field_validator("reward_process")
+    @classmethod
+    def _named_arms_keep_their_places(cls, process: Any, info: ValidationInfo) -> Any:
+        if not isinstance(process, Logged) or info.data.get("arms", "anonymous") == "anonymous":
+            return process
+        if "shuffle_arms" in process.model_fields_set and process.shuffle_arms:
+            raise ConfigError("found shuffle_arms with named arms, which keep their places: leave it out.")
+        return process.model_copy(update={"shuffle_arms": False})
+
+    @field_validator("contexts", mode="before")
+    @classmethod
+    def _read_contexts(cls, given: Any, info: ValidationInfo) -> Any:
+        """Contexts of one's own become part of the setting, so that a run's suite holds them."""
+        if isinstance(given, str) and given.endswith((".yaml", ".yml")):
+            return read_contexts(Path((info.context or {}).get("folder", ".")) / Path(given).expanduser())
+        return given if given is None or isinstance(given, str) else own_contexts(given, "contexts")
+
+    @field_validator("contexts")
+    @classmethod
+    def _known_contexts(cls, given: str | tuple[Context, ...] | None) -> str | tuple[Context, ...] | None:
+        if isinstance(given, str):
+            context_group(given)
+        return given
 
     @model_validator(mode="after")
     def _drawable(self, info: ValidationInfo) -> Setting:
@@ -63,6 +109,16 @@ class Setting(Config):
         if self.horizon * self.num_arms > MAX_REWARDS:
             raise ConfigError(
                 f"found horizon x num_arms = {self.horizon * self.num_arms}; at most {MAX_REWARDS}."
+            )
+        if self.arms == "named" and self.names is None:
+            raise ConfigError(
+                "found arms 'named', but the reward process names none; expected a log whose columns have "
+                "names, or the names themselves, such as arms: [red, blue]."
+            )
+        if self.names is not None and len(self.names) != self.num_arms:
+            raise ConfigError(
+                f"found {len(self.names)} names of arms ({', '.join(self.names)}); expected one for each of "
+                f"num_arms {self.num_arms}."
             )
         low, high = self.rules.reward_range
         process_low, process_high = self.reward_process.reward_range
@@ -88,9 +144,19 @@ class Setting(Config):
         return Rules(self.feedback, self.horizon, self.num_arms, told)
 
     @property
-    def word_contexts(self) -> str:
-        """Where the words come from: `contexts`, or the group "train"."""
-        return self.contexts or "train"
+    def names(self) -> tuple[str, ...] | None:
+        """What the arms are called, in their order; None where they are anonymous."""
+        if isinstance(self.arms, tuple):
+            return self.arms
+        process = self.reward_process
+        return process.names if self.arms == "named" and isinstance(process, Logged) else None
+
+    def words(self, seeds: Sequence[int]) -> Words:
+        """The words of problems, of which each has a seed."""
+        contexts = self.contexts or "train"
+        names = None if self.names is None else np.array([self.names] * len(seeds), dtype=np.str_)
+        where = contexts if isinstance(contexts, str) else as_text(contexts)
+        return Words(where, np.array(seeds, dtype=np.int64), names=names)
 
     @property
     def regret_kind(self) -> RegretKind:

@@ -124,7 +124,7 @@ class Suite(Config):
             indices = np.arange(first, num_problems, len(settings), dtype=np.int64)
             paths = [(PART_ID[part], iteration, int(index)) for index in indices]
             seeds = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
-            words = Words(setting.word_contexts, np.array(seeds, dtype=np.int64))
+            words = setting.words(seeds)
             table = setting.draw([generator(seed, *path) for path in paths])
             batches.append(ProblemBatch(setting, indices, table, words))
         return batches

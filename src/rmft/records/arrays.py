@@ -63,6 +63,7 @@ ARRAYS = {
     "rewards": Stored("PTK", np.float32),  # the hidden table
     "expected_rewards": Stored("PTK", np.float32),
     "context": Stored("M", np.str_, required=False),  # what a problem is about in words
+    "arm_name": Stored("MK", np.str_, required=False),  # where arms are named
 }
 ABOUT = "about"  # a text beside the arrays: JSON of `About`
 
@@ -146,6 +147,8 @@ def _arrays(recorded: RecordedBatch) -> dict[str, np.ndarray]:
     if recorded.told:
         seeds = histories.words.seeds[first].tolist()
         found["context"] = np.array([recorded.told[seed].context for seed in seeds])
+    if histories.words.names is not None:
+        found["arm_name"] = histories.words.names[first]
     return {name: array for name, array in found.items() if array is not None}
 
 
@@ -217,7 +220,10 @@ def _histories(about: About, arrays: Mapping[str, np.ndarray], turns: Sequence[S
     arms, rewards = arrays["arm"].astype(np.int64), arrays["reward"].astype(np.float64)
     reasons = arrays["failure"].tolist()
     stated = _stated(arrays)
-    words = Words(about.contexts, arrays["word_seed"].astype(np.int64))
+    names = arrays.get("arm_name")
+    if names is not None:
+        names = names[np.unique(arrays["group"], return_inverse=True)[1]]
+    words = Words(about.contexts, arrays["word_seed"].astype(np.int64), names=names)
     histories = Histories(about.rules, len(arms), words)
     for index in range(about.horizon):
         of_round, probabilities = arms[:, index], None if stated is None else stated[:, index]

@@ -71,11 +71,17 @@ def lines_of(
             "rollout": int(rollout[row]),
             "regret": float(regret[row].sum()),
             "failed": histories.failed.get(row),
-            **({} if plain else {"word_seed": seed, **_told(told[seed])}),
+            **(_named(histories, row) if plain else {"word_seed": seed, **_told(told[seed])}),
             "rewards": _numbers(table.rewards[row], plain),
             "expected_rewards": _numbers(table.expected_rewards[row], plain),
             "rounds": rounds if plain else _with_words(histories, row, rounds),
         }
+
+
+def _named(histories: Histories, row: int) -> dict[str, Any]:
+    """What arms are called, of a policy that is not told their names."""
+    names = histories.words.names
+    return {} if names is None else {"options": [[name] for name in names[row].tolist()]}
 
 
 def _told(told: Told) -> dict[str, Any]:

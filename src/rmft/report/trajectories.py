@@ -163,7 +163,7 @@ def _columns(arrays: dict[str, np.ndarray], *, in_words: bool) -> Iterator[tuple
             continue
         _, found = checked(name, arrays)
         place = np.unique(found["group"], return_inverse=True)[1]
-        for table in ("context", "rewards", "expected_rewards"):
+        for table in ("context", "arm_name", "rewards", "expected_rewards"):
             if table in found and len(found[table]) != len(place):
                 found[table] = found[table][place]
         yield name, found
@@ -225,7 +225,8 @@ def _array_rows(path: Path, shelf: Shelf, rows: Collection[int]) -> Iterator[tup
         for _, columns in _columns(read_arrays(path), in_words=False):
             count = len(columns["group"])
             for row in (row for row in range(count) if begun + row in rows):
-                parts = {name: columns[name] for name in (*IN_ROUNDS, "expected_rewards") if name in columns}
+                wanted = (*IN_ROUNDS, "expected_rewards", "arm_name")
+                parts = {name: columns[name] for name in wanted if name in columns}
                 told = {name: part[row].tolist() for name, part in parts.items() if row < len(part)}
                 yield begun + row, _array_row(shelf.entries[begun + row], told)
             begun += count
@@ -240,4 +241,10 @@ def _array_row(entry: Entry, told: dict[str, list[object]]) -> dict[str, object]
         name: told[part] for part, name in IN_ROUNDS.items() if part in told and len(told[part]) == horizon
     }
     rounds = [{name: each[place] for name, each in fitting.items()} for place in range(horizon)]
-    return {**entry._asdict(), "rounds": rounds, "expected_rewards": told.get("expected_rewards")}
+    options = [[name] for name in told.get("arm_name", [])]
+    return {
+        **entry._asdict(),
+        "options": options,
+        "rounds": rounds,
+        "expected_rewards": told.get("expected_rewards"),
+    }

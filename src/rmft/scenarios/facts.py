@@ -12,7 +12,10 @@ from rmft.types import Rules
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a problem is about. options: (label, name) in the order in which they are listed."""
+    """What a problem is about. options: (label, name) in the order in which they are listed.
+
+    described: the same with what else there is to say about each beside its name.
+    """
 
     context: Context
     rules: Rules
@@ -23,6 +26,13 @@ class Facts:
     def labels(self) -> tuple[str, ...]:
         """The labels in the order in which they are listed."""
         return tuple(label for label, _ in self.options)
+
+    @property
+    def described(self) -> tuple[tuple[str, str], ...]:
+        about = dict(self.context.descriptions)
+        return tuple(
+            (label, f"{name}: {about[name]}" if name in about else name) for label, name in self.options
+        )
 
     @property
     def mixes(self) -> bool:

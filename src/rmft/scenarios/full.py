@@ -38,7 +38,7 @@ class Full:
         facts = self.facts
         context, rules, wording = facts.context, facts.rules, facts.wording
         act = f"divide one unit among the {context.arms}" if facts.mixes else context.act
-        *most, last = [f"{label} ({name})" for label, name in facts.options]
+        *most, last = [f"{label} ({name})" for label, name in facts.described]
         sentences = [
             context.situation,
             f"There are {rules.horizon} rounds. In every round you {act}.",

@@ -1,8 +1,9 @@
 """A scenario: the words around one problem, from what is told before round 1 to reading the answers.
 
 It knows the rules and what a policy has seen, and so can tell nothing that is hidden. Options are named
-by capital letters, so that an answer is one token; letters, their order in the list and what they stand
-for are drawn anew for every problem, so that none of them is worth learning.
+by capital letters, so that an answer is one token; letters, their order in the list and, where arms are
+anonymous, what they stand for are drawn anew for every problem, so that none of them is worth learning.
+Named arms keep their names, whatever letter they have: what a name means can be learned.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from rmft.scenarios.parsing import (
 from rmft.scenarios.terse import Terse
 from rmft.scenarios.wording import Wording
 from rmft.streams import generator
-from rmft.types import FloatArray, IntArray, RowHistory, Rules
+from rmft.types import FloatArray, IntArray, RowHistory, Rules, Words
 
 Piece = str | tuple[str, ...]
 """Of an answer: text that is given, or single characters of which exactly one is chosen."""
@@ -199,11 +200,26 @@ class Scenario:
         return shares / shares.sum() if shares.any() else np.full_like(shares, 1 / len(shares))
 
 
-def draw_scenario(rules: Rules, contexts: str, seed: int, wording: Wording) -> Scenario:
-    """The scenario of a problem, the same whenever the four arguments are.
+def scenarios_of(rules: Rules, words: Words, wording: Wording) -> list[Scenario]:
+    """The scenario of every row of a batch; rows of one problem share theirs. Raises as `draw_scenario`."""
+    names: list[tuple[str, ...] | None] = [None] * len(words)
+    if words.names is not None:
+        names = [tuple(each) for each in words.names.tolist()]
+    rows = list(zip(words.seeds.tolist(), names, strict=True))
+    drawn = {
+        row: draw_scenario(rules, words.contexts, row[0], wording, row[1]) for row in dict.fromkeys(rows)
+    }
+    return [drawn[row] for row in rows]
 
-    Raises ConfigError when there are more arms than letters, or when a distribution is asked for under
-    bandit feedback, and UnknownNameError when `contexts` is neither a group nor a context.
+
+def draw_scenario(
+    rules: Rules, contexts: str, seed: int, wording: Wording, names: Sequence[str] | None = None
+) -> Scenario:
+    """The scenario of a problem, the same whenever the arguments are.
+
+    names: (K,) what the arms are called; None to draw them from the context's. Raises ConfigError when there
+    are more arms than letters, or when a distribution is asked for under bandit feedback, and
+    UnknownNameError when `contexts` is neither a group nor a context.
     """
     num_arms = rules.num_arms
     if num_arms > len(LETTERS):
@@ -220,15 +236,16 @@ def draw_scenario(rules: Rules, contexts: str, seed: int, wording: Wording) -> S
     context = group[generator(seed, CONTEXT).integers(len(group))]
     letters = generator(seed, LABELS).permutation(list(LETTERS))[:num_arms]
     order = generator(seed, ORDER).permutation(num_arms)
-    names = [*context.names, *(f"option {n}" for n in range(len(context.names) + 1, num_arms + 1))]
-    named = generator(seed, NAMES).permutation(len(names))[:num_arms]
+    if names is None:
+        known = [*context.names, *(f"option {n}" for n in range(len(context.names) + 1, num_arms + 1))]
+        names = [known[n] for n in generator(seed, NAMES).permutation(len(known))[:num_arms]]
     return Scenario(
         context=context,
         wording=wording,
         rules=rules,
         labels=tuple(str(letter) for letter in letters),
         order=tuple(int(arm) for arm in order),
-        names=tuple(names[n] for n in named),
+        names=tuple(names),
     )
 
 

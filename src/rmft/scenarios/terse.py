@@ -23,7 +23,7 @@ class Terse:
         """What it is about, the options, the rules and how to answer."""
         facts = self.facts
         context, feedback = facts.context, facts.rules.feedback
-        options = "\n".join(f"{label} {name}" for label, name in facts.options)
+        options = "\n".join(f"{label} {name}" for label, name in facts.described)
         act = f"split one unit over {context.arms}" if facts.mixes else context.act
         span = write_range(facts.rules, facts.scaled)
         seen = SEEN[feedback].format(units=context.units) + (f", {span}" if span else "")
