@@ -295,9 +295,9 @@ def test_a_log_is_read_alike_from_every_format(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
-    rows = np.array([[1.0, 2, 3], [4, 5, 6], [7, 8, 9.5]])
-    (tmp_path / "plain.csv").write_text("1,2,3\n4,5,6\n7,8,9.5\n")
-    (tmp_path / "header.csv").write_bytes(b"\xef\xbb\xbfa,b,c\r\n1,2,3\r\n4,5,6\r\n7,8,9.5\r\n")
+    rows = np.array([[1.0, 2, 4], [4, 5, 7], [7, 8, 10.5]])
+    (tmp_path / "plain.csv").write_text("1,2,4\n4,5,7\n7,8,10.5\n")
+    (tmp_path / "header.csv").write_bytes(b"\xef\xbb\xbfa,b,c\r\n1,2,4\r\n4,5,7\r\n7,8,10.5\r\n")
     np.save(tmp_path / "log.npy", rows)
     pyarrow.parquet.write_table(pa.table(dict(zip("abc", rows.T, strict=True))), tmp_path / "log.parquet")
     for name in ("plain.csv", "header.csv", "log.npy", "log.parquet"):
@@ -305,7 +305,7 @@ def test_a_log_is_read_alike_from_every_format(tmp_path: Path) -> None:
             {"kind": "logged", "rewards": name, "shuffle_arms": False}, folder=str(tmp_path)
         )
         assert np.array_equal(process.draw(generator(0), 3, 3).rewards, rows), name
-        assert process.reward_range == (1, 9.5)
+        assert process.reward_range == (1, 10.5)
         # max(3, 3, 3) + max(3, 3, 3.5): what the rows themselves move.
         assert process.variation_budget(3, 3) == 6.5
 
@@ -333,12 +333,12 @@ def test_expected_rewards_move_with_their_rewards() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,2\n3,nan\n", "line 2, column 2: found 'nan'"),
-        ("1,2\n3,inf\n", "line 2, column 2: found 'inf'"),
-        ("1,2\n3,x\n", "line 2, column 2: found 'x'"),
-        ("1,2\n3,\n", "line 2, column 2: found ''"),
+        ("1,3\n3,nan\n", "line 2, column 2: found 'nan'"),
+        ("1,3\n3,inf\n", "line 2, column 2: found 'inf'"),
+        ("1,3\n3,x\n", "line 2, column 2: found 'x'"),
+        ("1,3\n3,\n", "line 2, column 2: found ''"),
         ("1,2\n3\n", "line 2: found 1 columns; expected 2"),
-        ("1\n2\n", r"shape \(2, 1\); expected"),
+        ("1\n2\n", "found 2 rounds of 1 arms"),
         ("", "shape"),
         ("a,b\n", "shape"),
     ],
@@ -371,7 +371,7 @@ def test_bad_npy(tmp_path: Path, array: np.ndarray, message: str) -> None:
     ("config", "message"),
     [
         ({"rewards": "none.csv"}, "could not be read"),
-        ({"rewards": "log.txt"}, "expected one that ends in .csv, .parquet, .npy"),
+        ({"rewards": "log.txt"}, "expected one that ends in .csv, .tsv, .parquet, .npy"),
         ({"rewards": [[1, 2], [3]]}, "different lengths"),
         ({"rewards": [[1, math.inf]]}, "found inf"),
         ({"rewards": [[1, 2]], "expected_rewards": [[1, 2], [3, 4]]}, "same shape"),

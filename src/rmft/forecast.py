@@ -18,7 +18,8 @@ from rmft.generators.api import Asks, Question
 from rmft.messages import count_tokens, messages
 from rmft.policies.config import HostedConfig
 from rmft.policies.hosted import HostedPolicy
-from rmft.problems.suites import PartName, Suite
+from rmft.problems.logged import PartName
+from rmft.problems.suites import Suite
 from rmft.providers.answers import Answer
 from rmft.providers.catalogue import ModelFacts
 from rmft.rollout import rollout

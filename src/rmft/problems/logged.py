@@ -2,42 +2,87 @@
 
 from __future__ import annotations
 
-import csv
-import math
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from rmft.errors import ConfigError, MissingExtraError, RmftError, ShapeError
+from rmft.errors import ConfigError, ShapeError
+from rmft.problems.log_files import Header, Log, LogColumns, load_log
 from rmft.reading import Config
-from rmft.scenarios.contexts import Names
-from rmft.types import FloatArray, RewardTable
+from rmft.streams import generator as new_generator
+from rmft.types import RewardTable
 
 Rows = tuple[tuple[float, ...], ...]
+PartName = Literal["train", "validation", "held_out"]
+
+PARTED = 0x9A27  # the seed of which group is of which part
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Parts(Config):
+    """Which share of a log's groups each part of a suite has."""
+
+    train: Share = 0.6
+    validation: Share = 0.2
+    held_out: Share = 0.2
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> Parts:
+        total = self.train + self.validation + self.held_out
+        if total > 1 + 1e-9:
+            raise ConfigError(f"found parts that sum to {total:g}; expected at most 1.")
+        return self
+
+    def of(self, count: int) -> dict[PartName, Sequence[int]]:
+        """Which of `count` groups each part has: no group is in two, and none of the parts is empty.
+
+        Raises ConfigError when there are fewer groups than parts.
+        """
+        if count < 3:
+            raise ConfigError(f"found {count} logs for 3 parts; expected one or more for each of them.")
+        order = new_generator(PARTED).permutation(count).tolist()
+        held_out = max(1, round(self.held_out * count))
+        validation = max(1, round(self.validation * count))
+        train = max(1, min(round(self.train * count), count - held_out - validation))
+        ends = np.cumsum([held_out, validation, train]).tolist()
+        starts: list[int] = [0, *ends[:-1]]
+        names: tuple[PartName, ...] = ("held_out", "validation", "train")
+        return {name: sorted(order[a:b]) for name, a, b in zip(names, starts, ends, strict=True)}
 
 
 class Logged(Config):
     """Problems cut from a log of rewards.
 
-    rewards: rows of a (T, K) array, or the name of a .csv, .parquet or .npy file that holds one (one
-    row per round, one column per arm; a .npy may hold (N, T, K), N logs of which one is drawn at
-    random). expected_rewards: the means, of the same shape; the rewards themselves unless given.
-    A log longer than the horizon gives a window at random; a suite whose parts name one log draws
-    all their problems from it, so keep a log for each part where that matters. shuffle_arms: the arms
-    change places at random from problem to problem. columns: what the arms are called. low, high: the range
-    told to policies; the log's own unless given. Relative file names start from the folder of the file that
-    names them. Raises ConfigError for a file that cannot be read or is too short, ShapeError for NaN,
-    infinity or a wrong shape.
+    rewards: rows of a (T, K) array, or the name of a .csv, .tsv, .parquet or .npy file that holds one (one
+    row per round, one column per arm; a .npy may hold (N, T, K), N logs). expected_rewards: the means, of the
+    same shape; the rewards themselves unless given. header: whether the first line of a .csv names the
+    columns; `auto` reads a line without numbers so, and refuses what could be either. columns: those that are
+    arms, by their names; where no header names them, names for all, null for one that is no arm. A column
+    without a name, as pandas writes its index, is none. group: the column that says whose a line is, such as
+    a household: each group is a log of its own, and those shorter than the horizon are left out. parts: the
+    share of the logs that each part of a suite has, so that no group is in two; unless given, .6, .2 and .2
+    where there are groups, and every part has all where there are none. A problem is one log of those, and in
+    the validation and held-out parts of a suite with `parts` each log is one problem. A log longer than the
+    horizon gives a window at random. shuffle_arms: the arms change places at random from problem to problem.
+    low, high: the range told to policies; the log's own unless given. Relative file names start from the
+    folder of the file that names them. Raises ConfigError for a file that cannot be read or is too short,
+    ShapeError for NaN, infinity or a wrong shape.
     """
 
     kind: Literal["logged"] = "logged"
     rewards: str | Rows
     expected_rewards: str | Rows | None = None
+    header: Header = "auto"
+    columns: Annotated[tuple[str | None, ...] | None, BeforeValidator(lambda given: _texts(given))] = None
+    group: str | None = None
+    parts: Parts | None = None
+    part: PartName | None = None
     shuffle_arms: bool = True
-    columns: Names | None = None
     low: float | None = None
     high: float | None = None
 
@@ -52,133 +97,97 @@ class Logged(Config):
     @model_validator(mode="after")
     def _readable(self) -> Logged:
         low, high = self.reward_range
-        least, most = float(self._log.rewards.min()), float(self._log.rewards.max())
+        least, most = self._extremes
         if not (low <= least and most <= high and low < high):
             raise ConfigError(
                 f"found rewards from {least} to {most}; expected them on [low, high] = [{low}, {high}]."
             )
+        if self._expected is not None:
+            shapes = [[log.shape for log in each.logs] for each in (self._log, self._expected)]
+            if shapes[0] != shapes[1]:
+                raise ShapeError("rewards and expected_rewards must have the same shape, group by group.")
         return self
 
-    @property
-    def names(self) -> tuple[str, ...] | None:
-        """What the arms are called, where that is known."""
-        return self.columns
+    @cached_property
+    def _log(self) -> Log:
+        return load_log(self.rewards, "rewards", LogColumns(self.header, self.columns, self.group))
 
     @cached_property
-    def _log(self) -> RewardTable:
-        """(N, T, K) all that was given."""
-        rewards = load_log(self.rewards, "rewards")
+    def _expected(self) -> Log | None:
         if self.expected_rewards is None:
-            return RewardTable(rewards, rewards)
-        return RewardTable(rewards, load_log(self.expected_rewards, "expected_rewards"))
+            return None
+        how = LogColumns(self.header, self.columns, self.group)
+        return load_log(self.expected_rewards, "expected_rewards", how)
+
+    @cached_property
+    def _extremes(self) -> tuple[float, float]:
+        logs = self._log.logs
+        return float(min(log.min() for log in logs)), float(max(log.max() for log in logs))
 
     def __eq__(self, other: object) -> bool:
         """By what was asked for; the arrays read are no part of it."""
         return isinstance(other, Logged) and self.model_dump() == other.model_dump()
 
     @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the arms are called, where the header or `columns` names them."""
+        return self._log.names
+
+    @property
     def reward_range(self) -> tuple[float, float]:
-        low = float(self._log.rewards.min()) if self.low is None else self.low
-        high = float(self._log.rewards.max()) if self.high is None else self.high
+        least, most = self._extremes
+        low = least if self.low is None else self.low
+        high = most if self.high is None else self.high
         return (low, low + 1.0) if self.high is None and low == high else (low, high)
 
     def variation_budget(self, horizon: int, num_arms: int) -> float:  # noqa: ARG002
         """The most that the means of one log move, however long the window."""
-        return float(self._log.variation.max())
+        logs = (self._expected or self._log).logs
+        return float(max(RewardTable(log, log).variation for log in logs))
+
+    def for_part(self, part: PartName) -> Logged:
+        """The same, of the logs that a part of a suite has."""
+        parted = self.parts is not None or self.group is not None
+        return self.model_copy(update={"part": part}) if parted else self
+
+    def which(self, horizon: int) -> list[int]:
+        """The logs that problems are cut from: of the part, and at least as long as the horizon.
+
+        Raises ConfigError when there are none.
+        """
+        logs = self._log.logs
+        of_part: Sequence[int] = range(len(logs))
+        if self.part is not None:  # by all logs, so that other horizons part them alike
+            of_part = (self.parts or Parts()).of(len(logs))[self.part]
+        long = [number for number in of_part if len(logs[number]) >= horizon]
+        if not long:
+            longest = max(len(logs[number]) for number in of_part)
+            raise ConfigError(
+                f"the log has {longest} rounds (rows){f' in the part {self.part}' if self.part else ''}; the "
+                f"setting's horizon is {horizon}."
+            )
+        return long
 
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
-        log = self._log
-        if log.num_arms != num_arms:
+        which = self.which(horizon)
+        return self.cut(which[generator.integers(len(which))], generator, horizon, num_arms)
+
+    def cut(self, log: int, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
+        """A problem of one log: a window of it. Raises ConfigError when it does not have as many arms."""
+        rewards = self._log.logs[log]
+        if rewards.shape[1] != num_arms:
             raise ConfigError(
-                f"the log has {log.num_arms} arms (columns); the setting has num_arms {num_arms}."
+                f"the log has {rewards.shape[1]} arms (columns); the setting has num_arms {num_arms}."
             )
-        if log.horizon < horizon:
-            raise ConfigError(f"the log has {log.horizon} rounds (rows); the setting's horizon is {horizon}.")
-        which = generator.integers(len(log.rewards))
-        start = generator.integers(log.horizon - horizon + 1)
+        expected = rewards if self._expected is None else self._expected.logs[log]
+        start = generator.integers(len(rewards) - horizon + 1)
         arms = generator.permutation(num_arms) if self.shuffle_arms else np.arange(num_arms)
         rows = slice(start, start + horizon)
-        return RewardTable(log.rewards[which, rows][:, arms], log.expected_rewards[which, rows][:, arms])
+        return RewardTable(rewards[rows][:, arms], expected[rows][:, arms])
 
 
-def load_log(given: str | Rows, what: str) -> FloatArray:
-    """(N, T, K) the log `given` as rows or as the name of a file; N is 1 unless a .npy says more.
-
-    Raises ConfigError, ShapeError, and MissingExtraError for a .parquet file without pyarrow.
-    """
-    if not isinstance(given, str):
-        if len({len(row) for row in given}) > 1:
-            raise ShapeError(f"{what}: the rows have different lengths; expected one number per arm in each.")
-        return _checked(np.array(given, dtype=np.float64), what)
-    path = Path(given)
-    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".npy": _read_npy}
-    if path.suffix.lower() not in readers:
-        raise ConfigError(f"{what}: found the file {path}; expected one that ends in {', '.join(readers)}.")
-    try:
-        return _checked(readers[path.suffix.lower()](path), f"{what} in {path}")
-    except RmftError:
-        raise
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{what}: {path} could not be read: {error}") from error
-
-
-def _checked(array: FloatArray, what: str) -> FloatArray:
-    logs = array[None] if array.ndim == 2 else array
-    if logs.ndim != 3 or logs.shape[0] < 1 or logs.shape[1] < 1 or logs.shape[2] < 2:
-        raise ShapeError(
-            f"{what}: found shape {array.shape}; expected (rounds, arms), or (logs, rounds, arms) in a .npy, "
-            "with at least 1 round and 2 arms."
-        )
-    bad = np.argwhere(~np.isfinite(logs))
-    if len(bad):
-        log, row, arm = bad[0].tolist()
-        raise ShapeError(
-            f"{what}: found {logs[log, row, arm]} in log {log}, round {row}, arm {arm} (counted from 0), "
-            f"and {len(bad) - 1} more like it; every reward must be a finite number."
-        )
-    return logs
-
-
-def _read_csv(path: Path) -> FloatArray:
-    """Numbers separated by commas; a first line that holds no number at all is taken as a header."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [(number, line) for number, line in enumerate(csv.reader(file), 1) if line]
-    if lines and all(math.isnan(_number(cell)) and cell.strip().lower() != "nan" for cell in lines[0][1]):
-        lines = lines[1:]
-    width = len(lines[0][1]) if lines else 0
-    rows = []
-    for number, line in lines:
-        if len(line) != width:
-            raise ShapeError(
-                f"{path}, line {number}: found {len(line)} columns; expected {width}, as in the first."
-            )
-        rows.append([_number(cell) for cell in line])
-        for column, (cell, value) in enumerate(zip(line, rows[-1], strict=True), 1):
-            if not math.isfinite(value):
-                raise ShapeError(
-                    f"{path}, line {number}, column {column}: found '{cell}'; expected a finite number."
-                )
-    return np.array(rows, dtype=np.float64)
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan
-
-
-def _read_parquet(path: Path) -> FloatArray:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError("parquet", "pyarrow") from None
-    table = pyarrow.parquet.read_table(path)
-    return np.column_stack([column.to_numpy() for column in table.columns]).astype(np.float64)
-
-
-def _read_npy(path: Path) -> FloatArray:
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise ConfigError(f"{path}: expected one array of numbers, as numpy.save writes it.")
-    return array.astype(np.float64)
+def _texts(given: object) -> object:
+    """Names of columns, of which YAML reads some as numbers: years, and arms that are counted."""
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return given
+    return [str(name) if type(name) in (int, float) else name for name in given]

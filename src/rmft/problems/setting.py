@@ -14,10 +14,18 @@ from rmft.errors import ConfigError, ShapeError
 from rmft.own_code import load_class, require
 from rmft.problems.environment import TableEnvironment, Unobserved
 from rmft.problems.kinds import AnyProcess
-from rmft.problems.logged import Logged
+from rmft.problems.logged import Logged, PartName
 from rmft.reading import Config
 from rmft.regret import RegretKind
-from rmft.scenarios.contexts import Context, Names, as_text, context_group, own_contexts, read_contexts
+from rmft.scenarios.contexts import (
+    Context,
+    Names,
+    as_text,
+    check_names,
+    context_group,
+    own_contexts,
+    read_contexts,
+)
 from rmft.streams import generator
 from rmft.types import Environment, Feedback, RewardTable, Rules, Words
 
@@ -28,18 +36,17 @@ class Setting(Config):
     """Problems of one shape.
 
     name: its own within a suite's part. regret: which regret counts; unless given, static under full
-    information, pseudo for a bandit whose means rest and dynamic for one whose means move (see
-    `regret_kind`). arms: `anonymous`, so that what they are called is drawn anew for every problem and means
-    nothing, and those of a log change places; `named` as the log's columns are; or a name for each, in the
-    order of the reward process. Named arms keep names and places, so that what a name means can be learned.
-    reward_range: (low, high) as told to policies, when it should be wider than the process's own, such as to
-    make the settings of a mixture look alike. contexts: where the words come from that a language policy is
-    told the problem in: a group of contexts, the name of one, or contexts of one's own, as a mapping or the
-    name of a YAML file; unless given, the group `held_out` in the held-out part and `train` elsewhere.
-    environment: "module:Class" of a user's own, called as Class(rules, table) with a table (B, T, K) of the
-    reward process; for an opponent that adapts to what is played; see `load_class` for where it is looked
-    for, and when it is run.
-    Checked by drawing one problem.
+    information and of a log without expected rewards, pseudo for a bandit whose means rest and dynamic for
+    one whose means move (see `regret_kind`). arms: `anonymous`, so that what they are called is drawn anew
+    for every problem and means nothing, and those of a log change places; `named` as the log's columns are;
+    or a name for each, in the order of the reward process. Named arms keep names and places, so that what a
+    name means can be learned. reward_range: (low, high) as told to policies, when it should be wider than the
+    process's own, such as to make the settings of a mixture look alike. contexts: where the words come from
+    that a language policy is told the problem in: a group of contexts, the name of one, or contexts of one's
+    own, as a mapping or the name of a YAML file; unless given, the group `held_out` in the held-out part and
+    `train` elsewhere. environment: "module:Class" of a user's own, called as Class(rules, table) with a table
+    (B, T, K) of the reward process; for an opponent that adapts to what is played; see `load_class` for where
+    it is looked for, and when it is run. Checked by drawing one problem.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
@@ -115,6 +122,8 @@ class Setting(Config):
                 "found arms 'named', but the reward process names none; expected a log whose columns have "
                 "names, or the names themselves, such as arms: [red, blue]."
             )
+        if self.names is not None:
+            check_names(self.names)
         if self.names is not None and len(self.names) != self.num_arms:
             raise ConfigError(
                 f"found {len(self.names)} names of arms ({', '.join(self.names)}); expected one for each of "
@@ -163,15 +172,39 @@ class Setting(Config):
         """The regret that counts here."""
         if self.regret is not None:
             return self.regret
-        if self.feedback == "full":
+        if self.feedback == "full" or (
+            isinstance(self.reward_process, Logged) and self.reward_process.expected_rewards is None
+        ):
             return "static"
         moves = self.reward_process.variation_budget(self.horizon, self.num_arms) > 0
         return "dynamic" if moves else "pseudo"
 
-    def draw(self, generators: Sequence[np.random.Generator]) -> RewardTable:
-        """(B, T, K): one problem from each of B >= 1 generators."""
-        tables = [self.reward_process.draw(each, self.horizon, self.num_arms) for each in generators]
-        return RewardTable.stack(tables)
+    def for_part(self, part: PartName) -> Setting:
+        """The same in a part of a suite: of a log with groups, those that the part has; with its contexts."""
+        changes: dict[str, Any] = {}
+        if self.contexts is None:
+            changes["contexts"] = "held_out" if part == "held_out" else "train"
+        if isinstance(self.reward_process, Logged):
+            changes["reward_process"] = self.reward_process.for_part(part)
+        return self.model_copy(update=changes)
+
+    @property
+    def groups(self) -> Sequence[int] | None:
+        """The groups of a log of which each is one problem, in parts that are not trained on; else None."""
+        process = self.reward_process
+        if not isinstance(process, Logged) or process.part in (None, "train"):
+            return None
+        return process.which(self.horizon)
+
+    def draw(
+        self, generators: Sequence[np.random.Generator], groups: Sequence[int] | None = None
+    ) -> RewardTable:
+        """(B, T, K): one problem from each of B >= 1 generators; of `groups` where those are given."""
+        shape, process = (self.horizon, self.num_arms), self.reward_process
+        if groups is None or not isinstance(process, Logged):
+            return RewardTable.stack([process.draw(each, *shape) for each in generators])
+        pairs = zip(groups, generators, strict=True)
+        return RewardTable.stack([process.cut(group, each, *shape) for group, each in pairs])
 
     def play(self, table: RewardTable) -> Environment:
         """A fresh environment in which the problems of `table` (B, T, K) are played.

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from rmft.errors import ConfigError, UnknownNameError
+from rmft.problems.logged import PartName
 from rmft.problems.setting import Setting
 from rmft.reading import Config, parse_yaml, read
 from rmft.streams import generator, seed_sequence
 from rmft.types import IntArray, RewardTable, Words
-
-PartName = Literal["train", "validation", "held_out"]
 
 PART_ID = {"train": 1_000_000_001, "validation": 1_000_000_002, "held_out": 1_000_000_003}
 """Where each part's random streams branch off; so large that no other branch (an iteration, a
@@ -95,14 +94,17 @@ class Suite(Config):
     validation: Validation = Validation()
     held_out: HeldOut = HeldOut()
 
+    @model_validator(mode="after")
+    def _groups_for_every_part(self) -> Suite:
+        for part in PARTS:
+            for setting in self.settings(part):
+                _ = setting.groups  # raises where a log has none for it
+        return self
+
     def settings(self, part: PartName) -> tuple[Setting, ...]:
         """The settings of a part, which are the training part's where it names none."""
         own = {"validation": self.validation.settings, "held_out": self.held_out.settings}
-        contexts = "held_out" if part == "held_out" else "train"
-        return tuple(
-            setting if setting.contexts else setting.model_copy(update={"contexts": contexts})
-            for setting in own.get(part) or self.train.settings
-        )
+        return tuple(setting.for_part(part) for setting in own.get(part) or self.train.settings)
 
     def draw(
         self, part: PartName, num_problems: int, seed: int = 0, iteration: int = 0
@@ -112,7 +114,8 @@ class Suite(Config):
         Problem i has setting i mod the number of settings, an even mixture, and its table depends on
         (part, seed, iteration, i) only, so it is the same however many are drawn. A run's seed and
         iteration belong to the training part; for the other two leave them 0, so that every run and
-        every policy is measured on the same problems.
+        every policy is measured on the same problems. Of a log of groups, such as households, these two have
+        each group once and no more, however many problems are asked for.
         """
         if part not in PART_ID:
             raise UnknownNameError("part", part, PART_ID)
@@ -122,10 +125,14 @@ class Suite(Config):
         batches = []
         for first, setting in enumerate(settings[:num_problems]):
             indices = np.arange(first, num_problems, len(settings), dtype=np.int64)
+            groups = setting.groups
+            if groups is not None:
+                indices = indices[: len(groups)]
+                groups = groups[: len(indices)]
             paths = [(PART_ID[part], iteration, int(index)) for index in indices]
             seeds = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
             words = setting.words(seeds)
-            table = setting.draw([generator(seed, *path) for path in paths])
+            table = setting.draw([generator(seed, *path) for path in paths], groups)
             batches.append(ProblemBatch(setting, indices, table, words))
         return batches
 

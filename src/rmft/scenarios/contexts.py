@@ -68,6 +68,11 @@ def _apart(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of arms, as they came. Raises ValueError where one can't be told, or is there twice."""
+    return _apart(tuple(_words(name) for name in names))
+
+
 Words = Annotated[str, AfterValidator(_words)]
 Sentences = Annotated[str, AfterValidator(_sentences)]
 Description = Annotated[str, AfterValidator(_description)]
