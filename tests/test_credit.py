@@ -353,3 +353,31 @@ def test_a_batch_counts_its_mask_and_its_rows_go_along() -> None:
     np.testing.assert_array_equal(part.trajectories.histories.arms, trajectories.histories.arms[[3, 0]])
     with pytest.raises(ShapeError, match=r"mask has shape \(6, 3\); expected \(6, 4\)"):
         TrainingBatch(trajectories, group, mask[:, :3], advantages_)
+
+
+def test_rewards_that_differ_by_rounding_teach_nothing() -> None:
+    """Rewards near 300,000 that differ by 6e-11, whose spread alone would make advantages of full size."""
+    rewards = np.broadcast_to(3e5 + 6e-11 * np.arange(3), (6, 4, 3)).copy()
+    for bounds in ((3e5, 3e5 + 1.2e-10), (-np.inf, np.inf)):
+        trajectories = rollout(
+            Uniform(),
+            TableEnvironment(Rules("bandit", 4, 3, bounds), RewardTable(rewards, rewards)),
+            Streams.at(1, [(row,) for row in range(6)]),
+        )
+        regret = round_regret(trajectories, "pseudo")
+        assert np.ptp(regret) > 0
+        batch = credited(trajectories, regret, problems(1, 6), kind="policy_gradient")
+        assert np.abs(batch.advantages).max() < 1e-5
+
+
+def test_a_best_arm_among_equals_counts_wherever_it_stands() -> None:
+    """Renaming tied arms renames nothing in the features, which know of them only that they are best."""
+    rules = Rules("bandit", 3, 3)
+    for arms in ([0, 1], [1, 0]):
+        means = np.array([0.6, 0.6, 0.2])
+        histories = Histories(rules, 1)
+        for arm in (arms[0], arms[0], 2):
+            histories.append(Decisions(np.array([arm])), np.array([means[arm]]))
+        found = state_features(Trajectories(histories, RewardTable(*[np.tile(means, (1, 3, 1))] * 2)))
+        counted = found[0, 2, 6]  # the square root of how often a best arm was played before round 3
+        assert counted == pytest.approx(np.sqrt(2))

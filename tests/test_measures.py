@@ -34,6 +34,11 @@ def one_hot(arms: list[int] | list[list[int]], num_arms: int) -> np.ndarray:
     return np.eye(num_arms)[arms]
 
 
+def arms_at(arms: list[int] | list[list[int]], num_arms: int) -> np.ndarray:
+    """The one best arm of every round, as `best_arms` gives them."""
+    return one_hot(arms, num_arms) > 0
+
+
 # --- trend check -----------------------------------------------------------------------------------
 
 
@@ -125,14 +130,36 @@ MOVING = np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]])  # totals 1.8 and 1.2
 
 
 @pytest.mark.parametrize("kind", ["static", "pseudo", "dynamic"])
-def test_best_arm_is_the_largest_mean_and_lowest_index_on_ties(kind: RegretKind):
-    assert best_arms(np.array([[0.2, 0.7, 0.7]] * 2), kind).tolist() == [1, 1]
+def test_any_arm_of_the_largest_mean_is_a_best_one(kind: RegretKind):
+    """Sums of .1 and .2 and .3 differ by rounding; where all arms are the same there is no best one."""
+    assert best_arms(np.array([[0.2, 0.7, 0.7]] * 2), kind).tolist() == [[False, True, True]] * 2
+    tied = best_arms(np.array([[3e5, 3e5 + 6e-11, 1.0]] * 3), kind)
+    assert tied.tolist() == [[True, True, False]] * 3
+    assert not best_arms(np.full((3, 2), 0.3), kind).any()
+
+
+def test_an_arm_that_is_as_good_as_the_best_is_played_rightly():
+    """Expected .6, .6, .2 and always arm 1: no regret, and no measure that says otherwise."""
+    table = RewardTable(np.ones((1, 4, 3)), np.array([[[0.6, 0.6, 0.2]] * 4]))
+    histories = Histories(Rules("bandit", 4, 3), 1)
+    for _ in range(4):
+        histories.append(Decisions(arms=np.array([1])), np.ones(1))
+    found = measure(Trajectories(histories, table), "pseudo")
+    assert (found["regret"], found["suff_fail_freq"], found["best_arm_freq"]) == (0, 0, 1)
+
+
+def test_rounds_in_which_all_arms_pay_the_same_are_left_out():
+    best = best_arms(np.array([[0.5, 0.5], [0.2, 0.2], [0.1, 0.9], [0.9, 0.1]]), "dynamic")
+    played = one_hot([0, 0, 1, 1], 2)  # of the two rounds that have a best arm the first is right
+    assert best_arm_freq(played, best) == pytest.approx(1 / 2)
+    assert suff_fail(played[:2], best[:2]) == 0
+    assert best_arm_freq(played[:2], best[:2]) == 1
 
 
 def test_best_arm_is_what_regret_compares_with():
-    assert best_arms(MOVING, "dynamic").tolist() == [0, 1, 0]
-    assert best_arms(MOVING, "pseudo").tolist() == [0, 0, 0]
-    assert best_arms(MOVING, "static").tolist() == [0, 0, 0]
+    assert best_arms(MOVING, "dynamic").tolist() == [[True, False], [False, True], [False, False]]
+    assert best_arms(MOVING, "pseudo").tolist() == [[True, False]] * 3
+    assert best_arms(MOVING, "static").tolist() == [[True, False]] * 3
 
 
 @given(
@@ -158,17 +185,17 @@ def test_with_fixed_means_the_kind_of_regret_does_not_matter(means: np.ndarray):
     ],
 )
 def test_suff_fail_from_half_of_the_horizon(arms: list[int], failed: int):
-    assert suff_fail(one_hot(arms, 2), np.ones(len(arms), dtype=int)) == failed
+    assert suff_fail(one_hot(arms, 2), arms_at([1] * len(arms), 2)) == failed
 
 
 def test_suff_fail_from_a_given_round():
-    played, best = one_hot([[1, 0, 0], [0, 0, 1]], 2), np.ones((2, 3), dtype=int)
+    played, best = one_hot([[1, 0, 0], [0, 0, 1]], 2), arms_at([[1] * 3] * 2, 2)
     assert suff_fail(played, best, first_round=1).tolist() == [0, 0]
     assert suff_fail(played, best, first_round=2).tolist() == [1, 0]
 
 
 def test_suff_fail_follows_a_best_arm_that_moves():
-    best = np.array([0, 0, 1, 1])
+    best = arms_at([0, 0, 1, 1], 2)
     assert suff_fail(one_hot([0, 1, 0, 0], 2), best) == 1  # rounds 2 to 4 miss 0, 1, 1
     assert suff_fail(one_hot([1, 1, 0, 1], 2), best) == 0  # round 4 hits 1
 
@@ -182,12 +209,12 @@ def test_min_frac_by_hand():
 
 
 def test_best_arm_freq_by_hand():
-    best = np.array([0, 0, 1, 1])
+    best = arms_at([0, 0, 1, 1], 2)
     played = one_hot([0, 1, 1, 1], 2)  # hits rounds 1, 3, 4
     assert best_arm_pulls(played, best) == 3
     assert best_arm_freq(played, best) == pytest.approx(3 / 4)
     assert best_arm_freq(played[:2], best[:2]) == pytest.approx(1 / 2)  # BestArmFreq(2)
-    assert best_arm_freq(np.array([[0.3, 0.7], [0.6, 0.4]]), np.array([1, 1])) == pytest.approx(1.1 / 2)
+    assert best_arm_freq(np.array([[0.3, 0.7], [0.6, 0.4]]), arms_at([1, 1], 2)) == pytest.approx(1.1 / 2)
 
 
 def test_coverage_by_hand():
@@ -203,15 +230,15 @@ def test_the_most_probable_arms_count_as_played():
     assert coverage(played[:1]) == pytest.approx(1 / 3)
     assert coverage(played[1:]) == pytest.approx(2 / 3)
     for arm, failed in ((0, 1), (1, 1), (2, 0)):
-        assert suff_fail(played[:1], np.array([arm])) == failed
+        assert suff_fail(played[:1], arms_at([arm], 3)) == failed
     for arm, failed in ((0, 0), (1, 0), (2, 1)):
-        assert suff_fail(played[1:], np.array([arm])) == failed
+        assert suff_fail(played[1:], arms_at([arm], 3)) == failed
 
 
 def test_the_even_distribution_plays_every_arm():
     played = np.full((4, 3), 1 / 3)
     assert coverage(played) == 1
-    assert [suff_fail(played, np.full(4, arm)) for arm in range(3)] == [0, 0, 0]
+    assert [suff_fail(played, arms_at([arm] * 4, 3)) for arm in range(3)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", ["static", "pseudo", "dynamic"])

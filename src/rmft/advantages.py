@@ -21,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from rmft.errors import ConfigError
+from rmft.regret import highest
 from rmft.types import FloatArray, IntArray, Trajectories
 
 FADING = 0.85  # per round, of the second memory where means move
@@ -128,12 +129,12 @@ def state_features(trajectories: Trajectories) -> FloatArray:
 
 def _promises(counts: FloatArray, means: FloatArray, expected: FloatArray) -> list[FloatArray]:
     """The features of `state_features`, (B, T, 1) each, from counts, means and truth, (B, T, K) each."""
-    best_arm = expected.argmax(axis=-1)[..., None]
+    best = highest(expected)  # any of several best arms counts
     ordered = np.sort(means, axis=-1)
     leader = means.argmax(axis=-1)[..., None]
-    leader_gap = np.take_along_axis(expected, best_arm, -1) - np.take_along_axis(expected, leader, -1)
-    best_count = np.take_along_axis(counts, best_arm, -1)
-    behind = np.take_along_axis(means, best_arm, -1) - ordered[..., -1:]
+    leader_gap = expected.max(axis=-1, keepdims=True) - np.take_along_axis(expected, leader, -1)
+    best_count = np.where(best, counts, 0).max(axis=-1, keepdims=True)
+    behind = np.where(best, means, -np.inf).max(axis=-1, keepdims=True) - ordered[..., -1:]
     return [
         ordered[..., -1:],
         ordered[..., -2:-1],

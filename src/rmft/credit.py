@@ -22,8 +22,11 @@ from pydantic import Field
 
 from rmft.advantages import advantages, advantages_of_all_actions, cost_to_go
 from rmft.reading import Config, by_kind
+from rmft.regret import ROUNDING
 from rmft.selection import lowest_in_group
 from rmft.types import BoolArray, FloatArray, IntArray, TrainingBatch, Trajectories
+
+SMALL = 1e-6  # of the range of rewards: the least spread of advantages that is taken for one
 
 
 class TopK(Config):
@@ -118,7 +121,7 @@ def credit(
             return _all_actions(trajectories, group, config, mask, temperature)
         case PolicyGradientCredit():
             raw = advantages(trajectories, regret, group, config.discount, config.advantage_lambda)
-            scaled = _scaled(raw, raw.std(axis=0), config)
+            scaled = _scaled(raw, raw.std(axis=0), config, trajectories)
             return TrainingBatch(trajectories, group, mask, scaled, None, temperature)
         case TopKRegret():
             scores = regret.sum(axis=1, keepdims=True)
@@ -147,12 +150,22 @@ def _all_actions(
     raw = advantages_of_all_actions(trajectories)
     assert probabilities is not None
     spread = np.sqrt((probabilities * raw**2).sum(axis=2).mean(axis=0))
-    scaled = _scaled(raw, spread[:, None], config)
+    scaled = _scaled(raw, spread[:, None], config, trajectories)
     played = np.take_along_axis(scaled, trajectories.histories.arms[..., None].clip(min=0), axis=2)[..., 0]
     return TrainingBatch(trajectories, group, mask, played, probabilities * scaled, temperature)
 
 
-def _scaled(raw: FloatArray, spread: FloatArray, config: PolicyGradientCredit) -> FloatArray:
-    """clip(scale x A / std(A), low, high); the spread is over the batch, per round."""
+def _scaled(
+    raw: FloatArray, spread: FloatArray, config: PolicyGradientCredit, trajectories: Trajectories
+) -> FloatArray:
+    """clip(scale x A / std(A), low, high); the spread is over the batch, per round.
+
+    It is at least a millionth of the range of rewards, and what rounding makes of rewards of their size:
+    where all rollouts earn the same there is nothing to learn.
+    """
+    rewards, (low, high) = trajectories.table.rewards, trajectories.rules.reward_range
+    width = high - low if np.isfinite(high - low) else np.ptp(rewards)
+    floor = max(SMALL * width, ROUNDING * np.abs(rewards).max())
     low, high = config.advantage_clip
-    return np.clip(config.advantage_scale * raw / (spread + 1e-12), low, high)
+    scaled = config.advantage_scale * raw / np.maximum(spread + 1e-12, floor)
+    return np.asarray(np.clip(scaled, low, high))

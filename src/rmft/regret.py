@@ -12,9 +12,19 @@ from typing import Literal
 
 import numpy as np
 
-from rmft.types import FloatArray, Trajectories
+from rmft.types import BoolArray, FloatArray, Trajectories
 
 RegretKind = Literal["static", "pseudo", "dynamic"]
+
+
+ROUNDING = 1e-9
+"""Relative to the largest number: what two rewards may differ by and be the same."""
+
+
+def highest(values: FloatArray) -> BoolArray:
+    """(..., K) which of the values are the highest, to within rounding: several where they tie."""
+    margin = ROUNDING * np.abs(values).max(axis=-1, keepdims=True)
+    return np.asarray(values >= values.max(axis=-1, keepdims=True) - margin)
 
 
 def earned(rewards: FloatArray, played: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rmft.evaluation.measures import best_arms, measure
 from rmft.problems.suites import ProblemBatch
-from rmft.regret import RegretKind
+from rmft.regret import ROUNDING, RegretKind
 from rmft.types import FloatArray, TrainingBatch, Trajectories
 
 COLLAPSED_ENTROPY = 0.02  # nats per decision: all but deterministic
@@ -23,7 +23,8 @@ def describe_training(
     """Figures of one iteration's rollouts, and of the credit that they were given.
 
     rollout: mean regret, SuffFailFreq, entropy (nats per decision, None where no probabilities were stated)
-    of all rollouts, and the share that failed. mask: the share of decisions that are in the loss.
+    of all rollouts, and the share that failed. mask: the share of decisions that are in the loss. level: the
+    share of problems all of whose rollouts had the same regret, so that there is nothing to learn from them.
     above, below: the mean regret of the rollouts that `above_average` tells apart (None where there are
     none), and their share. first_arm_best: the share of rollouts whose first decision is the best arm, of
     all and of those above average; what these have beyond all is luck, for nobody can know it yet.
@@ -46,10 +47,12 @@ def describe_training(
             for problem, batch in zip(problems, batches, strict=True)
         ]
     )
+    level = [_level(batch, regret.sum(axis=1)) for batch, regret in zip(batches, round_regrets, strict=True)]
     decisions = sum(batch.mask.size for batch in batches)
     return {
         "rollout": rollout,
         "mask": {"share": sum(batch.num_decisions for batch in batches) / decisions},
+        "level": float(np.concatenate(level).mean()),
         "above": _group(regrets, above),
         "below": _group(regrets, ~above),
         "first_arm_best": {
@@ -78,9 +81,16 @@ def _group(regrets: FloatArray, chosen: NDArray[np.bool_]) -> dict[str, float | 
 
 
 def _first_is_best(trajectories: Trajectories, kind: RegretKind) -> FloatArray:
-    """(B,) how much of the first decision is the best arm, 0 or 1 where an arm was played."""
-    best = best_arms(trajectories.table.expected_rewards, kind)[:, :1]
-    return np.asarray(np.take_along_axis(trajectories.histories.played[:, 0], best, axis=1)[:, 0])
+    """(B,) how much of the first decision is a best arm, 0 or 1 where an arm was played."""
+    best = best_arms(trajectories.table.expected_rewards, kind)[:, 0]
+    return np.asarray((trajectories.histories.played[:, 0] * best).sum(axis=1))
+
+
+def _level(batch: TrainingBatch, regrets: FloatArray) -> NDArray[np.bool_]:
+    """(M,) of which problems all rollouts came to the same regret, to within rounding. regrets: (B,)."""
+    size = np.abs(batch.trajectories.table.rewards).max() * regrets.size
+    groups = [regrets[batch.group == one] for one in np.unique(batch.group)]
+    return np.array([len(each) > 1 and np.ptp(each) <= ROUNDING * size for each in groups])
 
 
 def best_iteration(history: Sequence[dict[str, Any]]) -> int:
@@ -99,6 +109,11 @@ def describe_end(history: Sequence[dict[str, Any]], best: int) -> list[str]:
         f"Validation regret went from {_mean(first, 'regret'):.2f} to {_mean(chosen, 'regret'):.2f} "
         f"at iteration {best}, the best."
     ]
+    if history[1:] and all(metrics.get("level") == 1 for metrics in history[1:]):
+        words.append(
+            "There was nothing to learn: all rollouts of every problem came to the same regret. Look at the "
+            "rewards, which differ too little, or raise rollout.temperature."
+        )
     if last["regret"]["low"] is not None and last["regret"]["low"] > _mean(first, "regret"):
         words.append(
             f"It got worse than the start: {_mean(last, 'regret'):.2f} at iteration {max(validated)}. "

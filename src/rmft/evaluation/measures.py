@@ -1,14 +1,15 @@
 """What is measured beside regret, trajectory by trajectory. Arrays in, arrays out.
 
-Shapes: played is (..., T, K), the distribution played in each round, one-hot where an arm was;
-best_arms is (..., T), curves are (..., T). A measure "up to round t" is that of the first t rounds.
+Shapes: played is (..., T, K), the distribution played in each round, one-hot where an arm was; best_arms is
+(..., T, K), true of a best arm; curves are (..., T). A measure "up to round t" is that of the first t rounds.
 
 Four rules hold everywhere:
 
 - The best arm a* is what regret compares with. Dynamic regret: the arm of the largest expected reward
   in that round, so it moves with the means, since an arm that is best over the whole horizon says
-  little when they do. Static and pseudo-regret: the arm of the largest total expected reward. The
-  lowest index on ties.
+  little when they do. Static and pseudo-regret: the arm of the largest total expected reward. Where
+  several tie, to within rounding, any of them is a best arm; where all do there is none, and such rounds
+  are left out.
 - Where a distribution is played (full information), pulls are its probability mass: N_t(a) is the
   sum of pi_s(a) over s <= t, which is a count where arms are played.
 - A rollout that failed half-way counts, or else failing would pay: in the rounds without a decision it earns
@@ -27,10 +28,10 @@ from scipy.special import entr
 from scipy.stats import binom
 from scipy.stats import t as student_t
 
-from rmft.regret import RegretKind, regret
+from rmft.regret import RegretKind, highest, regret
 from rmft.results import ExponentTest
 from rmft.statistics import bootstrap, exponent_test
-from rmft.types import FloatArray, IntArray, Trajectories
+from rmft.types import BoolArray, FloatArray, IntArray, Trajectories
 
 LOG_FLOOR = -10.0
 """What the logarithm of regret is floored at in the regression check."""
@@ -115,12 +116,12 @@ def regression_check(curve: FloatArray) -> RegressionCheck:
     return RegressionCheck(b0, np.asarray(2 * student_t.sf(statistic, horizon - 2)), floored)
 
 
-def best_arms(expected_rewards: FloatArray, kind: RegretKind) -> IntArray:
-    """(..., T) the best arm a* of every round, from expected_rewards (..., T, K)."""
-    if kind == "dynamic":
-        return np.asarray(expected_rewards.argmax(axis=-1), dtype=np.int64)
-    best = expected_rewards.sum(axis=-2).argmax(axis=-1)
-    return np.broadcast_to(best[..., None], expected_rewards.shape[:-1])
+def best_arms(expected_rewards: FloatArray, kind: RegretKind) -> BoolArray:
+    """(..., T, K) which arms are a best one a* of every round; none where all arms are expected the same."""
+    values = expected_rewards if kind == "dynamic" else expected_rewards.sum(axis=-2, keepdims=True)
+    best = highest(values)
+    best &= ~best.all(axis=-1, keepdims=True)
+    return np.broadcast_to(best, expected_rewards.shape)
 
 
 def _was_played(played: FloatArray) -> NDArray[np.bool_]:
@@ -128,17 +129,17 @@ def _was_played(played: FloatArray) -> NDArray[np.bool_]:
     return np.asarray((played >= played.max(axis=-1, keepdims=True) - 1e-9) & (played > 0))
 
 
-def suff_fail(played: FloatArray, best_arms: IntArray, first_round: int | None = None) -> FloatArray:
-    """(...) 1 where no round in [t, T] plays the best arm, else 0; its mean is SuffFailFreq(t).
+def suff_fail(played: FloatArray, best_arms: BoolArray, first_round: int | None = None) -> FloatArray:
+    """(...) 1 where no round in [t, T] plays a best arm, else 0; its mean is SuffFailFreq(t).
 
     first_round: t, from 1 to T; by default the first round at or after T/2. With a best arm that
-    moves: no round in [t, T] plays the best arm of that round.
+    moves: no round in [t, T] plays a best arm of that round. 0 where none of these rounds has one.
     Source: Krishnamurthy et al. (2024), "Can large language models explore in-context?", sec. 3.1.
     """
     start = (played.shape[-2] + 1) // 2 - 1 if first_round is None else first_round - 1
-    late, best = played[..., start:, :], best_arms[..., start:, None]
-    hit = np.take_along_axis(_was_played(late), best, axis=-1).any(axis=(-2, -1))
-    return np.asarray(~hit, dtype=np.float64)
+    best = best_arms[..., start:, :]
+    hit = (_was_played(played[..., start:, :]) & best).any(axis=(-2, -1))
+    return np.asarray(~hit & best.any(axis=(-2, -1)), dtype=np.float64)
 
 
 def min_frac(played: FloatArray) -> FloatArray:
@@ -171,14 +172,16 @@ def greedy_frac(played: FloatArray, rewards: FloatArray) -> FloatArray:
     return np.asarray((played[..., 1:, :] * greedy).sum(axis=-1).mean(axis=-1))
 
 
-def best_arm_pulls(played: FloatArray, best_arms: IntArray) -> FloatArray:
+def best_arm_pulls(played: FloatArray, best_arms: BoolArray) -> FloatArray:
     """(...) N_T(a*), from 0 to T. Its histogram shows what its mean hides: always or never."""
-    return np.asarray(np.take_along_axis(played, best_arms[..., None], axis=-1)[..., 0].sum(axis=-1))
+    return np.asarray((played * best_arms).sum(axis=(-2, -1)))
 
 
-def best_arm_freq(played: FloatArray, best_arms: IntArray) -> FloatArray:
-    """(...) BestArmFreq(T) = N_T(a*) / T, from 0 to 1."""
-    return np.asarray(best_arm_pulls(played, best_arms) / played.shape[-2])
+def best_arm_freq(played: FloatArray, best_arms: BoolArray) -> FloatArray:
+    """(...) BestArmFreq(T) = N_T(a*) / T, from 0 to 1, over the rounds that have a best arm; 1 if none."""
+    rounds = best_arms.any(axis=-1).sum(axis=-1)
+    pulls = best_arm_pulls(played, best_arms)
+    return np.asarray(np.divide(pulls, rounds, out=np.ones(pulls.shape), where=rounds > 0))
 
 
 def coverage(played: FloatArray) -> FloatArray:
