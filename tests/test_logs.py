@@ -129,7 +129,8 @@ def test_no_household_is_in_two_parts_nor_twice_in_one_that_is_reported(tmp_path
     assert all(home % 4 != 0 for each in homes.values() for home in each)  # those are too short
     table, words = found["train"].table, found["train"].words
     assert (np.diff(table.rewards[:, :, 1]) == 1).all()  # rounds in order
-    assert words.names is not None and words.names[0].tolist() == ["Oat", "Rye"]
+    assert words.names is not None
+    assert words.names[0].tolist() == ["Oat", "Rye"]
     assert found["train"].setting.regret_kind == "static"
     again = suite_from(suite.model_dump(mode="json"), "again").draw("held_out", 200)[0]
     assert np.array_equal(again.table.rewards, found["held_out"].table.rewards)
@@ -150,7 +151,9 @@ def test_parts_are_shares_of_the_groups() -> None:
 
 
 def test_a_part_without_a_log_long_enough_is_named_when_the_suite_is_read(tmp_path: Path) -> None:
-    with pytest.raises(RmftError, match="3 rounds .rows. in the part validation; the setting's horizon is 4"):
+    with pytest.raises(
+        RmftError, match=r"3 rounds \(rows\) in the part validation; the setting's horizon is 4"
+    ):
         households(tmp_path, 10)
 
 
