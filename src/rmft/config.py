@@ -129,7 +129,7 @@ class RunConfig(Config):
             base = {name: filled[name] for name in STAGED if name in filled}
             base = {"suite": "smoke", "rollout": {}, "credit": {}} | base
             base.pop("iterations", None)
-            filled["stages"] = [_over(base, stage) for stage in stages]
+            filled["stages"] = [over(base, stage) for stage in stages]
             counts = [stage.get("iterations") for stage in stages if isinstance(stage, Mapping)]
             if total := sum(count for count in counts if isinstance(count, int)):
                 filled.setdefault("iterations", total)
@@ -193,13 +193,13 @@ def _with_kind(training: Any, kind: str) -> Any:
     return {"kind": kind, **training} if isinstance(training, Mapping) else training
 
 
-def _over(base: Any, changes: Any) -> Any:
+def over(base: Any, changes: Any) -> Any:
     """`changes` over `base`, key by key; settings of another kind take nothing from those they replace."""
     if not (isinstance(base, Mapping) and isinstance(changes, Mapping)):
         return changes
     if "kind" in changes and changes["kind"] != base.get("kind", changes["kind"]):
         return changes
-    return {**base, **{key: _over(base.get(key), value) for key, value in changes.items()}}
+    return {**base, **{key: over(base.get(key), value) for key, value in changes.items()}}
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:

@@ -33,18 +33,42 @@ SEEDS = 1  # below it, the path of those that resample training seeds
 
 @dataclass(frozen=True, slots=True)
 class Bootstrapped:
-    """estimate, low, high: (*q). replicates: (*q, RESAMPLES). NaN where undefined."""
+    """estimate, low, high: (*q). replicates: (*q, RESAMPLES). NaN where undefined.
+
+    degrees: (*q) degrees of freedom of the replicates' variance, infinite where it comes of problems alone.
+    """
 
     estimate: FloatArray
     low: FloatArray
     high: FloatArray
     replicates: FloatArray
+    degrees: FloatArray
 
     def interval(self, *index: int) -> Interval:
         """The interval of the statistic at `index`."""
         return Interval(
             mean=defined(self.estimate[index]), low=defined(self.low[index]), high=defined(self.high[index])
         )
+
+    def p_value(self, *index: int) -> float | None:
+        """Two-sided, of the statistic at `index` being 0: Student's t of estimate and replicates' spread."""
+        estimate, spread = self.estimate[index], self.replicates[index].std()
+        if not (np.isfinite(estimate) and np.isfinite(spread)):
+            return None
+        if spread <= 1e-12 * max(1.0, abs(estimate)):
+            return float(abs(estimate) <= 1e-12)
+        return float(2 * stats.t.sf(abs(estimate) / spread, self.degrees[index]))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of several comparisons, so that the chance of any false one stays below the level.
+
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = len(order) - np.arange(len(order))
+    adjusted = np.minimum(np.maximum.accumulate(factors * np.asarray(p_values)[order]), 1.0)
+    return [float(each) for each in adjusted[np.argsort(order, kind="stable")]]
 
 
 def bootstrap(
@@ -72,7 +96,8 @@ def bootstrap(
     estimate = np.asarray(statistic(values.mean(axis=0)))
     if min(sizes) == 1:
         unknown = np.full(estimate.shape, np.nan)
-        return Bootstrapped(estimate, unknown, unknown, np.full((*estimate.shape, RESAMPLES), np.nan))
+        drawn = np.full((*estimate.shape, RESAMPLES), np.nan)
+        return Bootstrapped(estimate, unknown, unknown, drawn, np.full(estimate.shape, np.inf))
     parts = np.split(values, np.cumsum(sizes)[:-1])
 
     def of_problems(*problems: FloatArray, axis: int) -> FloatArray:  # noqa: ARG001, scipy asks for it
@@ -99,7 +124,7 @@ def bootstrap(
     ends = np.where(np.isfinite(ends), ends, plain)  # BCa is undefined where the data hardly vary
     constant = np.ptp(replicates, axis=-1) <= 1e-12 * np.maximum(1, np.abs(estimate))
     low, high = np.where(constant, estimate, ends)
-    return Bootstrapped(estimate, low, high, replicates)
+    return Bootstrapped(estimate, low, high, replicates, np.full(estimate.shape, np.inf))
 
 
 def over_seeds(
@@ -138,13 +163,15 @@ def over_seeds(
         between_seeds, between_problems = by_seed.var(axis=-1), of_problems.replicates.var(axis=-1)
         total = between_seeds + between_problems
         scatter = between_seeds**2 / (num_seeds - 1) + between_problems**2 / (num_problems - 1)
-        reach = stats.t.ppf((1 + CONFIDENCE) / 2, total**2 / scatter) * np.sqrt(total)
+        degrees = total**2 / scatter
+        reach = stats.t.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(total)
         alike = np.ptp(by_seed, axis=-1) <= 1e-12 * np.maximum(1, np.abs(estimate))
     return Bootstrapped(
         estimate,
         np.where(alike, of_problems.low, estimate - reach),
         np.where(alike, of_problems.high, estimate + reach),
         of_problems.replicates + by_seed - estimate[..., None],
+        np.where(alike, np.inf, degrees),
     )
 
 

@@ -14,13 +14,14 @@ import typer
 # isort: off
 from rmft.cli import runs  # each adds its commands, in this order
 from rmft.cli import looking
+from rmft.cli import study
 from rmft.cli import lists
 
 # isort: on
 from rmft.cli.app import app, say
 from rmft.errors import RmftError
 
-__all__ = ["lists", "looking", "main", "runs"]
+__all__ = ["lists", "looking", "main", "runs", "study"]
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -1,0 +1,1 @@
+"""Studies: entries that differ in settings, trained with the same seeds, evaluated and compared together."""

@@ -1,0 +1,185 @@
+"""What the runs of a study came to together: from their evaluations to `rmft.study_results`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rmft import statistics
+from rmft.errors import ConfigError
+from rmft.files import write_atomically
+from rmft.results import Evaluation, SeedResult
+from rmft.run_directory import package_versions
+from rmft.studies.folder import RESULTS, Evaluated, Job, StudyFolder, baselines_path
+from rmft.study_results import EntryResult, EvaluationResult, PairResult, StudyResults
+from rmft.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Regrets (S, n) by seed and problem, and SuffFailFreq (S,) of an entry; of a baseline S is 1."""
+
+    seeds: tuple[int, ...]
+    regrets: FloatArray
+    suff_fail_freq: FloatArray
+
+    def of(self, seeds: Sequence[int]) -> FloatArray:
+        """(len(seeds), n) regrets of these seeds; a baseline's are the same for all."""
+        if not self.seeds:
+            return np.repeat(self.regrets, len(seeds), axis=0)
+        return self.regrets[[self.seeds.index(seed) for seed in seeds]]
+
+
+def summarize(folder: StudyFolder, failed: Mapping[str, str]) -> StudyResults:
+    """Results of all that is there, written to the study's folder. Raises ConfigError for a damaged file."""
+    results = StudyResults(
+        name=folder.study.settings.name,
+        confidence=statistics.CONFIDENCE,
+        versions=package_versions(),
+        evaluations=_corrected([_evaluation(folder, each) for each in folder.evaluations]),
+        failed=dict(failed),
+    )
+    write_atomically(folder.path / RESULTS, (results.model_dump_json(indent=1) + "\n").encode())
+    return results
+
+
+def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
+    jobs = folder.jobs()
+    sizes = _sizes(evaluated)
+    found: dict[str, Seeds] = {}
+    entries = {}
+    for name in folder.study.entries:
+        own = [job for job in jobs if job.entry == name]
+        done = {job: _read(path) for job in own if (path := job.evaluation(evaluated)).exists()}
+        if done:
+            found[name] = _seeds(done, "best", evaluated)
+            entries[name] = _entry(found[name], own, done, evaluated, sizes)
+    baselines = {}
+    path = baselines_path(folder.path, evaluated)
+    if evaluated.settings.baselines and path.exists():
+        played = _read(path)
+        for name, policy in zip(evaluated.settings.baselines, played.policies, strict=True):
+            of_name = Seeds((), _regrets(played, policy, evaluated)[None], np.full(1, np.nan))
+            found[name] = of_name
+            baselines[policy] = statistics.over_seeds(of_name.regrets, lambda each: each, 0, sizes).interval()
+    pairs = [
+        _pair(first, second, found[first], found[second], sizes)
+        for first, second in folder.study.settings.pairs
+        if first in found and second in found
+    ]
+    return EvaluationResult(
+        suite=evaluated.suite.name,
+        part=evaluated.settings.part,
+        num_problems=sum(sizes),
+        entries=entries,
+        baselines=baselines,
+        pairs=[pair for pair in pairs if pair is not None],
+    )
+
+
+def _sizes(evaluated: Evaluated) -> list[int]:
+    """How many problems are of each setting, in order."""
+    batches = evaluated.suite.draw(evaluated.settings.part, evaluated.num_problems)
+    return [len(batch.indices) for batch in batches]
+
+
+def _read(path: Path) -> Evaluation:
+    try:
+        return Evaluation.model_validate_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"'{path}' is damaged: {reason:.200}. Remove it, and 'rmft study' plays it again."
+        ) from None
+
+
+def _regrets(played: Evaluation, policy: str, evaluated: Evaluated) -> FloatArray:
+    """(n,) a policy's regret on every problem, setting by setting."""
+    parts = [setting.policies[policy].problem_regrets for setting in played.settings.values()]
+    if any(part is None for part in parts):
+        raise ConfigError(
+            f"The evaluation on {evaluated.suite.name} holds no regrets by problem, since it has too many "
+            "problems. Give fewer with num_problems."
+        )
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def _seeds(done: Mapping[Job, Evaluation], policy: str, evaluated: Evaluated) -> Seeds:
+    fails = [played.overall[policy].measures["suff_fail_freq"].mean for played in done.values()]
+    return Seeds(
+        tuple(job.seed for job in done),
+        np.stack([_regrets(played, policy, evaluated) for played in done.values()]),
+        np.array([np.nan if fail is None else fail for fail in fails]),
+    )
+
+
+def _entry(
+    found: Seeds, own: Sequence[Job], done: Mapping[Job, Evaluation], evaluated: Evaluated, sizes: list[int]
+) -> EntryResult:
+    by_seed = statistics.bootstrap(found.regrets.T, lambda each: each, 0, sizes)
+    fails = found.suff_fail_freq
+    started = [_regrets(played, "start", evaluated) for job, played in done.items() if job.start]
+    minutes, tokens = zip(*(_spent(job.path) for job in done), strict=True)
+    return EntryResult(
+        regret=statistics.over_seeds(found.regrets, lambda each: each, 0, sizes).interval(),
+        seeds=[
+            SeedResult(seed=seed, regret=by_seed.interval(place)) for place, seed in enumerate(found.seeds)
+        ],
+        missing=[job.seed for job in own if job not in done],
+        start=statistics.bootstrap(started[0], lambda each: each, 0, sizes).interval() if started else None,
+        suff_fail_freq=statistics.defined(np.mean(fails)),
+        minutes=float(np.mean(minutes)),
+        tokens=float(np.mean(tokens)) if any(tokens) else None,
+    )
+
+
+def _spent(run: Path) -> tuple[float, float]:
+    """Minutes and tokens of a run's training."""
+    seconds = tokens = 0.0
+    for line in (run / "timings.jsonl").read_text("utf-8").splitlines():
+        seconds += sum(value for value in json.loads(line).values() if isinstance(value, float))
+    for line in (run / "metrics.jsonl").read_text("utf-8").splitlines():
+        tokens += json.loads(line).get("train", {}).get("tokens", 0.0)
+    return seconds / 60, tokens
+
+
+def _pair(first: str, second: str, a: Seeds, b: Seeds, sizes: list[int]) -> PairResult | None:
+    """None where the two share no seed."""
+    seeds = [seed for seed in a.seeds or b.seeds if not b.seeds or seed in b.seeds] or [0] * (not a.seeds)
+    if not seeds:
+        return None
+    values = np.stack([a.of(seeds), b.of(seeds)], axis=-1)
+    difference = statistics.over_seeds(values, lambda means: means[..., 0] - means[..., 1], 0, sizes)
+    ratio = statistics.over_seeds(
+        values, lambda means: statistics.ratio(means[..., 0], means[..., 1]), 0, sizes
+    )
+    return PairResult(
+        first=first,
+        second=second,
+        num_seeds=len(seeds),
+        difference=difference.interval(),
+        ratio=ratio.interval(),
+        p_value=difference.p_value(),
+        p_holm=None,
+    )
+
+
+def _corrected(found: list[EvaluationResult]) -> list[EvaluationResult]:
+    """With p-values corrected for all pairs of all evaluations."""
+    known = [pair.p_value for each in found for pair in each.pairs if pair.p_value is not None]
+    adjusted = iter(statistics.holm(known))
+    return [
+        each.model_copy(
+            update={
+                "pairs": [
+                    pair if pair.p_value is None else pair.model_copy(update={"p_holm": next(adjusted)})
+                    for pair in each.pairs
+                ]
+            }
+        )
+        for each in found
+    ]

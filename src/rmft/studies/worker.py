@@ -1,0 +1,93 @@
+"""One run of a study in a process of its own: `python -m rmft.studies.worker STUDY FOLDER ENTRY SEED`.
+
+It trains what is owed of the run and plays what is owed of its evaluations. A run that fails, or takes more
+memory than there is, so ends alone; what it says goes to its log.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+from rmft.build import backend, torch_threads
+from rmft.errors import ConfigError, RmftError
+from rmft.evaluation.evaluate import evaluate
+from rmft.files import write_atomically
+from rmft.iteration import iterate
+from rmft.opponents import baselines
+from rmft.run_directory import RunDirectory
+from rmft.studies.folder import Evaluated, Job, StudyFolder, baselines_path
+from rmft.studies.study import load_study
+from rmft.targets import players
+
+BASELINES = "baselines"
+"""In place of an entry: what the evaluation at the place SEED has as baselines plays."""
+LUCK = 0  # the seed of what policies draw in evaluations, so that all entries have the same luck
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job. The exit code is 0, or 2 where something went wrong, whose last line says what."""
+    study, folder, entry, number, *trust = arguments
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        found = StudyFolder(Path(folder), load_study(Path(study)), trust=bool(trust))
+        if entry == BASELINES:
+            _play_baselines(found, found.evaluations[int(number)])
+        else:
+            (job,) = (job for job in found.jobs() if (job.entry, job.seed) == (entry, int(number)))
+            _train(found, job)
+            for evaluated in found.evaluations:
+                if not job.evaluation(evaluated).exists():
+                    _evaluate(job, evaluated)
+    except RmftError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _end_with_parent() -> None:
+    """However the study ends, so does this process: its standard input is a pipe that closes then."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
+def _train(found: StudyFolder, job: Job) -> None:
+    with closing(RunDirectory.open(job.path)) as run:
+        if run.config != job.config:
+            raise ConfigError(
+                f"The config in '{job.path}' is not the study's: it was changed. Remove that run, and it is "
+                "trained anew."
+            )
+        if not job.trained:
+            suites = found.suites[job.entry]
+            with closing(backend(job.config, suites, job.path)) as machinery:
+                iterate(run, suites, machinery, lambda _: None)
+
+
+def _evaluate(job: Job, evaluated: Evaluated) -> None:
+    run, suite, given = RunDirectory.open(job.path, lock=False), evaluated.suite, evaluated.settings
+    if job.config.policy.kind != "hosted":
+        torch_threads(job.config.num_threads)
+    problems = suite.draw(given.part, evaluated.num_problems)
+    with players(suite, one_at_a_time=True) as playing:
+        policies = {"best": playing(run.policy(run.best_iteration()))}
+        if job.start:
+            policies["start"] = playing(run.policy(0))
+        result = evaluate(policies, problems, given.num_rollouts, LUCK, suite=suite.name, part=given.part)
+    write_atomically(job.evaluation(evaluated), result.to_json().encode())
+
+
+def _play_baselines(found: StudyFolder, evaluated: Evaluated) -> None:
+    given, suite = evaluated.settings, evaluated.suite
+    policies = baselines(given.baselines, suite)
+    problems = suite.draw(given.part, evaluated.num_problems)
+    result = evaluate(policies, problems, given.num_rollouts, LUCK, suite=suite.name, part=given.part)
+    write_atomically(baselines_path(found.path, evaluated), result.to_json().encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
