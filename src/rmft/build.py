@@ -64,7 +64,8 @@ def suites_of(run: RunDirectory, *, trust: bool) -> dict[str, Suite]:
     found = {}
     for name in _suite_names(run.config):
         where = run.path / (SUITE if name == run.config.suite else STAGE_SUITES)
-        found[name] = suite_from(run.suites.get(name), str(where), str(Path(name).parent), trust=trust)
+        beside = Path(name) if os.path.isdir(name) else Path(name).parent
+        found[name] = suite_from(run.suites.get(name), str(where), str(beside), trust=trust)
     return found
 
 
@@ -143,15 +144,20 @@ def forecast_run(
 
     count: Callable[[str], int] = estimate_tokens
     if tokenizer is not None:
-        with extra("llm"):
-            from rmft.generators.local import token_counter
-
         count = token_counter(tokenizer)
     seen, facts = Seen(), find_provider(policy.provider, policy.catalogue).model(policy.model)
     if calls:
         with closing(hosted_backend(config, policy, suites.values(), Path(), None)) as hosted:
             seen = see(hosted.model(policy.model, False), policy, suites[config.suite], calls, count)
     return forecast(config, policy, suites, facts, count, seen)
+
+
+def token_counter(folder_or_id: str) -> Callable[[str], int]:
+    """How many tokens a text is to a tokenizer. Raises ConfigError, MissingExtraError."""
+    with extra("llm"):
+        from rmft.generators.local import token_counter as counter_of
+
+    return counter_of(folder_or_id)
 
 
 def torch_threads(count: int) -> None:

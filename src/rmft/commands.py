@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from rmft.build import extra, suites_of, torch_threads
-from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
+from rmft.build import extra, suites_of, token_counter, torch_threads
+from rmft.config import load_config
+from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate, evaluate_seeds
 from rmft.files import write_atomically
+from rmft.messages import estimate_tokens
+from rmft.models.catalogue import find_model
 from rmft.opponents import baselines
 from rmft.play import Game, play
 from rmft.policies.baselines.catalogue import baselines_for, make_baseline
 from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import load_suite
+from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory, policy_in, write_lines
+from rmft.scenarios.wording import Wording
 from rmft.seeds import Experiment, is_experiment
 from rmft.targets import of_run, opponents_in, players, policies_of
+from rmft.task_check import describe_task
 
 
 def evaluate_target(
@@ -108,7 +115,7 @@ def _write(path: Path, name: str, result: Evaluation, played: str, kept: KeptCon
 
 def play_problem(
     target: str,
-    suite_name: str,
+    suite_name: str | None,
     setting: str | None,
     problem: int,
     contexts: str | None,
@@ -120,16 +127,25 @@ def play_problem(
 ) -> dict[str, float]:
     """Play one validation problem of a suite: a person first, if asked by `person`, then the target.
 
-    Returns regret by player; see `rmft.play`. trust: whether the classes that a run directory's suite names
-    may be run. Raises UnknownNameError, ConfigError.
+    suite_name: unless given, a run's own. Returns regret by player; see `rmft.play`. trust: whether the
+    classes that a run directory's suite names may be run. Raises UnknownNameError, ConfigError.
     """
-    suite = load_suite(suite_name, trust=trust)
+    if suite_name is None and os.path.exists(Path(target) / "run.json"):
+        run = RunDirectory.open(Path(target), lock=False)
+        suite = suites_of(run, trust=trust)[run.config.suite]
+    else:
+        suite = load_suite(suite_name or "words/bandits", trust=trust)
     batches = suite.draw("validation", (problem + 1) * len(suite.settings("validation")))
     found = {batch.setting.name: batch for batch in batches}
     if setting is not None and setting not in found:
         raise UnknownNameError("setting", setting, found)
     batch = found[setting] if setting else batches[problem % len(batches)]
-    game = Game.of(batch, problem if setting else problem // len(batches), contexts, seed)
+    place = problem if setting else problem // len(batches)
+    if place >= len(batch.indices):
+        raise ConfigError(
+            f"found problem {problem}; the part has {len(batch.indices)} problems in '{batch.setting.name}'."
+        )
+    game = Game.of(batch, place, contexts, seed)
     suited = "thompson" in baselines_for(batch.setting.rules)
     thompson = partial(make_baseline, "thompson") if suited else None
     with players(suite) as playing:
@@ -139,6 +155,24 @@ def play_problem(
             name, make_policy = target, baselines([target], suite).popitem()[1]
         agent = make_policy(game.problem.table)
         return play(game, name, agent, thompson, person=person, say=say, pause=pause)
+
+
+def check_task(folder: Path) -> list[str]:
+    """What there is to say about a task; see `rmft.task_check`. Raises ConfigError for what is wrong with it.
+
+    Told in the wording, and counted with the tokenizer, that the task's train.yaml names, where it has one.
+    """
+    file = task_file(folder)
+    suite, settings = load_suite(file), file.parent / CONFIG_FILE
+    policy = load_config(settings, ["suite=smoke"]).policy if settings.exists() else None
+    wording = policy.wording if isinstance(policy, LocalConfig | HostedConfig) else Wording()
+    count: Callable[[str], int] = estimate_tokens
+    counted_by = "about 4 characters each"
+    if isinstance(policy, LocalConfig):
+        with suppress(ConfigError, UnknownNameError, MissingExtraError):  # which the check can do without
+            if os.path.isdir(model := find_model(policy.model)):
+                count, counted_by = token_counter(model), f"of {policy.model}"
+    return list(describe_task(suite, wording, count, counted_by))
 
 
 def export_run(path: Path, target: Path, *, merge: bool) -> Path:

@@ -98,7 +98,8 @@ class RunConfig(Config):
     """Letters, digits, dots, dashes; names the run's directory."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     suite: str = "smoke"
-    """A named suite (`rmft suites`) or the path of a YAML file: to train on, to validate and to evaluate."""
+    """A named suite (`rmft suites`), the path of a YAML file, or that of a task's folder: to train on, to
+    validate and to evaluate. `task` is another name for it."""
     init_from: str | None = None
     """A run, whose best policy is taken, or a checkpoint's folder, to start from; None: an untrained one."""
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 40
@@ -121,6 +122,7 @@ class RunConfig(Config):
         """The kind of training is the policy's; a stage takes what it leaves out from the run."""
         if not isinstance(data, Mapping):
             return data
+        data = _task_as_suite(data)
         policy = data.get("policy", {})
         kind = policy.get("kind", "") if isinstance(policy, Mapping) else getattr(policy, "kind", "")
         filled = {**data, "training": _with_kind(data.get("training", {}), _trained_as(kind))}
@@ -129,6 +131,7 @@ class RunConfig(Config):
             base = {name: filled[name] for name in STAGED if name in filled}
             base = {"suite": "smoke", "rollout": {}, "credit": {}} | base
             base.pop("iterations", None)
+            stages = [_task_as_suite(stage) for stage in stages]
             filled["stages"] = [over(base, stage) for stage in stages]
             counts = [stage.get("iterations") for stage in stages if isinstance(stage, Mapping)]
             if total := sum(count for count in counts if isinstance(count, int)):
@@ -182,6 +185,15 @@ class RunConfig(Config):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _task_as_suite(data: Any) -> Any:
+    """`task: FOLDER` is another way to say `suite: FOLDER`."""
+    if not isinstance(data, Mapping) or "task" not in data:
+        return data
+    if "suite" in data:
+        raise ValueError("found both task and suite; give one of them")
+    return {("suite" if key == "task" else key): value for key, value in data.items()}
 
 
 def _trained_as(kind: object) -> str:

@@ -13,6 +13,7 @@ import typer
 
 # isort: off
 from rmft.cli import runs  # each adds its commands, in this order
+from rmft.cli import tasks
 from rmft.cli import looking
 from rmft.cli import study
 from rmft.cli import lists
@@ -21,7 +22,7 @@ from rmft.cli import lists
 from rmft.cli.app import app, say
 from rmft.errors import RmftError
 
-__all__ = ["lists", "looking", "main", "runs", "study"]
+__all__ = ["lists", "looking", "main", "runs", "study", "tasks"]
 
 
 def main(arguments: list[str] | None = None) -> Any:

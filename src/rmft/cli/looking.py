@@ -85,7 +85,9 @@ def play(
     scenario: Annotated[
         str | None, typer.Option(metavar="CONTEXT", help="What it is about, such as 'meadows'; or a group.")
     ] = None,
-    suite: Annotated[str, typer.Option(help="Where the problem is from.")] = "words/bandits",
+    suite: Annotated[
+        str | None, typer.Option(help="Where the problem is from (default: the run's own, or words/bandits).")
+    ] = None,
     setting: Annotated[str | None, typer.Option(help="One of the suite's settings (default: any).")] = None,
     problem: Annotated[int, typer.Option(min=0, help="Its number in the validation part.")] = 0,
     me: Annotated[bool, typer.Option("--me", help="Play it yourself first.")] = False,

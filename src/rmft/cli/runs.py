@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, 
 from rmft.config import RunConfig, StageConfig, load_config
 from rmft.errors import BudgetError, ConfigError, HostedError, RmftError, RunDirectoryError, TrainingJobError
 from rmft.problems.suites import Suite
+from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.run_directory import RunDirectory
 from rmft.seeds import COLLAPSED, Experiment, is_experiment, parse_seeds
 
@@ -26,7 +28,15 @@ if TYPE_CHECKING:
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file of settings; see configs/.")],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG]", help="A YAML file of settings; see configs/.")
+    ] = None,
+    task: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="A task of your own to train on (default CONFIG: its train.yaml)."
+        ),
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to keep the run (default: runs/<name>-<time>).")
     ] = None,
@@ -61,6 +71,12 @@ def train(
     from rmft.opponents import baselines
     from rmft.policies.baselines.catalogue import TUNED
 
+    if task is not None:
+        file = task_file(task)
+        config = config or file.parent / CONFIG_FILE
+        settings = [*(settings or ()), f"suite={json.dumps(str(task))}"]
+    if config is None:
+        raise ConfigError("Found no settings to train with; give a CONFIG, or a task by --task FOLDER.")
     checked = load_config(config, settings)
     several = None if seeds is None else parse_seeds(seeds)
     if several and any(each.partition("=")[0].strip() == "seed" for each in settings or ()):

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.problems.logged import PartName
 from rmft.problems.setting import Setting
+from rmft.problems.tasks import Task, in_words_of_a_task, is_task, task_file
 from rmft.reading import Config, parse_yaml, read
 from rmft.streams import generator, seed_sequence
 from rmft.types import IntArray, RewardTable, Words
@@ -146,7 +147,7 @@ def suite_names() -> dict[str, str]:
 
 
 def load_suite(name_or_path: str | Path, *, trust: bool = False) -> Suite:
-    """The suite of a name, or that of a user's own YAML file (.yaml, .yml).
+    """The suite of a name, that of a user's own YAML file (.yaml, .yml), or that of a task's folder or file.
 
     Classes of one's own that the file names are run, since it is the user who named the file; but for a
     file inside a run directory, which may be somebody else's, only with `trust`. Raises UnknownNameError
@@ -157,14 +158,24 @@ def load_suite(name_or_path: str | Path, *, trust: bool = False) -> Suite:
     named = _named()
     if text in named:
         return suite_from(parse_yaml(named[text].read_text("utf-8"), f"suite {text}"), f"suite {text}")
+    if where.is_dir():
+        where = task_file(where)
     if where.suffix not in (".yaml", ".yml"):
-        raise UnknownNameError("suite", text, [*named, "FILE.yaml"])
+        raise UnknownNameError("suite", text, [*named, "FILE.yaml", "TASK_FOLDER"])
     try:
         content = where.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{text}: this suite file could not be read: {error}") from error
-    trusted = trust or not _in_a_run(where)
-    return suite_from(parse_yaml(content, text), text, str(where.parent), trust=trusted)
+    trusted, data = trust or not _in_a_run(where), parse_yaml(content, str(where))
+    if not is_task(data):
+        return suite_from(data, str(where), str(where.parent), trust=trusted)
+    task = read(Task, data, str(where), str(where.parent))
+    try:
+        return suite_from(
+            task.as_suite(where.resolve().parent.name), str(where), str(where.parent), trust=trusted
+        )
+    except ConfigError as error:
+        raise ConfigError(in_words_of_a_task(str(error))) from None
 
 
 def suite_from(data: object, where: str, folder: str = ".", *, trust: bool = False) -> Suite:

@@ -1,0 +1,37 @@
+"""Tasks of one's own: `rmft task new`, `rmft task check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rmft.cli.app import app, say
+
+task_app = typer.Typer(
+    help="A decision of your own that repeats: options by name, in your words, with your data.",
+    no_args_is_help=True,
+)
+app.add_typer(task_app, name="task")
+
+
+@task_app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder, such as my-task.")],
+) -> None:
+    """Write a task that runs as it is: task.yaml, its rewards, and train.yaml with settings to train it."""
+    from rmft.problems.tasks import new_task
+
+    for file in new_task(folder):
+        print(file)
+    say(f"Next: change them to yours, then: rmft task check {folder}; rmft train --task {folder}")
+
+
+@task_app.command()
+def check(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A task's folder or file.")]) -> None:
+    """Say what is wrong with a task, or show how it is told: an opening, two rounds, counts of tokens."""
+    from rmft.commands import check_task
+
+    for line in check_task(folder):
+        print(line)
