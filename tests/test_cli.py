@@ -160,7 +160,7 @@ def test_version(rmft_: Rmft) -> None:
     [
         ((), ""),
         (("tran",), "Did you mean 'train'"),
-        (("train",), "Missing argument 'CONFIG'"),
+        (("train",), "give a CONFIG, or a task by --task FOLDER"),
         (("compare",), "Missing argument"),
         (("evaluate", "ucb", "--num-problems", "1"), "greater than or equal"),
         (("evaluate", "ucb", "--num-problems", "many"), "valid integer"),
@@ -338,7 +338,7 @@ def test_a_wrong_suite_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b,c\n" + "0,1,0\n" * 5 + "0,nan,1\n", "a missing value; expected a finite number"),
+        ("a,b,c\n" + "0,1,0\n" * 5 + "0,nan,1\n", "line 7, column 'b': found 'nan', a missing value"),
         ("0,1,0\n" * 5 + "0,inf,1\n", "line 6, column 2: found 'inf'; expected a finite number"),
         ("0,1,0\n" * 5 + "0,1\n", "line 6: found 2 columns; expected 3"),
         ("0,1\n" * 6, "the log has 2 arms (columns); the setting has num_arms 3"),
