@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -292,6 +295,54 @@ def test_another_file_than_the_known_one_is_not_kept(monkeypatch: pytest.MonkeyP
     with pytest.raises(ModelError, match="thrown away"):
         add_model("tiny", print)
     assert left_in_cache() == set()
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What the model hub answers of one repository, nobody/tiny, with these files."""
+
+    files: ClassVar = {
+        "config.json": b'{"model_type": "llama"}',
+        "model.safetensors": b"weights",
+        "pytorch_model.bin": b"pickled",
+        "modeling.py": b"raise SystemExit('this was run')",
+        "onnx/config.json": b"{}",
+    }
+
+    def do_GET(self) -> None:
+        content = self.files.get(self.path.partition("/resolve/")[2].partition("/")[2])
+        if "/tree/" in self.path:
+            sizes = {name: len(content) for name, content in self.files.items()}
+            tree = [{"type": "file", "oid": "1", "path": name, "size": size} for name, size in sizes.items()]
+            content = json.dumps(tree).encode()
+        elif self.path.startswith("/api/models/nobody/tiny"):
+            content = json.dumps({"id": "nobody/tiny", "sha": "1" * 40}).encode()
+        self.send_response(404 if content is None else 200)
+        self.send_header("X-Repo-Commit", "1" * 40)
+        self.send_header("ETag", f'"{hashlib.sha256(content or b"").hexdigest()}"')
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        if self.command == "GET" and content:
+            self.wfile.write(content)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("packages")
+def test_the_original_weights_come_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    try:
+        folder = add_original("tiny", print)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+    assert find_model("tiny-original") == str(folder)
+    assert not catalogue.MODELS["tiny"].present
 
 
 @pytest.mark.usefixtures("packages")

@@ -12,7 +12,7 @@ from rmft.models.catalogue import KnownModel, ModelError
 FILES = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "LICENSE*"]
 
 
-def download(model: KnownModel, target: Path) -> None:
+def download_original(model: KnownModel, target: Path) -> None:
     """Write the weights, settings and tokenizer into the folder `target`.
 
     Raises ModelError when the hub can't be reached or lacks the model.
