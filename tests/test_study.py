@@ -16,6 +16,9 @@ import pytest
 import yaml
 
 from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
+from rmft.report.blocks import as_json
+from rmft.report.folders import runs_in
+from rmft.report.study import study_blocks
 from rmft.statistics import bootstrap, holm, over_seeds
 from rmft.studies.folder import StudyFolder
 from rmft.studies.running import owed
@@ -126,6 +129,13 @@ def test_a_study_is_run_gone_on_with_and_its_failures_are_named(tmp_path: Path) 
     assert [each["seed"] for each in seeds] == [0, 1]
     assert seeds[0]["regret"]["mean"] == pytest.approx(ours.regret.mean)
     assert owed(StudyFolder(folder, load_study(path))) == []
+
+    (folder / "broken-00000000").mkdir()  # what is no run is passed over
+    blocks = study_blocks(runs_in(folder))
+    assert [block.kind for block in blocks] == ["heading", "chart", "table"]
+    json.dumps(as_json(blocks), allow_nan=False)
+    (folder / "results.json").write_text('{"format": "rmft-study/1", "name": "\u202e"}')
+    assert [block.kind for block in study_blocks(runs_in(folder))] == ["note"]
 
 
 @pytest.mark.slow

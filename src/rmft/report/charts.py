@@ -199,8 +199,8 @@ def _points(
             name=escaped(row.name),
             legendgroup=row.name,
             marker={"color": style.colour, "symbol": style.symbol, "size": 15 if row.name == BEST else 10},
-            error_x=_error(x, style.colour),
-            error_y=_error(y, style.colour),
+            error_x=error_bar(x, style.colour),
+            error_y=error_bar(y, style.colour),
         )
     return chart, ["policy", x_title, y_title], [[label(row.name), x, y] for row, x, y in points]
 
@@ -288,7 +288,7 @@ def _at(curve: tuple[list[float], list[float], list[float]], index: int) -> Cell
     return Interval(mean[index], low[index], high[index]) if index < len(mean) else None
 
 
-def _error(found: Interval, colour: str) -> dict[str, object] | None:
+def error_bar(found: Interval, colour: str) -> dict[str, object] | None:
     if found.low is None or found.high is None:
         return None
     above, below = max(found.high - found.mean, 0.0), max(found.mean - found.low, 0.0)

@@ -11,6 +11,7 @@ from rmft.report.folders import short_name
 from rmft.report.over_seeds import summary_table
 from rmft.report.paired import pairings, unpaired
 from rmft.report.run_reader import Run
+from rmft.report.study import study_blocks
 from rmft.report.words import START, label, rival
 
 MAX_NAME = 80
@@ -19,7 +20,7 @@ MAX_NAME = 80
 def compare_piece(runs: Sequence[Run]) -> Piece:
     """The Compare view: results, paired differences and differing settings in tables, and one chart."""
     summaries, names = summarize(runs), run_names(runs)
-    found: list[Block] = [Heading("Runs beside each other", 1)]
+    found = [*study_blocks([run.path for run in runs]), Heading("Runs beside each other", 1)]
     said = warnings(summaries)
     found += [Note("Read with care:", said, warn=True)] if said else []
     columns = ["run", "status", "best iteration", "seconds", "validation regret", "regret", "SuffFailFreq"]

@@ -1,4 +1,4 @@
-"""Folders of runs that differ in their seed alone, known by their seeds.json, and the runs in them."""
+"""Folders of runs, and the runs in them: of several seeds, known by their seeds.json, and of a study."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from pathlib import Path
 from rmft.errors import RunDirectoryError
 from rmft.report.untrusted import get, items_of, whole
 
-SEEDS_FILE = "seeds.json"
+SEEDS_FILE, STUDY_FILE = "seeds.json", "study.json"
 MAX_BYTES = 2**20
 MAX_SEEDS = 1_000
 
 
 def runs_in(path: Path) -> list[Path]:
-    """The runs of a folder of seeds, in its order; of anything else the path itself.
+    """The runs of a folder of seeds or of a study, in order; of anything else the path itself.
 
-    Raises RunDirectoryError when the folder names no seed.
+    Raises RunDirectoryError when the folder names no seed, or the study has no run.
     """
+    if (path / STUDY_FILE).is_file():
+        found = sorted(each.parent for each in path.glob("*/seed-*/run.json"))
+        if not found:
+            raise RunDirectoryError(f"The study in '{path}' has no run yet.")
+        return found[:MAX_SEEDS]
     if not is_folder(path):
         return [path]
     with (path / SEEDS_FILE).open("rb") as file:
@@ -51,6 +56,16 @@ def folder_of(run: Path) -> Path | None:
     return parent if run.name.startswith("seed-") and is_folder(parent) else None
 
 
+def study_of(run: Path) -> Path | None:
+    """The folder of the study that a run is in."""
+    folder = run.absolute().parent.parent
+    return folder if (folder / STUDY_FILE).is_file() else None
+
+
 def short_name(run: Path) -> str:
-    """A run's folder, with that of its seeds where it has one."""
-    return run.resolve().name if folder_of(run) is None else "/".join(run.resolve().parts[-2:])
+    """A run's folder, with that of its seeds, or its entry in a study, where it has one."""
+    return (
+        run.resolve().name
+        if folder_of(run) is None and study_of(run) is None
+        else "/".join(run.resolve().parts[-2:])
+    )
