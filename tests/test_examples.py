@@ -9,6 +9,7 @@ import pytest
 
 from rmft.cli import main
 from rmft.config import load_config
+from rmft.problems.suites import PARTS, load_suite
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -45,6 +46,28 @@ def test_the_loop_in_python_makes_what_a_run_stores(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.usefixtures("_examples_on_path")
+def test_a_panel_of_purchases_becomes_a_task(tmp_path: Path) -> None:
+    """Households 0 to 9 buy a, then always b; household 10 buys too seldom for the horizon and is left out."""
+    pandas = pytest.importorskip("pandas")
+    from brands.prepare import Product, write_task
+
+    rows = [(home, "ab"[t > 0]) for t in range(3) for home in range(11) if home < 10 or t == 0]
+    panel = pandas.DataFrame(rows, columns=["id", "choice"])
+    product = Product("Soap", "id", "choice", 3, {"a": "Ash", "b": "Birch", "c": "Cedar"})
+    write_task("soap", product, panel, tmp_path / "soap")
+    suite = load_suite(tmp_path / "soap")
+    drawn = {part: suite.draw(part, 50)[0] for part in PARTS}
+    assert [len(drawn[part].indices) for part in PARTS] == [50, 2, 4]
+    for batch in drawn.values():
+        assert (batch.table.rewards == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]).all()
+        assert batch.words.names is not None
+        assert batch.words.names[0].tolist() == ["Ash", "Birch", "Cedar"]
+    assert sorted(path.name for path in (tmp_path / "soap").iterdir()) == [
+        "purchases.csv", "task.yaml", "train.yaml"
+    ]  # fmt: skip
+
+
 def test_the_readme_names_every_example() -> None:
     readme = (EXAMPLES / "README.md").read_text()
-    assert [path.name for path in EXAMPLES.glob("*.py") if path.name not in readme] == []
+    assert [path.name for path in EXAMPLES.rglob("*.py") if path.name not in readme] == []
