@@ -48,7 +48,7 @@ def test_the_loop_in_python_makes_what_a_run_stores(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_examples_on_path")
 def test_a_panel_of_purchases_becomes_a_task(tmp_path: Path) -> None:
-    """Households 0 to 9 buy a, then always b; household 10 buys too seldom for the horizon and is left out."""
+    """Households 0 to 9 buy a, then always b; household 10 buys too seldom and is left out."""
     pandas = pytest.importorskip("pandas")
     from brands.prepare import Product, write_task
 
