@@ -16,7 +16,7 @@ from rmft.errors import ConfigError, MissingExtraError, RmftError
 from rmft.problems import kinds
 from rmft.problems.kinds import KINDS
 from rmft.problems.noise import truncated_gaussian
-from rmft.problems.process import RewardProcess
+from rmft.problems.process import RewardProcess, StatesPrior
 from rmft.streams import generator
 from rmft.types import RewardTable
 
@@ -29,6 +29,8 @@ PROCESSES = {
     "bernoulli": {"kind": "bernoulli"},
     "bernoulli-gap": {"kind": "bernoulli", "gap": 0.2},
     "bernoulli-given": {"kind": "bernoulli", "means": [0.1, 0.5, 1]},
+    "bernoulli-beta": {"kind": "bernoulli", "beta": [1, 3]},
+    "rare_good_arms": {"kind": "rare_good_arms"},
     "gaussian": {"kind": "gaussian", "mean_std": 0.5},
     "gaussian-gap": {"kind": "gaussian", "gap": 1, "mean": 2},
     "gaussian-given": {"kind": "gaussian", "means": [0, 1, 2]},
@@ -133,6 +135,18 @@ def test_a_config_survives_the_way_to_disk_and_back(config: dict[str, object]) -
     assert again != resolve_process({"kind": "uniform", "low": -9})
     table, other = (each.draw(generator(5), T, K) for each in (process, again))
     assert np.array_equal(table.rewards, other.rewards)
+
+
+@every_process
+def test_a_prior_that_is_stated_is_what_means_are_drawn_from(config: dict[str, object]) -> None:
+    """The mean of the largest mean, and that of an arm, over draws, are the prior's within 5 errors."""
+    process = resolve_process(config)
+    prior = process.prior() if isinstance(process, StatesPrior) else None
+    if prior is None:
+        return
+    means = draw_many(process, 600, 1).expected_rewards[:, 0]
+    for drawn, expected in ((means.max(axis=1), prior.best_mean(K)), (means[:, 0], prior.leader_mean(0, K))):
+        assert abs(drawn.mean() - expected) <= 5 * drawn.std() / math.sqrt(len(drawn)) + 1e-12
 
 
 @given(
@@ -266,7 +280,9 @@ def test_drift_spends_its_budget_when_nothing_reflects() -> None:
     [
         ({"kind": "bernoulli", "gap": 1.5}, "gap: found 1.5; expected"),
         ({"kind": "bernoulli", "means": [0.2, 1.2]}, "probabilities from 0 to 1"),
-        ({"kind": "bernoulli", "means": [0.2, 0.4], "gap": 0.1}, "both means and gap"),
+        ({"kind": "bernoulli", "means": [0.2, 0.4], "gap": 0.1}, "more than one of means, gap and beta"),
+        ({"kind": "bernoulli", "beta": [0, 1]}, "beta.0: found 0; expected: greater than 0"),
+        ({"kind": "rare_good_arms", "good": 0.4}, "expected other < good"),
         ({"kind": "bernoulli", "mean": "uniform"}, "Unknown key 'mean'. Did you mean 'means'"),
         ({"kind": "gaussian", "noise_std": 0}, "noise_std: found 0"),
         ({"kind": "gaussian", "mean": math.nan}, "mean: found nan"),

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from rmft.bayes.optimum import optimum, refusal
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.evaluation.evaluate import evaluate
 from rmft.policies.baselines.catalogue import (
+    KNOWING,
     TUNED,
     baselines_for,
     describe,
     make_baseline,
     parse_spec,
 )
+from rmft.policies.baselines.known_prior import BayesOptimal, Priors
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.baselines.tuning import tune
-from rmft.problems.suites import Suite
+from rmft.problems.setting import Setting
+from rmft.problems.suites import ProblemBatch, Suite
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory
+from rmft.types import Rules
 
 
 def tuned(spec: str, suite: Suite, num_problems: int) -> str:
@@ -31,30 +36,49 @@ def tuned(spec: str, suite: Suite, num_problems: int) -> str:
 def baselines(specs: Iterable[str], suite: Suite) -> dict[str, MakePolicy]:
     """Baselines by name; `tuned:NAME` gets its parameters here. Raises UnknownNameError, ConfigError."""
     made: dict[str, MakePolicy] = {}
+    settings = (*suite.settings("validation"), *suite.settings("held_out"))
     for spec in specs:
-        _check_suits(spec, suite)
+        _check_suits(spec, suite, settings)
         chosen = tuned(spec, suite, suite.validation.num_problems)
         name = chosen if chosen == spec else f"{TUNED}{chosen}"
-        made[name] = _maker(chosen)
+        made[name] = _maker(chosen, {setting.rules: setting.prior for setting in settings})
     return made
 
 
-def _check_suits(spec: str, suite: Suite) -> None:
+def _check_suits(spec: str, suite: Suite, settings: Iterable[Setting]) -> None:
     name = describe(parse_spec(spec.removeprefix(TUNED))[0]).name
-    for setting in (*suite.settings("validation"), *suite.settings("held_out")):
-        suited = baselines_for(setting.rules)
-        if name not in suited:
-            raise ConfigError(
-                f"The baseline '{name}' can't play '{setting.name}' of suite {suite.name} "
-                f"({setting.feedback} feedback, rewards in {list(setting.rules.reward_range)}). "
-                f"These can: {', '.join(suited)}."
-            )
+    priors: dict[Rules, Setting] = {}
+    for setting in settings:
+        suited = baselines_for(setting.rules, setting.prior)
+        first = priors.setdefault(setting.rules, setting)
+        if name in KNOWING and first.prior != setting.prior:
+            why = f"nothing that is told of it tells it from '{first.name}', which has another prior"
+        elif name in suited:
+            continue
+        elif name in KNOWING:
+            why = str(KNOWING[name].refusal(setting.rules, setting.prior))
+        else:
+            why = f"{setting.feedback} feedback, rewards in {list(setting.rules.reward_range)}"
+        raise ConfigError(
+            f"The baseline '{name}' can't play '{setting.name}' of suite {suite.name} ({why}). "
+            f"These can: {', '.join(each for each in suited if each != name)}."
+        )
 
 
-def _maker(spec: str) -> MakePolicy:
+def _maker(spec: str, priors: Priors) -> MakePolicy:
     if parse_spec(spec)[0] != Oracle.name:
-        make_baseline(spec)  # a mistake shows now, before anything is played
-    return lambda table: make_baseline(spec, table)
+        make_baseline(spec, priors=priors)  # a mistake shows now, before anything is played
+    return lambda table: make_baseline(spec, table, priors)
+
+
+def optima(problems: Iterable[ProblemBatch], say: Callable[[str], None]) -> dict[str, float]:
+    """The expected regret of optimal play, by setting, where it is known; see `rmft.bayes.optimum`."""
+    found = {}
+    for setting in (batch.setting for batch in problems):
+        if refusal(setting.rules, setting.prior) is None:
+            say(f"{setting.name}: working out the optimum")
+            found[setting.name] = optimum(setting.rules, setting.prior, setting.regret_kind)
+    return found
 
 
 def best_baseline(run: RunDirectory, suite: Suite, say: Callable[[str], None]) -> tuple[str, float] | None:
@@ -62,7 +86,8 @@ def best_baseline(run: RunDirectory, suite: Suite, say: Callable[[str], None]) -
     kept = run.read_json("baselines.json")
     if kept is None:
         say(f"Playing {len(suite.baselines)} baselines on the validation problems, to compare with")
-        policies = baselines([name for name in suite.baselines if name != "oracle"], suite)
+        bounds = (Oracle.name, BayesOptimal.name)
+        policies = baselines([name for name in suite.baselines if name not in bounds], suite)
         if not policies:
             return None
         problems = suite.draw("validation", run.config.validation.num_problems)

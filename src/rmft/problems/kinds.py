@@ -13,11 +13,12 @@ from rmft.problems.logged import Logged
 from rmft.problems.moving import AbruptSwitches, Drift, LinearTrend, SineTrend
 from rmft.problems.own import OwnProcess
 from rmft.problems.process import RewardProcess
-from rmft.problems.stationary import Bernoulli, Gaussian, Uniform
+from rmft.problems.stationary import Bernoulli, Gaussian, RareGoodArms, Uniform
 from rmft.reading import read
 
 KINDS = (
     "bernoulli",
+    "rare_good_arms",
     "gaussian",
     "uniform",
     "linear_trend",
@@ -46,6 +47,7 @@ def _kind(config: Any) -> str | None:
 
 AnyProcess = Annotated[
     Annotated[Bernoulli, Tag("bernoulli")]
+    | Annotated[RareGoodArms, Tag("rare_good_arms")]
     | Annotated[Gaussian, Tag("gaussian")]
     | Annotated[Uniform, Tag("uniform")]
     | Annotated[LinearTrend, Tag("linear_trend")]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
+from rmft.bayes.prior import PRIORS, Prior
 from rmft.errors import ConfigError, ShapeError
 from rmft.own_code import load_class, require
-from rmft.problems.process import RewardProcess
+from rmft.problems.process import RewardProcess, StatesPrior
 from rmft.types import RewardTable
 
 
@@ -65,6 +66,17 @@ class OwnProcess(BaseModel):
 
     def variation_budget(self, horizon: int, num_arms: int) -> float:
         return float(self._process.variation_budget(horizon, num_arms))
+
+    def prior(self) -> Prior | None:
+        """What the class says by a method `prior`, where it has one."""
+        found: object = self._process.prior() if isinstance(self._process, StatesPrior) else None
+        if found is None or isinstance(found, PRIORS):
+            return found
+        names = ", ".join(prior.__name__ for prior in PRIORS)
+        raise ConfigError(
+            f"{self.kind}.prior returned {type(found).__name__}; expected None or one of {names} of "
+            "rmft.bayes.prior."
+        )
 
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
         table = self._process.draw(generator, horizon, num_arms)

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from pydantic import model_validator
 
+from rmft.bayes.prior import Prior
 from rmft.errors import ConfigError
 from rmft.reading import Config
 from rmft.types import FloatArray, RewardTable
@@ -14,7 +15,7 @@ from rmft.types import FloatArray, RewardTable
 
 @runtime_checkable
 class RewardProcess(Protocol):
-    """Where rewards come from. A user's own class needs these three and nothing else."""
+    """Where rewards come from. A user's own class needs these three; `StatesPrior` is welcome."""
 
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
         """One problem's table, (horizon, num_arms). All its luck comes from `generator`."""
@@ -30,6 +31,15 @@ class RewardProcess(Protocol):
 
         Source: Besbes, Gur and Zeevi (2014), eq. 1.
         """
+        ...
+
+
+@runtime_checkable
+class StatesPrior(Protocol):
+    """A reward process that can say what its means are drawn from, so that optimal play is known."""
+
+    def prior(self) -> Prior | None:
+        """The law of its means, if these rest and it is one of `rmft.bayes.prior`; else None."""
         ...
 
 

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from rmft.bayes.prior import Prior
 from rmft.errors import ConfigError, ShapeError
 from rmft.own_code import load_class, require
 from rmft.problems.environment import TableEnvironment, Unobserved
 from rmft.problems.kinds import AnyProcess
 from rmft.problems.logged import Logged, PartName
+from rmft.problems.process import StatesPrior
 from rmft.reading import Config
 from rmft.regret import RegretKind
 from rmft.scenarios.contexts import (
@@ -178,6 +180,13 @@ class Setting(Config):
             return "static"
         moves = self.reward_process.variation_budget(self.horizon, self.num_arms) > 0
         return "dynamic" if moves else "pseudo"
+
+    @property
+    def prior(self) -> Prior | None:
+        """What means are drawn from, where the reward process says so and nobody adapts. Never told."""
+        if self.environment is None and isinstance(self.reward_process, StatesPrior):
+            return self.reward_process.prior()
+        return None
 
     def for_part(self, part: PartName) -> Setting:
         """The same in a part of a suite: of a log with groups, those that the part has; with its contexts."""

@@ -1,37 +1,42 @@
-"""Reward processes whose means are fixed: Bernoulli, Gaussian and uniform rewards."""
+"""Reward processes whose means are fixed: Bernoulli, rare good arms, Gaussian and uniform rewards."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from rmft.bayes.prior import BetaArms, ListedArms, NormalArms, OneGoodArm, Prior
 from rmft.errors import ConfigError
 from rmft.problems.noise import bernoulli, gaussian, truncated_gaussian
 from rmft.problems.process import Bounded, best_at_random, given_means
 from rmft.reading import Config
 from rmft.types import FloatArray, RewardTable
 
+Positive = Annotated[float, Field(gt=0)]
+
 
 class Bernoulli(Config):
     """Rewards 0 or 1.
 
     means: "uniform", each arm's own drawn from U[0, 1], or one probability per arm. gap: instead of
-    means, the best arm, at random, has .5 + gap/2 and the others .5 - gap/2.
+    means, the best arm, at random, has .5 + gap/2 and the others .5 - gap/2. beta: instead of means, each
+    arm's own is drawn from Beta(a, b).
     """
 
     kind: Literal["bernoulli"] = "bernoulli"
     means: Literal["uniform"] | tuple[float, ...] = "uniform"
     gap: float | None = Field(default=None, gt=0, le=1)
+    beta: tuple[Positive, Positive] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Bernoulli:
+        if sum((self.means != "uniform", self.gap is not None, self.beta is not None)) > 1:
+            raise ConfigError("found more than one of means, gap and beta; give one of them.")
         if self.means == "uniform":
             return self
-        if self.gap is not None:
-            raise ConfigError("found both means and gap; give one of them.")
         if not all(0 <= mean <= 1 for mean in self.means):
             raise ConfigError(f"found means {list(self.means)}; expected probabilities from 0 to 1.")
         return self
@@ -46,11 +51,53 @@ class Bernoulli(Config):
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
         if self.gap is not None:
             means = best_at_random(generator, num_arms, 0.5, self.gap)
+        elif self.beta is not None:
+            means = generator.beta(*self.beta, size=num_arms)
         elif self.means == "uniform":
             means = generator.random(num_arms)
         else:
             means = given_means(self.means, num_arms)
         return bernoulli(generator, np.tile(means, (horizon, 1)), 0.0, 1.0)
+
+    def prior(self) -> Prior | None:
+        if self.gap is not None:
+            return OneGoodArm(0.5 + self.gap / 2, 0.5 - self.gap / 2)
+        if self.beta is not None:
+            return BetaArms(*self.beta)
+        return BetaArms() if self.means == "uniform" else None
+
+
+class RareGoodArms(Config):
+    """Rewards 0 or 1. Every arm is good with probability `share`, whatever the others are.
+
+    good, other: how often a good arm and any other pays 1. All arms may be good, or none. An arm that looks
+    well is not the best there is until a good one is found, so that exploring pays.
+    """
+
+    kind: Literal["rare_good_arms"] = "rare_good_arms"
+    share: float = Field(default=0.2, gt=0, lt=1)
+    good: float = Field(default=0.9, gt=0, le=1)
+    other: float = Field(default=0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _better(self) -> RareGoodArms:
+        if not self.other < self.good:
+            raise ConfigError(f"found good {self.good} and other {self.other}; expected other < good.")
+        return self
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def variation_budget(self, horizon: int, num_arms: int) -> float:  # noqa: ARG002
+        return 0.0
+
+    def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
+        means = np.where(generator.random(num_arms) < self.share, self.good, self.other)
+        return bernoulli(generator, np.tile(means, (horizon, 1)), 0.0, 1.0)
+
+    def prior(self) -> Prior:
+        return ListedArms((self.good, self.other), (self.share, 1 - self.share))
 
 
 class Gaussian(Config):
@@ -94,6 +141,11 @@ class Gaussian(Config):
         if self.low is None and self.high is None:
             return gaussian(generator, means, self.noise_std)
         return truncated_gaussian(generator, means, self.noise_std, *self.reward_range)
+
+    def prior(self) -> Prior | None:
+        if self.gap is not None or self.means != "normal" or np.isfinite(self.reward_range).any():
+            return None
+        return NormalArms(self.mean, self.mean_std, self.noise_std)
 
     def _means(self, generator: np.random.Generator, num_arms: int) -> FloatArray:
         if self.gap is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from rmft.bayes.prior import Prior
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.policies.baselines.adversarial import Exp3, Rexp3
 from rmft.policies.baselines.base import Baseline
@@ -20,6 +21,7 @@ from rmft.policies.baselines.indices import (
     Greedy,
     OptimisticGreedy,
 )
+from rmft.policies.baselines.known_prior import BayesOptimal, KnowsPrior, PosteriorGreedy, Priors
 from rmft.policies.baselines.moving import (
     DiscountedBayesUCB,
     DiscountedThompson,
@@ -178,6 +180,9 @@ CATALOGUE: dict[str, Entry] = {
         _grid("ftpl", "noise_std", (0, 0.5, 1, 2, 4, 8)),
     ),
 }
+KNOWING: dict[str, type[KnowsPrior]] = {each.name: each for each in (BayesOptimal, PosteriorGreedy)}
+"""Those that are made for problems whose prior is known."""
+
 GRIDS: dict[str, tuple[str, ...]] = {name: entry.grid for name, entry in CATALOGUE.items() if entry.grid}
 
 
@@ -197,6 +202,8 @@ def describe(name: str) -> Description:
     """What the baseline `name` is. Raises UnknownNameError."""
     if name == Oracle.name:
         return Description(name, "plays the comparator of the regret", "-", None, {"regret": None}, False)
+    if name in KNOWING:
+        return Description(name, KNOWING[name].summary, KNOWING[name].source, None, {}, False)
     if name not in CATALOGUE:
         raise UnknownNameError("baseline", name, baseline_names())
     entry = CATALOGUE[name]
@@ -206,12 +213,19 @@ def describe(name: str) -> Description:
 
 def baseline_names() -> list[str]:
     """Every name that `make_baseline` knows."""
-    return [*CATALOGUE, Oracle.name]
+    return [*CATALOGUE, *KNOWING, Oracle.name]
 
 
-def baselines_for(rules: Rules) -> list[str]:
-    """The names of those that can be played under `rules`; the oracle always can."""
-    return [*(name for name, entry in CATALOGUE.items() if entry.policy.suits(rules)), Oracle.name]
+def baselines_for(rules: Rules, prior: Prior | None = None) -> list[str]:
+    """The names of those that can be played under `rules`; the oracle always can.
+
+    prior: what means are drawn from, where that is known.
+    """
+    return [
+        *(name for name, entry in CATALOGUE.items() if entry.policy.suits(rules)),
+        *(name for name, policy in KNOWING.items() if policy.refusal(rules, prior) is None),
+        Oracle.name,
+    ]
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, float | str | None]]:
@@ -237,11 +251,12 @@ def parse_spec(spec: str) -> tuple[str, dict[str, float | str | None]]:
     return match[1], values
 
 
-def make_baseline(spec: str, table: RewardTable | None = None) -> Policy:
+def make_baseline(spec: str, table: RewardTable | None = None, priors: Priors | None = None) -> Policy:
     """The policy that `spec` names. table: (B, T, K), for the oracle alone, which only evaluation makes.
 
-    Raises UnknownNameError for an unknown name or parameter, ConfigError for a wrong value, for a
-    spec `tuned:<name>` (see `tune`) and for an oracle without a table.
+    priors: for those that know them (`KNOWING`). Raises UnknownNameError for an unknown name or parameter,
+    ConfigError for a wrong value, for a spec `tuned:<name>` (see `tune`), for an oracle without a table and
+    for what knows priors without them.
     """
     name, values = parse_spec(spec)
     if name.startswith(TUNED):
@@ -255,6 +270,10 @@ def make_baseline(spec: str, table: RewardTable | None = None) -> Policy:
             raise UnknownNameError(f"parameter of {name}", key, parameters)
     if name == Oracle.name:
         return _make_oracle(spec, values, table)
+    if name in KNOWING:
+        if priors is None:
+            raise ConfigError(f"'{spec}' plays by what means are drawn from; give make_baseline the priors.")
+        return KNOWING[name](priors)
     try:
         return CATALOGUE[name].policy.model_validate(values)
     except ValidationError as error:
