@@ -21,12 +21,13 @@ from rmft.rollout import rollout
 from rmft.streams import Streams
 from rmft.types import Rules
 
+LISTED = {"kind": "listed_means", "means": [0.9, 0.5, 0], "shares": [0.2, 0.6, 0.2]}
 PRIORS: dict[str, BernoulliPrior] = {
     "one good arm": OneGoodArm(0.9, 0.2),
     "one certain arm": OneGoodArm(1.0, 0.0),
     "uniform": BetaArms(),
     "beta": BetaArms(2, 3),
-    "rare good arm": ListedArms((0.9, 0.5), (0.2, 0.8)),
+    "rare good arm": ListedArms((0.9, 0.5, 0), (0.2, 0.6, 0.2)),
 }
 every_prior = pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS.keys())
 
@@ -167,8 +168,8 @@ def test_posterior_greedy_on_beta_means_is_optimistic_greedy() -> None:
 
 
 def test_rewards_of_a_wider_range_change_nothing() -> None:
-    plain = suite_of({"kind": "rare_good_arms"})
-    wide = suite_of({"kind": "rare_good_arms"}, reward_range=[-1, 3])
+    plain = suite_of(LISTED)
+    wide = suite_of(LISTED, reward_range=[-1, 3])
     for name in ("bayes-optimal", "posterior-greedy"):
         regrets = [
             evaluate(baselines([name], suite), suite.draw("validation", 50), 1, 0)

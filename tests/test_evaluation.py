@@ -261,6 +261,36 @@ def test_shares_are_as_sure_as_their_problems_are_many():
     assert found["regret"].high == pytest.approx(0), "which is no share"
 
 
+def test_the_way_to_the_optimum_by_hand():
+    # two problems as above: start 0 and 2.4, best 1.6 and 0; optimal play would have 0.4 on average
+    means = np.array([[[0.9, 0.5]] * 4, [[0.2, 0.8]] * 4])
+    short = Batch(Setting("two", Rules("bandit", 4, 2), "pseudo"), np.arange(2), RewardTable(means, means))
+    more = np.repeat(means, 2, axis=0)[:, :2]
+    long = Batch(Setting("four", Rules("bandit", 2, 2), "pseudo"), np.arange(4), RewardTable(more, more))
+    policies = {"start": lambda _: Fixed(0), "best": lambda _: Fixed(1)}
+    found = evaluate(policies, [short, long], 1, seed=0, optima={"two": 0.4, "four": 0.1})
+    share = found.settings["two"].policies["best"].share_to_optimum
+    assert share is not None
+    assert share.mean == pytest.approx((1.2 - 0.8) / (1.2 - 0.4))
+    # of "four" start and best have 0.6 and 0.4, so over all six problems 0.8 and 1.6 / 3
+    overall = found.overall["best"].share_to_optimum
+    assert overall is not None
+    assert overall.mean == pytest.approx((0.8 - 1.6 / 3) / (0.8 - 0.2))
+    assert (found.settings["two"].optimum, found.optimum) == (0.4, pytest.approx(0.2))
+    assert found.overall["start"].share_to_optimum is None
+    assert Evaluation.from_json(found.to_json()) == found
+    row = next(row for row in found.rows() if (row["setting"], row["policy"]) == ("overall", "best"))
+    assert row["share to optimum"].startswith("0.44")
+    partly = evaluate(policies, [short, long], 1, seed=0, optima={"two": 0.4})
+    assert partly.optimum is None
+    assert partly.overall["best"].share_to_optimum is None
+    assert partly.settings["two"] == found.settings["two"]
+    # two seeds that do the same say what one does
+    by_seed = {seed: {"start": lambda _: Fixed(0), "best": lambda _: Fixed(1)} for seed in range(2)}
+    seeds, own = evaluate_seeds(by_seed, {}, [short], 1, seed=0, optima={"two": 0.4})
+    assert seeds.overall["best"].share_to_optimum == own[0].overall["best"].share_to_optimum == share
+
+
 def test_seeds_by_hand():
     # two problems, means .9, .5 and .2, .8 over T = 4: arm 0 costs 0 and 2.4, arm 1 costs 1.6 and 0
     means = np.array([[[0.9, 0.5]] * 4, [[0.2, 0.8]] * 4])
@@ -348,10 +378,18 @@ def test_json_holds_what_the_document_says(evaluation: Evaluation):
     assert found["format"] == FORMAT == "rmft-evaluation/1"
     assert set(found) == {
         "format", "suite", "part", "num_problems", "num_rollouts", "seed", "confidence", "versions",
-        "fingerprint", "settings", "overall",
+        "fingerprint", "settings", "overall", "optimum",
     }  # fmt: skip
     setting = found["settings"]["mab"]
-    assert set(setting) == {"feedback", "horizon", "num_arms", "regret", "num_problems", "policies"}
+    assert set(setting) == {
+        "feedback",
+        "horizon",
+        "num_arms",
+        "regret",
+        "num_problems",
+        "optimum",
+        "policies",
+    }
     policy = setting["policies"]["uniform"]
     assert set(policy) == {
         "measures", "paired_difference", "relative_regret", "trend_check", "regression_check", "regret_curve",
@@ -462,6 +500,8 @@ def test_rows(evaluation: Evaluation):
         "minus uniform",
         "SuffFailFreq",
         "K*MinFrac",
+        "GreedyFrac",
+        "switching",
         "b0",
     ]
     assert rows[0]["minus uniform"] == "-"

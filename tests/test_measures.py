@@ -15,6 +15,7 @@ from rmft.evaluation.measures import (
     best_arm_pulls,
     best_arms,
     coverage,
+    early_switching,
     entropy,
     first_arm_only,
     greedy_frac,
@@ -257,6 +258,14 @@ def test_the_order_of_arms_changes_no_measure(kind: RegretKind):
         found.append(measure(Trajectories(histories, table), kind))
     for name in MEASURES:
         np.testing.assert_allclose(found[0][name], found[1][name], atol=1e-12)
+
+
+def test_early_switching_by_hand():
+    # K = 2, so rounds 2 to 4 count: 0 1 1 0, then a switch that is too late; 2 of 3
+    assert early_switching(one_hot([0, 1, 1, 0, 1], 2)) == pytest.approx(2 / 3)
+    # from (1, 0) to (.5, .5) half of the mass moves
+    assert early_switching(np.array([[1, 0], [0.5, 0.5]])) == pytest.approx(0.5)
+    assert np.isnan(early_switching(one_hot([0], 2)))
 
 
 def test_entropy_by_hand():

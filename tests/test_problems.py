@@ -30,7 +30,7 @@ PROCESSES = {
     "bernoulli-gap": {"kind": "bernoulli", "gap": 0.2},
     "bernoulli-given": {"kind": "bernoulli", "means": [0.1, 0.5, 1]},
     "bernoulli-beta": {"kind": "bernoulli", "beta": [1, 3]},
-    "rare_good_arms": {"kind": "rare_good_arms"},
+    "listed_means": {"kind": "listed_means", "means": [0.9, 0.5, 0], "shares": [0.2, 0.6, 0.2]},
     "gaussian": {"kind": "gaussian", "mean_std": 0.5},
     "gaussian-gap": {"kind": "gaussian", "gap": 1, "mean": 2},
     "gaussian-given": {"kind": "gaussian", "means": [0, 1, 2]},
@@ -120,7 +120,7 @@ def test_rewards_have_their_expectation(config: dict[str, object]) -> None:
 @every_process
 def test_arms_are_exchangeable(config: dict[str, object]) -> None:
     """No arm is better by its place, unless the user gave the means: arm averages over problems agree."""
-    if "means" in config:
+    if "means" in config and config["kind"] != "listed_means":
         return
     means = draw_many(resolve_process(config), 600).expected_rewards.mean(axis=1)
     gap = means - means.mean(axis=1, keepdims=True)
@@ -282,7 +282,8 @@ def test_drift_spends_its_budget_when_nothing_reflects() -> None:
         ({"kind": "bernoulli", "means": [0.2, 1.2]}, "probabilities from 0 to 1"),
         ({"kind": "bernoulli", "means": [0.2, 0.4], "gap": 0.1}, "more than one of means, gap and beta"),
         ({"kind": "bernoulli", "beta": [0, 1]}, "beta.0: found 0; expected: greater than 0"),
-        ({"kind": "rare_good_arms", "good": 0.4}, "expected other < good"),
+        ({"kind": "listed_means", "means": [0.9, 0.5], "shares": [0.5, 0.6]}, "expected 2 that sum to 1"),
+        ({"kind": "listed_means", "means": [0.5, 0.5], "shares": [0.5, 0.5]}, "expected different ones"),
         ({"kind": "bernoulli", "mean": "uniform"}, "Unknown key 'mean'. Did you mean 'means'"),
         ({"kind": "gaussian", "noise_std": 0}, "noise_std: found 0"),
         ({"kind": "gaussian", "mean": math.nan}, "mean: found nan"),

@@ -15,7 +15,9 @@ from rich.console import Console
 
 from rmft.errors import RunDirectoryError
 from rmft.report import compare_runs, comparison_table, write_report
+from rmft.report.blocks import Table
 from rmft.report.charts import COLOURS, FIXED, frontier, policy_styles, run_styles
+from rmft.report.curves import curves
 from rmft.report.evaluation_reader import PolicyResult, SettingResult
 from rmft.report.run_reader import FILES, MAX_SETTINGS, read_run
 from rmft.report.terminal import MAX_LINES, WIDTH, overview_lines
@@ -294,6 +296,22 @@ def test_the_headline_says_how_much_better(tmp_path: Path) -> None:
         "never play the best arm in the second half: 33% before training, 19% after, 21% for "
         "optimistic-greedy."
     )
+
+
+def test_the_way_to_the_optimum_is_said_and_shown(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    found = json.loads((path / "evaluation.json").read_text())
+    found["settings"]["uniform-means"]["optimum"] = found["optimum"] = 3.2
+    for each in (found["overall"], found["settings"]["uniform-means"]["policies"]):
+        each["best"]["share_to_optimum"] = {"mean": 0.955, "low": 0.94, "high": 0.97}
+    (path / "evaluation.json").write_text(json.dumps(found))
+    run = read_run(path)
+    assert "96% [94%, 97%] of the way from the start to the optimum, 3.20. " in second_line(run)
+    assert "of the way from the start to the optimum" in "\n".join(overview_lines(run))
+    [table] = [block for block in curves(run, run_styles(run)).blocks if isinstance(block, Table)]
+    assert table.columns[3] == "share to optimum"
+    assert [row[3] for row in table.rows if row[3]] == [Interval(0.955, 0.94, 0.97)]
+    assert "Expected regret of optimal play: 3.20" in table.caption
 
 
 def test_the_best_baseline_is_not_named_twice(tmp_path: Path) -> None:

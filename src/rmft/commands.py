@@ -16,7 +16,7 @@ from rmft.evaluation.evaluate import evaluate, evaluate_seeds
 from rmft.files import write_atomically
 from rmft.messages import estimate_tokens
 from rmft.models.catalogue import find_model
-from rmft.opponents import baselines
+from rmft.opponents import baselines, optima
 from rmft.play import Game, play
 from rmft.policies.baselines.catalogue import baselines_for, make_baseline
 from rmft.policies.config import HostedConfig, LocalConfig
@@ -66,6 +66,7 @@ def evaluate_target(
     problems = suite.draw("held_out" if part == "held_out" else "validation", count)
     own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
     name = "evaluation.json" if own else f"evaluation-{played}.json"
+    known = optima(problems, progress)
     if several is not None:
         kept_of = {seed: KeptConversations() for seed in runs}
         with players(suite, one_at_a_time=True) as playing:
@@ -73,7 +74,7 @@ def evaluate_target(
             others = opponents_in(list(against or suite.baselines), suite, playing)
             result, of_seeds = evaluate_seeds(
                 by_seed, others, problems, num_rollouts, seed, progress,
-                suite=suite.name, part=part, keep=kept_of,
+                suite=suite.name, part=part, keep=kept_of, optima=known,
             )  # fmt: skip
         for each, found in of_seeds.items():
             _write(runs[each].path, name, found, played, kept_of[each])
@@ -83,8 +84,9 @@ def evaluate_target(
     with players(suite) as playing:
         policies = policies_of(target, run, suite, against, playing)
         result = evaluate(
-            policies, problems, num_rollouts, seed, progress, suite=suite.name, part=part, keep=kept
-        )
+            policies, problems, num_rollouts, seed, progress,
+            suite=suite.name, part=part, keep=kept, optima=known,
+        )  # fmt: skip
     if run is None:
         return result, None
     _write(run.path, name, result, played, kept)

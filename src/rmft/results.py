@@ -10,19 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     model_serializer,
     model_validator,
 )
@@ -30,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rmft.errors import ConfigError, UnknownNameError
+from rmft.lenient import Count, Each, Name, Number, OrNone, Part, Required, is_lenient
 from rmft.regret import RegretKind
 from rmft.types import Feedback
 
@@ -38,69 +33,10 @@ FORMAT: Literal["rmft-evaluation/1"] = "rmft-evaluation/1"
 
 SHOWN = ("regret", "suff_fail_freq", "k_min_frac")
 """The measures that every evaluation has, and its table shows."""
+FURTHER = {"greedy_frac": "GreedyFrac", "early_switching": "switching"}
+"""Further ones in the table, by their columns; files of version 0.1 lack some of them."""
 MANY_SEEDS = 10
 """Training seeds from which on Student's t is about as narrow as the normal distribution."""
-
-
-def check_name(name: str) -> str:
-    """The name itself. Raises ValueError when it can't be printed as it is, or is too long."""
-    if not name.isprintable() or len(name) > 200:
-        raise ValueError(f"expected up to 200 printable characters as a name, found {name!r:.60}")
-    return name
-
-
-def _is_lenient(info: ValidationInfo) -> bool:
-    return bool(info.context)
-
-
-def _check_name(name: str, info: ValidationInfo) -> str:
-    return name if _is_lenient(info) else check_name(name)
-
-
-def _or_none(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """In a lenient reading None stands for what is missing or wrong."""
-    try:
-        return handler(value)
-    except (ValidationError, ValueError):
-        if _is_lenient(info):
-            return None
-        raise
-
-
-def _required(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """`_or_none`, of what is never None in a file that is whole."""
-    if value is None and not _is_lenient(info):
-        raise ValueError("found null, expected a value")
-    return _or_none(value, handler, info)
-
-
-def _each(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """In a lenient reading the entries of a mapping that are right."""
-    if not _is_lenient(info):
-        return handler(value)
-    found: dict[str, Any] = {}
-    for key, item in value.items() if isinstance(value, dict) else ():
-        with suppress(ValidationError, ValueError):
-            found |= handler({str(key): item})
-    return found
-
-
-OrNone, Required, Each = WrapValidator(_or_none), WrapValidator(_required), WrapValidator(_each)
-Name = Annotated[str, AfterValidator(_check_name)]
-Count = Annotated[int, Field(ge=0)]
-Number = Annotated[float | None, OrNone]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _absent(cls, value: Any, info: ValidationInfo) -> Any:
-        """In a lenient reading what is missing is None."""
-        if not _is_lenient(info) or not isinstance(value, dict):
-            return value
-        return {name: None for name, field in cls.model_fields.items() if field.is_required()} | value
 
 
 class Interval(Part):
@@ -114,7 +50,7 @@ class Interval(Part):
     @classmethod
     def _bare(cls, value: Any, info: ValidationInfo) -> Any:
         """In a lenient reading a mean alone is an interval too."""
-        return {"mean": value} if _is_lenient(info) and not isinstance(value, dict) else value
+        return {"mean": value} if is_lenient(info) and not isinstance(value, dict) else value
 
 
 class ExponentTest(Part):
@@ -173,22 +109,25 @@ class Comparison(Part):
     """One policy's measures, and how they differ from each opponent's on the same tables.
 
     seeds: where the policy is that of several training seeds, each seed's own result; intervals then are over
-    seeds and problems.
+    seeds and problems. share_to_optimum: of the way from the start's regret to that of optimal play, how much
+    the policy has gone, where both are known: 0 at the start, 1 at the optimum, below 0 when it got worse.
     """
 
     measures: Annotated[dict[Name, Interval], Each]
     paired_difference: Annotated[dict[Name, Annotated[dict[Name, Interval], Each]], Each]
     relative_regret: Annotated[dict[Name, Interval], Each]
     seeds: Annotated[list[SeedResult] | None, OrNone] = None
+    share_to_optimum: Annotated[Interval | None, OrNone] = None
 
     @model_serializer(mode="wrap")
-    def _seeds_where_there_are(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _where_there_are(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = serialize(self)
-        return {key: value for key, value in found.items() if key != "seeds" or value is not None}
+        optional = ("seeds", "share_to_optimum")
+        return {key: value for key, value in found.items() if key not in optional or value is not None}
 
     @model_validator(mode="after")
     def _complete(self, info: ValidationInfo) -> Comparison:
-        if _is_lenient(info):
+        if is_lenient(info):
             if "regret" not in self.measures or self.measures["regret"].mean is None:
                 raise ValueError("there is no regret")
             return self
@@ -210,18 +149,19 @@ class PolicyResult(Comparison):
 
 
 class SettingResult(Part):
-    """One setting: its rules, and every policy's result."""
+    """One setting: its rules, and every policy's result. optimum: the expected regret of optimal play."""
 
     feedback: Annotated[Feedback | None, Required]
     horizon: Annotated[Annotated[int, Field(ge=1)] | None, Required]
     num_arms: Annotated[Annotated[int, Field(ge=2)] | None, Required]
     regret: Annotated[RegretKind | None, Required]
     num_problems: Annotated[Annotated[int, Field(ge=1)] | None, Required]
+    optimum: Number = None
     policies: Annotated[dict[Name, PolicyResult], Each]
 
     @model_validator(mode="after")
     def _lengths(self, info: ValidationInfo) -> SettingResult:
-        if _is_lenient(info):
+        if is_lenient(info):
             if not self.policies:
                 raise ValueError("there is no policy with a regret")
             return self
@@ -240,7 +180,8 @@ class SettingResult(Part):
 class Evaluation(Part):
     """Policies x settings, each with measures, intervals and paired differences.
 
-    fingerprint: of the problems; equal where and only where they are the same.
+    fingerprint: of the problems; equal where and only where they are the same. optimum: the expected regret
+    of optimal play, over all problems, where it is known in every setting.
     """
 
     format: Literal["rmft-evaluation/1"] = FORMAT
@@ -252,12 +193,13 @@ class Evaluation(Part):
     confidence: Annotated[float | None, Required]
     versions: Annotated[dict[Name, Name], Each]
     fingerprint: Annotated[Name | None, OrNone] = None
+    optimum: Number = None
     settings: Annotated[dict[Name, SettingResult], Field(min_length=1), Each]
     overall: Annotated[dict[Name, Comparison], Each]
 
     @model_validator(mode="after")
     def _same_policies(self, info: ValidationInfo) -> Evaluation:
-        if _is_lenient(info):
+        if is_lenient(info):
             return self
         names = self.overall.keys()
         for setting, result in self.settings.items():
@@ -320,11 +262,14 @@ class Evaluation(Part):
                 rows.append(_row(name, policy, result, against, "-" if b0 is None else f"{b0:.2f}"))
         if len(self.settings) > 1:
             rows += [_row("overall", policy, result, against, "-") for policy, result in self.overall.items()]
+        everywhere = [
+            *(each for setting in self.settings.values() for each in setting.policies.values()),
+            *(self.overall.values() if len(self.settings) > 1 else ()),
+        ]
+        if any(each.share_to_optimum for each in everywhere):
+            for row, result in zip(rows, everywhere, strict=True):
+                row["share to optimum"] = show(result.share_to_optimum) if result.share_to_optimum else "-"
         if any(each.seeds for each in self.overall.values()):
-            everywhere = [
-                *(each for setting in self.settings.values() for each in setting.policies.values()),
-                *(self.overall.values() if len(self.settings) > 1 else ()),
-            ]
             for row, result in zip(rows, everywhere, strict=True):
                 own = [f"{each.seed}: {_number(each.regret.mean)}" for each in result.seeds or ()]
                 row["regret by seed"] = ", ".join(own) or "-"
@@ -339,13 +284,30 @@ class Evaluation(Part):
         title = (
             f"{self.suite} {self.part}: {self.num_problems or 0:,} problems x {self.num_rollouts} rollouts"
         )
-        table = Table(title=Text(f"{title}, {self.confidence or 0:.0%} intervals"), caption=_of_seeds(seeds))
+        said = [*self._of_optimum(), *_of_seeds(seeds)]
+        caption = Text(" ".join(said)) if said else None
+        table = Table(title=Text(f"{title}, {self.confidence or 0:.0%} intervals"), caption=caption)
         for column in columns:
             table.add_column(Text(column), justify="left" if column in ("setting", "policy") else "right")
         for row, following in zip(rows, [*rows[1:], None], strict=True):
             ends = following is None or following["setting"] != row["setting"]
             table.add_row(*(Text(row[column]) for column in columns), end_section=ends)
         return table
+
+    def _of_optimum(self) -> list[str]:
+        """What optimal play comes to, in words, where it is known."""
+        known = {name: each.optimum for name, each in self.settings.items() if each.optimum is not None}
+        if len(self.settings) > 1 and self.optimum is not None:
+            known["overall"] = self.optimum
+        if not known:
+            return []
+        each = ", ".join(f"{name} {_number(value)}" for name, value in known.items())
+        told = (
+            f"Expected regret of optimal play: {each if len(self.settings) > 1 else each.rsplit(' ', 1)[1]}."
+        )
+        if any(policy.share_to_optimum for policy in self.overall.values()):
+            told += " Share to optimum: of the way there from the start's regret."
+        return [told]
 
 
 def _row(
@@ -364,21 +326,26 @@ def _row(
         **differences,
         "SuffFailFreq": _number(result.measures["suff_fail_freq"].mean),
         "K*MinFrac": _number(result.measures["k_min_frac"].mean),
+        **{
+            column: _number(result.measures[key].mean)
+            for key, column in FURTHER.items()
+            if key in result.measures
+        },
         "b0": exponent,
     }
 
 
-def _of_seeds(count: int) -> Text | None:
+def _of_seeds(count: int) -> list[str]:
     """What a reader of results over so many training seeds has to know."""
     if not count:
-        return None
+        return []
     if count == 1:
-        return Text("One training seed: intervals are over problems and say nothing of other seeds.")
+        return ["One training seed: intervals are over problems and say nothing of other seeds."]
     said = f"Means over {count} training seeds, intervals over seeds and problems"
     few = (
         "" if count >= MANY_SEEDS else "; so few seeds tell little of how seeds differ, hence wide intervals"
     )
-    return Text(f"{said}{few}.")
+    return [f"{said}{few}."]
 
 
 def show(interval: Interval, sign: Literal["", "+"] = "") -> str:

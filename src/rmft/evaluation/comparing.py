@@ -31,6 +31,8 @@ from rmft.types import FloatArray, IntArray
 
 MAX_REGRETS = 100_000  # numbers kept per problem; of the first policies, as many as have room
 REGRET = MEASURES.index("regret")
+START = "start"
+"""The policy from whose regret the way to the optimum is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +62,39 @@ def evaluation_of(
     part: str = "",
     seeds: Sequence[int] | None = None,
     trained: Collection[str] = (),
+    optima: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """The evaluation that comes of what was played in each of the batches.
 
     seeds: the training seeds; None where they do not matter. trained: the policies that were trained with
     them, which have played once for each, in that order. seed is that of the policies' luck and of the
-    bootstrap.
+    bootstrap. optima: the expected regret of optimal play, by setting, where it is known.
     """
     problems = sum(len(batch.indices) for batch in batches)
+    known = optima or {}
     with_regrets = list(played[0])[: MAX_REGRETS // problems]
     measured = [
         np.stack([_by_seed(each, "measures", seeds) for each in one.values()], axis=2) for one in played
     ]
 
-    def compared(values: FloatArray, sizes: Sequence[int] | None = None) -> dict[str, Comparison]:
-        found = _compare(list(played[0]), values, seed, sizes)
+    def compared(
+        values: FloatArray, optimum: float | None, sizes: Sequence[int] | None = None
+    ) -> dict[str, Comparison]:
+        found = _compare(list(played[0]), values, seed, sizes, optimum)
         return found if seeds is None else _with_seeds(found, values, seed, sizes, seeds, trained)
 
     settings, comparisons = {}, {}
     for batch, one, values in zip(batches, played, measured, strict=True):
-        comparisons = compared(values)
-        settings[batch.setting.name] = _setting_result(batch, comparisons, one, seed, seeds, with_regrets)
+        name = batch.setting.name
+        comparisons = compared(values, known.get(name))
+        result = _setting_result(batch, comparisons, one, seed, seeds, with_regrets)
+        settings[name] = result.model_copy(update={"optimum": known.get(name)})
+    sizes = [len(batch.indices) for batch in batches]
+    optimum = None
+    if known.keys() >= settings.keys():
+        optimum = float(np.average([known[name] for name in settings], weights=sizes))
     if len(settings) > 1:
-        comparisons = compared(np.concatenate(measured, axis=1), [len(batch.indices) for batch in batches])
+        comparisons = compared(np.concatenate(measured, axis=1), optimum, sizes)
     return Evaluation(
         suite=suite,
         part=part,
@@ -97,6 +109,7 @@ def evaluation_of(
             "scipy": scipy.__version__,
         },
         fingerprint=fingerprint(batches),
+        optimum=optimum,
         settings=settings,
         overall=comparisons,
     )
@@ -129,11 +142,15 @@ def _by_seed(played: Sequence[Played], name: str, seeds: Sequence[int] | None) -
 
 
 def _compare(
-    names: list[str], values: FloatArray, seed: int, sizes: Sequence[int] | None
+    names: list[str],
+    values: FloatArray,
+    seed: int,
+    sizes: Sequence[int] | None,
+    optimum: float | None,
 ) -> dict[str, Comparison]:
     """Every policy against every other, from per-problem means (S, n, P, len(MEASURES)).
 
-    sizes: the numbers of problems of several settings.
+    sizes: the numbers of problems of several settings. optimum: the expected regret of optimal play.
     """
     means = statistics.over_seeds(values, lambda each: each, seed, sizes)
     differences = statistics.over_seeds(
@@ -145,6 +162,15 @@ def _compare(
         seed,
         sizes,
     )
+    shares = None
+    if optimum is not None and START in names:
+        start = names.index(START)
+        shares = statistics.over_seeds(
+            values[..., REGRET],
+            lambda each: statistics.ratio(each[..., start, None] - each, each[..., start, None] - optimum),
+            seed,
+            sizes,
+        )
     per_problem = values.mean(axis=0)
     return {
         name: Comparison(
@@ -160,6 +186,7 @@ def _compare(
                 if i != j
             },
             relative_regret={other: ratios.interval(i, j) for j, other in enumerate(names) if i != j},
+            share_to_optimum=shares.interval(i) if shares and name != START else None,
         )
         for i, name in enumerate(names)
     }
@@ -210,6 +237,7 @@ def _setting_result(
             paired_difference=comparison.paired_difference,
             relative_regret=comparison.relative_regret,
             seeds=comparison.seeds,
+            share_to_optimum=comparison.share_to_optimum,
             trend_check=TrendResult(s=int(trend.s[i]), p_trend=float(trend.p_trend[i])),
             regression_check=RegressionResult(
                 b0=statistics.defined(regression.b0[i]),

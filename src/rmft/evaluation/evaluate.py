@@ -11,9 +11,10 @@ import numpy as np
 from rmft.errors import ConfigError
 from rmft.evaluation.comparing import Played, evaluation_of
 from rmft.evaluation.measures import MEASURES, histogram, measure
+from rmft.lenient import check_name
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import regret_curve
-from rmft.results import Evaluation, check_name
+from rmft.results import Evaluation
 from rmft.rollout import MakePolicy, rollout_in_pieces
 from rmft.types import IntArray, Trajectories
 
@@ -37,12 +38,14 @@ def evaluate(
     suite: str = "",
     part: str = "",
     keep: Keep | None = None,
+    optima: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Every policy plays `num_rollouts` rollouts of every problem, on the same tables.
 
     Rollout l of a problem draws from the same stream whichever policy plays it. `progress` is told
     in words what is played next; suite and part are names to record; `keep` is given what was
-    played. Kept in memory: 8 bytes x policies x problems x (T + 9), and while playing about 300 MB more.
+    played. optima: the expected regret of optimal play, by setting, where it is known. Kept in memory: 8
+    bytes x policies x problems x (T + 9), and while playing about 300 MB more.
     Raises ConfigError when there is nothing to play, a setting is given twice or a name can't be printed.
     """
     _check(list(policies), batches, num_rollouts, suite, part)
@@ -50,7 +53,7 @@ def evaluate(
         {name: [(make_policy, keep)] for name, make_policy in policies.items()},
         batches, num_rollouts, seed, progress,
     )  # fmt: skip
-    return evaluation_of(batches, played, num_rollouts, seed, suite=suite, part=part)
+    return evaluation_of(batches, played, num_rollouts, seed, suite=suite, part=part, optima=optima)
 
 
 def evaluate_seeds(
@@ -64,6 +67,7 @@ def evaluate_seeds(
     suite: str = "",
     part: str = "",
     keep: Mapping[int, Keep] | None = None,
+    optima: Mapping[str, float] | None = None,
 ) -> tuple[Evaluation, dict[int, Evaluation]]:
     """Policies of several training seeds, and others that have none, such as baselines.
 
@@ -95,13 +99,14 @@ def evaluate_seeds(
         number: evaluation_of(
             batches,
             [{name: [each[place if name in names else 0]] for name, each in one.items()} for one in played],
-            num_rollouts, seed, suite=suite, part=part,
+            num_rollouts, seed, suite=suite, part=part, optima=optima,
         )
         for place, number in enumerate(seeds)
     }  # fmt: skip
     return evaluation_of(
-        batches, played, num_rollouts, seed, suite=suite, part=part, seeds=seeds, trained=names
-    ), own
+        batches, played, num_rollouts, seed,
+        suite=suite, part=part, seeds=seeds, trained=names, optima=optima,
+    ), own  # fmt: skip
 
 
 def _check(

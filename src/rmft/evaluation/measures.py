@@ -46,6 +46,7 @@ MEASURES = (
     "first_arm_only",
     "entropy",
     "failed",
+    "early_switching",
 )
 """The measures of one trajectory, in the order in which they are reported."""
 
@@ -195,6 +196,18 @@ def first_arm_only(played: FloatArray) -> FloatArray:
     return np.asarray((was & was[..., :1, :]).any(axis=-1).all(axis=-1), dtype=np.float64)
 
 
+def early_switching(played: FloatArray) -> FloatArray:
+    """(...) share of rounds 2 to 2K, or to T if that comes first, that play another arm than the one before.
+
+    Where distributions are played, half the sum of absolute differences. NaN when T = 1. In so many rounds
+    every arm could be tried twice: a policy that explores switches there, one that is greedy when it must.
+    """
+    if played.shape[-2] < 2:
+        return np.full(played.shape[:-2], np.nan)
+    early = played[..., : 2 * played.shape[-1], :]
+    return np.asarray(0.5 * np.abs(np.diff(early, axis=-2)).sum(axis=-1).mean(axis=-1))
+
+
 def entropy(probabilities: FloatArray) -> FloatArray:
     """(...) mean over rounds of the entropy of the stated probabilities (..., T, K), 0 to ln K, nats."""
     return np.asarray(entr(probabilities).sum(axis=-1).mean(axis=-1))
@@ -222,6 +235,7 @@ def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArra
         "first_arm_only": first_arm_only(played),
         "entropy": np.full(len(trajectories), np.nan) if stated is None else entropy(stated),
         "failed": np.isin(np.arange(len(trajectories)), list(histories.failed)).astype(np.float64),
+        "early_switching": early_switching(played),
     }
 
 

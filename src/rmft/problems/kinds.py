@@ -13,12 +13,12 @@ from rmft.problems.logged import Logged
 from rmft.problems.moving import AbruptSwitches, Drift, LinearTrend, SineTrend
 from rmft.problems.own import OwnProcess
 from rmft.problems.process import RewardProcess
-from rmft.problems.stationary import Bernoulli, Gaussian, RareGoodArms, Uniform
+from rmft.problems.stationary import Bernoulli, Gaussian, ListedMeans, Uniform
 from rmft.reading import read
 
 KINDS = (
     "bernoulli",
-    "rare_good_arms",
+    "listed_means",
     "gaussian",
     "uniform",
     "linear_trend",
@@ -47,7 +47,7 @@ def _kind(config: Any) -> str | None:
 
 AnyProcess = Annotated[
     Annotated[Bernoulli, Tag("bernoulli")]
-    | Annotated[RareGoodArms, Tag("rare_good_arms")]
+    | Annotated[ListedMeans, Tag("listed_means")]
     | Annotated[Gaussian, Tag("gaussian")]
     | Annotated[Uniform, Tag("uniform")]
     | Annotated[LinearTrend, Tag("linear_trend")]

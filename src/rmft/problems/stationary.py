@@ -1,4 +1,4 @@
-"""Reward processes whose means are fixed: Bernoulli, rare good arms, Gaussian and uniform rewards."""
+"""Reward processes whose means are fixed: Bernoulli, listed means, Gaussian and uniform rewards."""
 
 from __future__ import annotations
 
@@ -67,22 +67,27 @@ class Bernoulli(Config):
         return BetaArms() if self.means == "uniform" else None
 
 
-class RareGoodArms(Config):
-    """Rewards 0 or 1. Every arm is good with probability `share`, whatever the others are.
+class ListedMeans(Config):
+    """Rewards 0 or 1; every arm's mean is one of a few, whatever the others' are.
 
-    good, other: how often a good arm and any other pays 1. All arms may be good, or none. An arm that looks
-    well is not the best there is until a good one is found, so that exploring pays.
+    means: what an arm's may be, each a probability. shares: how likely each is; they sum to 1. With three
+    means exploring pays: an arm that does better than most is not let go of until it is known that another
+    does better yet.
     """
 
-    kind: Literal["rare_good_arms"] = "rare_good_arms"
-    share: float = Field(default=0.2, gt=0, lt=1)
-    good: float = Field(default=0.9, gt=0, le=1)
-    other: float = Field(default=0.5, ge=0, lt=1)
+    kind: Literal["listed_means"] = "listed_means"
+    means: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(min_length=2)
+    shares: tuple[Positive, ...]
 
     @model_validator(mode="after")
-    def _better(self) -> RareGoodArms:
-        if not self.other < self.good:
-            raise ConfigError(f"found good {self.good} and other {self.other}; expected other < good.")
+    def _consistent(self) -> ListedMeans:
+        if len(self.shares) != len(self.means) or abs(sum(self.shares) - 1) > 1e-9:
+            raise ConfigError(
+                f"found shares {list(self.shares)}; expected {len(self.means)} that sum to 1, one for each "
+                "of means."
+            )
+        if len(set(self.means)) < len(self.means):
+            raise ConfigError(f"found means {list(self.means)}; expected different ones.")
         return self
 
     @property
@@ -93,11 +98,11 @@ class RareGoodArms(Config):
         return 0.0
 
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
-        means = np.where(generator.random(num_arms) < self.share, self.good, self.other)
+        means = generator.choice(self.means, size=num_arms, p=self.shares)
         return bernoulli(generator, np.tile(means, (horizon, 1)), 0.0, 1.0)
 
     def prior(self) -> Prior:
-        return ListedArms((self.good, self.other), (self.share, 1 - self.share))
+        return ListedArms(self.means, self.shares)
 
 
 class Gaussian(Config):

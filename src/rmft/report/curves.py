@@ -6,12 +6,13 @@ from rmft.report import charts
 from rmft.report.blocks import Block, Cell, Heading, Piece, Policies, Style, Table, Text
 from rmft.report.evaluation_reader import EvaluationResult, SettingResult
 from rmft.report.run_reader import Run
-from rmft.report.words import BEST, label, problems, rival
+from rmft.report.words import BEST, digits, label, problems, rival
 
 MEASURES = {
     "suff_fail_freq": "SuffFailFreq",
     "k_min_frac": "K·MinFrac",
     "greedy_frac": "GreedyFrac",
+    "early_switching": "early switching",
     "best_arm_freq": "BestArmFreq",
     "first_arm_only": "first arm only",
     "failed": "failed",
@@ -71,15 +72,24 @@ def policy_table(title: str, setting: SettingResult, styles: dict[str, Style], c
     measures = {key: name for key, name in MEASURES.items() if any(key in row.measures for row in rows)}
     best, opponent = setting.policies.get(BEST), rival(setting)
     slopes = any(row.b0 for row in rows)
-    columns = ["policy", "regret", *(["difference"] if best else []), *measures.values()]
+    shares = any(row.share_to_optimum for row in rows)
+    columns = ["policy", "regret", *(["difference"] if best else [])]
+    columns += ["share to optimum"] if shares else []
+    columns += measures.values()
     columns += ["b0", "p (b0 ≥ 1)"] if slopes else []
     body: list[list[Cell]] = []
     for row in rows:
         name = f"{label(row.name)} (best baseline)" if row is opponent else label(row.name)
         cells: list[Cell] = [name, row.measures["regret"]]
         cells += [best.difference.get(row.name, {}).get("regret")] if best else []
+        cells += [row.share_to_optimum] if shares else []
         cells += [row.measures.get(key) for key in measures]
         body.append([*cells, *([row.b0, row.p_below_1] if slopes else [])])
+    if setting.optimum is not None:
+        caption = (
+            f"{caption.rstrip('.')}. Expected regret of optimal play: {digits(setting.optimum)}; share to "
+            "optimum is of the way there from before training."
+        )
     return Table(
         title,
         columns,

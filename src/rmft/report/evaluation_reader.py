@@ -24,15 +24,20 @@ class PolicyResult:
     curve: tuple[list[float], list[float], list[float]] | None  # mean, low, high
     pulls: tuple[list[float], list[float]] | None  # counts, edges
     problem_regrets: list[float] | None = None  # one per problem, where they are kept
+    share_to_optimum: Interval | None = None  # of the way from the start's regret to that of optimal play
 
 
 @dataclass(frozen=True, slots=True)
 class SettingResult:
-    """Every policy in one setting; `facts` are its horizon, number of arms and so on, as words."""
+    """Every policy in one setting; `facts` are its horizon, number of arms and so on, as words.
+
+    optimum: the expected regret of optimal play, where it is known.
+    """
 
     name: str
     facts: dict[str, str]
     policies: dict[str, PolicyResult]
+    optimum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +84,10 @@ def read_evaluation(value: object, notes: list[str], name: str) -> EvaluationRes
     if value.get("format") != results.FORMAT:
         notes.append(f"{name} has format {value.get('format')!r}; this version reads '{results.FORMAT}'.")
     settings = [
-        SettingResult(key, _facts(setting), _policies(setting.policies))
+        SettingResult(key, _facts(setting), _policies(setting.policies), setting.optimum)
         for key, setting in read.settings.items()
     ]
-    pooled = SettingResult(POOLED, {}, _policies(read.overall))
+    pooled = SettingResult(POOLED, {}, _policies(read.overall), read.optimum)
     if not pooled.policies and not settings:
         notes.append(f"{name} is damaged: no policy with a regret was found in it.")
         return None
@@ -115,6 +120,7 @@ def _policy(name: str, result: results.Comparison) -> PolicyResult:
     whole = result if isinstance(result, results.PolicyResult) else None
     check = whole.regression_check if whole else None
     test = check.b0_below_1 if check else None
+    share = result.share_to_optimum
     return PolicyResult(
         name,
         measures=_known(result.measures),
@@ -125,6 +131,7 @@ def _policy(name: str, result: results.Comparison) -> PolicyResult:
         curve=_curve(whole.regret_curve) if whole else None,
         pulls=_pulls(whole.best_arm_pulls) if whole else None,
         problem_regrets=(whole.problem_regrets or None) if whole else None,
+        share_to_optimum=None if share is None or share.mean is None else _bounded(share.mean, share),
     )
 
 

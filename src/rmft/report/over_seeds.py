@@ -20,7 +20,7 @@ from rmft.report.words import BEST, START, digits, label, with_bounds
 MAX_POLICIES = 50
 COLUMNS = (
     "folder", "seeds", "validation regret", "lowest seed", "highest seed",
-    "regret", "lowest seed", "highest seed", "SuffFailFreq", "minus before training",
+    "regret", "lowest seed", "highest seed", "SuffFailFreq", "minus before training", "share to optimum",
 )  # fmt: skip
 
 
@@ -32,6 +32,7 @@ class PolicyOverSeeds:
     regret: Interval
     suff_fail_freq: Interval | None
     minus_start: Interval | None
+    share_to_optimum: Interval | None
     by_seed: list[tuple[int, float]]
 
 
@@ -86,6 +87,7 @@ def _policy(name: str, value: object) -> PolicyOverSeeds | None:
         regret,
         interval(get(value, "measures", "suff_fail_freq")),
         interval(get(value, "paired_difference", START, "regret")),
+        interval(get(value, "share_to_optimum")),
         [(int(seed), found.mean) for seed, found in seeds if seed is not None and found is not None],
     )
 
@@ -103,6 +105,7 @@ def summary_row(found: OverSeeds) -> list[Cell]:
         *_ends(spread),
         best.suff_fail_freq if best else None,
         best.minus_start if best else None,
+        best.share_to_optimum if best else None,
     ]
 
 
@@ -118,7 +121,7 @@ def summary_table(paths: Sequence[Path]) -> Table | None:
         "Means over training seeds, with the lowest and the highest mean of one seed; intervals are over "
         "seeds and problems, from 'rmft evaluate' of the folder."
     )
-    return Table("Over seeds", COLUMNS, rows, caption, signed=[len(COLUMNS) - 1]) if rows else None
+    return Table("Over seeds", COLUMNS, rows, caption, signed=[len(COLUMNS) - 2]) if rows else None
 
 
 def summary_in_terminal(paths: Sequence[Path]) -> rich.table.Table | None:
@@ -152,6 +155,7 @@ def seeds_blocks(run: Run) -> list[Block]:
             policy.regret,
             *_ends([mean for _, mean in policy.by_seed]),
             policy.minus_start,
+            policy.share_to_optimum,
             _listed(policy)[:400],
         ]
         for policy in found.policies
@@ -162,7 +166,8 @@ def seeds_blocks(run: Run) -> list[Block]:
         f"All {len(found.runs)} seeds of {folder.name[:80]}, on {found.evaluated_on[:400]}: means over "
         "seeds, with intervals over seeds and problems."
     )
-    columns = ["policy", "regret", "lowest seed", "highest seed", "minus before training", "by seed"]
+    columns = ["policy", "regret", "lowest seed", "highest seed", "minus before training"]
+    columns += ["share to optimum", "by seed"]
     return [Table("Over seeds", columns, rows, caption, signed=[4])]
 
 
@@ -186,7 +191,9 @@ def folder_lines(path: Path, limit: int = 40, width: int = 110) -> list[str]:
         lines += ["", f"Over seeds, on {found.evaluated_on}: regret, intervals over seeds and problems"]
         for policy in found.policies[:15]:
             own = f"   by seed {_listed(policy)}" if policy.by_seed else ""
-            lines.append(f"  {label(policy.name)}: {with_bounds(policy.regret)}{own}")
+            way = policy.share_to_optimum
+            far = f"   share of the way to the optimum {with_bounds(way)}" if way else ""
+            lines.append(f"  {label(policy.name)}: {with_bounds(policy.regret)}{far}{own}")
     else:
         lines += ["", f"Not evaluated over seeds yet: rmft evaluate {path}"]
     safe = [shown(line.replace("\n", " ")).replace("\t", " ") for line in lines[:limit]]

@@ -16,7 +16,7 @@ MAX_POLICIES = 8
 MAX_NOTES = 3
 MAX_FINDINGS = 5
 WIDTH = 110
-SHOWN_MEASURES = ("suff_fail_freq", "k_min_frac", "first_arm_only")
+SHOWN_MEASURES = ("suff_fail_freq", "k_min_frac", "greedy_frac")
 
 
 def overview_lines(run: Run) -> list[str]:

@@ -9,7 +9,11 @@ from rmft.report.run_reader import Run
 from rmft.report.untrusted import Interval, shown
 
 START, BEST = "start", "best"
-BOUNDS = ("uniform", "oracle")  # policies that bound a scale; nobody would choose them as a rival
+BOUNDS = (
+    "uniform",
+    "oracle",
+    "bayes-optimal",
+)  # policies that bound a scale; nobody would choose them as a rival
 LABELS = {
     START: "before training",
     BEST: "after training",
@@ -152,6 +156,7 @@ def second_line(run: Run) -> str:
     said = f"{against(best, opponent)}, the best baseline here. " if best and opponent else ""
     if opponent and opponent.name == "thompson":  # the headline says it
         said = ""
+    said += to_optimum(best, run.evaluation.overall.optimum)
     asked = [(START, "before training"), (BEST, "after")]
     asked += [(opponent.name, f"for {label(opponent.name)}")] if opponent else []
     rates = [
@@ -162,6 +167,17 @@ def second_line(run: Run) -> str:
     if rates:
         said += f"Rollouts that never play the best arm in the second half: {', '.join(rates)}."
     return said.strip()
+
+
+def to_optimum(best: PolicyResult | None, optimum: float | None) -> str:
+    """How far training came from its start to optimal play, in a sentence; nothing where it is not known."""
+    if best is None or best.share_to_optimum is None or optimum is None:
+        return ""
+    share = _map(best.share_to_optimum, lambda value: 100 * value)
+    ends = (
+        "" if share.low is None or share.high is None else f" [{percent(share.low)}, {percent(share.high)}]"
+    )
+    return f"{percent(share.mean)}{ends} of the way from the start to the optimum, {digits(optimum)}. "
 
 
 def status(run: Run) -> str:
