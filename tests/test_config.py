@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rmft.build import backend, load_suites
 from rmft.config import RunConfig, load_config, parse_config
 from rmft.credit import PolicyGradientCredit, TopKRegret
 from rmft.errors import ConfigError
@@ -192,6 +193,17 @@ def test_defaults_are_the_plain_method() -> None:
     assert config == RunConfig()
 
 
+def test_more_than_a_setting_has_are_refused_before_anything_is_played() -> None:
+    values = {
+        "suite": "words/bandits",  # of two settings
+        "rollout": {"num_problems": 5, "num_rollouts": 2},
+        "credit": {"num_selected": 5, "per": "setting"},
+    }
+    config = parse_config(values)
+    with pytest.raises(ConfigError, match=r"num_selected is 5 but a setting .* has only 4: keep at most"):
+        backend(config, load_suites(config))
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -206,6 +218,17 @@ def test_defaults_are_the_plain_method() -> None:
         ),
         ({"rollout": []}, "rollout: found []; expected: a valid dictionary"),
         ({"rollout": {"num_rollouts": 2}}, "num_selected is 4 but rollout.num_rollouts is only 2"),
+        (
+            {
+                "rollout": {"num_problems": 2, "num_rollouts": 2},
+                "credit": {"num_selected": 5, "per": "setting"},
+            },
+            "5 but a setting (rollout.num_problems / settings x rollout.num_rollouts) has only 4",
+        ),
+        (
+            {"rollout": {"num_problems": 1, "num_rollouts": 3}, "credit": {"per": "iteration"}},
+            "an iteration (rollout.num_problems x rollout.num_rollouts) has only 3",
+        ),
         ({"policy": {"width": 30, "num_heads": 4}}, "policy: num_heads 4 must divide width 30"),
         (
             {"policy": {"kind": "arm_encodre"}},

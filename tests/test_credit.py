@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmft.advantages import advantages, cost_to_go, state_features
-from rmft.credit import CreditConfig, credit
+from rmft.credit import CreditConfig, credit, credit_of_iteration
 from rmft.errors import ConfigError, ShapeError
 from rmft.problems.environment import TableEnvironment
 from rmft.reading import read
@@ -105,6 +105,52 @@ def test_top_k_reward_looks_at_rewards_alone() -> None:
 TOP_K = ["top_k_regret", "top_k_regret_to_go", "top_k_reward", "random"]
 
 
+def test_k_pooled_over_problems_is_by_hand_another_choice_by_regret_than_by_reward() -> None:
+    # two problems x 2 rollouts, one round: means .9, .5 (comparator .9) and .3, .2 (comparator .3)
+    means = np.array([[[0.9, 0.5]], [[0.9, 0.5]], [[0.3, 0.2]], [[0.3, 0.2]]])
+    table, rules = RewardTable(means, means), Rules("bandit", 1, 2)
+    histories = Histories(rules, 4)
+    histories.append(Decisions(np.array([0, 1, 0, 1])), means[[0, 1, 2, 3], 0, [0, 1, 0, 1]])
+    trajectories, group = Trajectories(histories, table), problems(2, 2)
+    regret = round_regret(trajectories, "pseudo")  # 0, .4, 0, .1; rewards .9, .5, .3, .2
+    masks = {
+        (kind, per): credited(trajectories, regret, group, kind=kind, num_selected=k, per=per).mask[:, 0]
+        for kind in ("top_k_regret", "top_k_reward")
+        for per, k in (("problem", 1), ("setting", 3))
+    }
+    assert masks["top_k_regret", "problem"].tolist() == [True, False, True, False]
+    assert masks["top_k_reward", "problem"].tolist() == [True, False, True, False]
+    assert masks["top_k_regret", "setting"].tolist() == [True, False, True, True]
+    assert masks["top_k_reward", "setting"].tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("kind", TOP_K)
+def test_k_of_an_iteration_are_kept_of_all_settings_together(kind: str) -> None:
+    short, long = played(2, 3, 4), played(3, 2, 6)
+    regrets = [round_regret(each, "pseudo") for each in (short, long)]
+    groups = [problems(2, 3), problems(3, 2) + 2]
+    config = read(CreditConfig, {"kind": kind, "num_selected": 5, "per": "iteration"}, "credit")
+    batches = credit_of_iteration([short, long], regrets, groups, config, [RNG(0), RNG(1)], 1.5)
+    masks = [batch.mask for batch in batches]
+    assert [batch.temperature for batch in batches] == [1.5, 1.5]
+    assert [mask.shape for mask in masks] == [(6, 4), (6, 6)]
+    assert (sum(mask[:, :4].sum(axis=0) for mask in masks) == 5).all()  # in every round that both play
+    if kind == "top_k_regret":
+        totals = np.concatenate([regret.sum(axis=1) for regret in regrets])
+        kept = np.concatenate([mask.any(axis=1) for mask in masks])
+        assert totals[kept].max() <= totals[~kept].min()
+    # for every other pool it is the credit of each setting
+    for per in ("problem", "setting"):
+        config = read(CreditConfig, {"kind": kind, "num_selected": 2, "per": per}, "credit")
+        together = credit_of_iteration([short, long], regrets, groups, config, [RNG(0), RNG(1)])
+        apart = credit(long, regrets[1], groups[1], config, RNG(1))
+        np.testing.assert_array_equal(together[1].mask, apart.mask)
+        assert (together[1].mask.sum(axis=0) == (6 if per == "problem" else 2)).all()
+    config = read(CreditConfig, {"kind": kind, "num_selected": 13, "per": "iteration"}, "credit")
+    with pytest.raises(ConfigError, match="13 of 12"):
+        credit_of_iteration([short, long], regrets, groups, config, [RNG(0), RNG(1)])
+
+
 @pytest.mark.parametrize("kind", TOP_K)
 @pytest.mark.parametrize("num_selected", [1, 3, 4])
 def test_k_are_kept_of_every_problem_and_round(kind: str, num_selected: int) -> None:
@@ -163,7 +209,7 @@ def drawn(seed: int, feedback: Feedback = "bandit") -> tuple[Trajectories, IntAr
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(["static", "pseudo", "dynamic"]))
 @settings(max_examples=60, deadline=None)
 def test_on_a_shared_table_the_lowest_regret_is_the_highest_reward(seed: int, kind: RegretKind) -> None:
-    """The comparator, whichever it is, is one number for all rollouts of a problem, and cancels."""
+    """docs/method.md's identity: the comparator is one number for all rollouts of a problem, and cancels."""
     trajectories, group = drawn(seed)
     rewards = trajectories.table.rewards if kind == "static" else trajectories.table.expected_rewards
     earned = (trajectories.histories.played * rewards).sum(axis=2)

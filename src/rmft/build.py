@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmft.config import RunConfig
+from rmft.config import RunConfig, check_pool
+from rmft.credit import TopK
 from rmft.errors import ConfigError, MissingExtraError
 from rmft.messages import estimate_tokens
 from rmft.policies.config import HostedConfig, LocalConfig
@@ -81,6 +82,12 @@ def backend(
     folder: the run's directory, where a hosted policy keeps what was paid for; others need none. Raises
     MissingExtraError, ConfigError when the problems can't be played by such a policy, and EndpointError.
     """
+    for stage in config.schedule():
+        if isinstance(stage.credit, TopK):
+            try:
+                check_pool(stage.credit, stage.rollout, len(suites[stage.suite].settings("train")))
+            except ValueError as error:
+                raise ConfigError(f"{error}.") from None
     policy = config.policy
     if isinstance(policy, HostedConfig):
         if folder is None:

@@ -63,12 +63,8 @@ class StageConfig(Config):
 def _check(stage: StageConfig | RunConfig) -> None:
     """Raises ValueError where credit, rollouts and training do not fit together."""
     credit, rollouts = stage.credit, stage.rollout.num_rollouts
-    selected = credit.num_selected if isinstance(credit, TopK) else 1
-    if selected > rollouts:
-        raise ValueError(
-            f"credit.num_selected is {selected} but rollout.num_rollouts is only {rollouts}: keep at most "
-            "as many as are rolled out"
-        )
+    if isinstance(credit, TopK):
+        check_pool(credit, stage.rollout)
     if not isinstance(credit, PolicyGradientCredit):
         return
     if isinstance(stage.training, HostedTraining):
@@ -86,6 +82,22 @@ def _check(stage: StageConfig | RunConfig) -> None:
             "credit.kind policy_gradient has advantages of both signs, which would drive the policy off "
             "without a KL term: set training.objective, for instance to {kind: policy_gradient, kl_coef: 1}"
         )
+
+
+def check_pool(credit: TopK, rollout: RolloutConfig, num_settings: int = 1) -> None:
+    """Raises ValueError when more are to be kept than are rolled out. num_settings: of the training part."""
+    found = credit.pool(rollout.num_problems, rollout.num_rollouts, num_settings)
+    if credit.num_selected <= found:
+        return
+    among = {
+        "problem": "rollout.num_rollouts is only",
+        "setting": "a setting (rollout.num_problems / settings x rollout.num_rollouts) has only",
+        "iteration": "an iteration (rollout.num_problems x rollout.num_rollouts) has only",
+    }[credit.per]
+    raise ValueError(
+        f"credit.num_selected is {credit.num_selected} but {among} {found}: keep at most as many as are "
+        "rolled out"
+    )
 
 
 STAGED = ("suite", "iterations", "rollout", "credit", "training")

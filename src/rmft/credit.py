@@ -1,6 +1,7 @@
 """Credit: which decisions a policy learns from, and how much each counts.
 
-    top_k_regret        of every group the k rollouts of lowest regret, whole: the method as published
+    top_k_regret        of every group the k rollouts of lowest regret, whole: the method as published;
+                        with `per`, of every setting or of the iteration
     top_k_regret_to_go  in every round the k rollouts whose regret from there on is lowest
     policy_gradient     every decision, by its advantage, which can have either sign
     top_k_reward, random, all       controls
@@ -15,6 +16,7 @@ lowest regret of many rollouts goes to one that committed early to an arm that h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -33,7 +35,20 @@ class TopK(Config):
     """What the kinds that keep k rollouts have in common."""
 
     num_selected: Annotated[int, Field(ge=1)] = 4
-    """k: rollouts kept of every group, the rollouts of one problem."""
+    """k: rollouts kept of every pool, which is a group unless `per` says otherwise."""
+    per: Literal["problem", "setting", "iteration"] = "problem"
+    """What k are kept of: the rollouts of a problem (a group), of all problems of a setting, or of the whole
+    iteration. Pooled over problems lowest regret is not highest reward, and easy problems give more."""
+
+    def pool(self, num_problems: int, num_rollouts: int, num_settings: int = 1) -> int:
+        """How many rollouts the smallest pool of an iteration has."""
+        of_setting = max(num_problems // num_settings, 1)
+        return num_rollouts * {"problem": 1, "setting": of_setting, "iteration": num_problems}[self.per]
+
+    def kept(self, num_problems: int, num_settings: int = 1) -> int:
+        """How many rollouts are kept in an iteration, where whole ones are."""
+        settings = min(num_settings, num_problems)
+        return self.num_selected * {"problem": num_problems, "setting": settings, "iteration": 1}[self.per]
 
 
 class TopKRegret(TopK):
@@ -110,12 +125,12 @@ def credit(
     """The batch that a policy is trained on. Of rollouts that failed nothing is learned.
 
     regret: (B, T), what each round added to a trajectory's regret. group: (B,), equal for the rollouts of one
-    problem. generator: for ties, and for `random`. temperature: that of the rollouts. Raises ConfigError when
-    a group has fewer rollouts than are to be selected, or a single one where a baseline is needed.
+    problem. generator: for ties, and for `random`. temperature: that of the rollouts. All are of one setting;
+    for several see `credit_of_iteration`. Raises ConfigError when a pool has fewer rollouts than are to be
+    selected, or a group a single one where a baseline is needed.
     """
-    rows, horizon = regret.shape
-    finished = ~np.isin(np.arange(rows), list(trajectories.histories.failed))[:, None]
-    mask, ones = np.repeat(finished, horizon, axis=1), np.ones((rows, horizon))
+    ones = np.ones(regret.shape)
+    mask = _finished(trajectories) & (ones > 0)
     match config:
         case PolicyGradientCredit(all_actions=True) if trajectories.rules.feedback == "full":
             return _all_actions(trajectories, group, config, mask, temperature)
@@ -123,19 +138,71 @@ def credit(
             raw = advantages(trajectories, regret, group, config.discount, config.advantage_lambda)
             scaled = _scaled(raw, raw.std(axis=0), config, trajectories)
             return TrainingBatch(trajectories, group, mask, scaled, None, temperature)
-        case TopKRegret():
-            scores = regret.sum(axis=1, keepdims=True)
+        case All():
+            return TrainingBatch(trajectories, group, mask, ones, None, temperature)
+    scores = _scores(trajectories, regret, config, generator)
+    pool = group if config.per == "problem" else np.zeros_like(group)
+    chosen = lowest_in_group(scores, pool, config.num_selected, generator)
+    return TrainingBatch(trajectories, group, mask & chosen, ones, None, temperature)
+
+
+def credit_of_iteration(
+    played: Sequence[Trajectories],
+    regrets: Sequence[FloatArray],
+    groups: Sequence[IntArray],
+    config: CreditConfig,
+    generators: Sequence[np.random.Generator],
+    temperature: float = 1.0,
+) -> list[TrainingBatch]:
+    """`credit` of every setting's rollouts; with `per: iteration`, k are kept of all of them together.
+
+    Round by round, where horizons differ, k are kept of those that play the round. Arguments and errors are
+    as for `credit`, one of each for every setting.
+    """
+    each = list(zip(played, regrets, groups, generators, strict=True))
+    if not (isinstance(config, TopK) and config.per == "iteration"):
+        return [
+            credit(trajectories, regret, group, config, generator, temperature)
+            for trajectories, regret, group, generator in each
+        ]
+    scores = [_scores(trajectories, regret, config, generator) for trajectories, regret, _, generator in each]
+    widest = max(score.shape[1] for score in scores)
+    pooled = np.concatenate(
+        [np.pad(score, ((0, 0), (0, widest - score.shape[1])), constant_values=np.inf) for score in scores]
+    )
+    chosen = lowest_in_group(
+        pooled, np.zeros(len(pooled), dtype=np.int64), config.num_selected, generators[0]
+    )
+    batches, start = [], 0
+    for (trajectories, regret, group, _), score in zip(each, scores, strict=True):
+        own = chosen[start : start + len(score), : score.shape[1]]
+        mask = np.broadcast_to(own, regret.shape).copy()
+        batches.append(TrainingBatch(trajectories, group, mask, np.ones(regret.shape), None, temperature))
+        start += len(score)
+    return batches
+
+
+def _finished(trajectories: Trajectories) -> BoolArray:
+    """(B, 1) whether a rollout did not fail."""
+    failed = list(trajectories.histories.failed)
+    return np.asarray(~np.isin(np.arange(len(trajectories)), failed)[:, None])
+
+
+def _scores(
+    trajectories: Trajectories, regret: FloatArray, config: TopK, generator: np.random.Generator
+) -> FloatArray:
+    """(B, 1) of whole rollouts, or (B, T) by round: the lowest are kept. Infinite where one failed."""
+    match config:
         case TopKRegretToGo():
             scores = cost_to_go(regret, config.discount)
         case TopKReward():
             paid = trajectories.histories.played * trajectories.table.rewards
             scores = -paid.sum(axis=(1, 2))[:, None]
         case RandomK():
-            scores = generator.random((rows, 1))
-        case All():
-            return TrainingBatch(trajectories, group, mask, ones, None, temperature)
-    chosen = lowest_in_group(np.where(finished, scores, np.inf), group, config.num_selected, generator)
-    return TrainingBatch(trajectories, group, mask & chosen, ones, None, temperature)
+            scores = generator.random((len(regret), 1))
+        case _:
+            scores = regret.sum(axis=1, keepdims=True)
+    return np.where(_finished(trajectories), scores, np.inf)
 
 
 def _all_actions(

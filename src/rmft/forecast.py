@@ -122,7 +122,7 @@ def forecast(
             suites[stage.suite],
             "train",
             stage.iterations * stage.rollout.num_problems * stage.rollout.num_rollouts,
-            _share_trained(stage) * stage.training.epochs,
+            _share_trained(stage, suites[stage.suite]) * stage.training.epochs,
         )
         for stage in config.schedule()
     ]
@@ -144,11 +144,13 @@ def forecast(
     return [*lines, _together(lines)]
 
 
-def _share_trained(stage: StageConfig) -> float:
+def _share_trained(stage: StageConfig, suite: Suite) -> float:
     """Of the rollouts, those of which a provider learns something."""
     credit = stage.credit
     if isinstance(credit, TopK) and not isinstance(credit, TopKRegretToGo):
-        return credit.num_selected / stage.rollout.num_rollouts
+        problems = stage.rollout.num_problems
+        kept = credit.kept(problems, len(suite.settings("train")))
+        return kept / (problems * stage.rollout.num_rollouts)
     return 1.0
 
 

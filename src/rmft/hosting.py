@@ -47,10 +47,10 @@ class HostedBackend:
     def check(self) -> None:
         """Raises EndpointError or ConfigError when the model can't be trained there until the run's end."""
         for stage in self.config.schedule():
-            each = stage.rollout.num_rollouts
+            problems = stage.rollout.num_problems
+            kept = problems * stage.rollout.num_rollouts
             if isinstance(stage.credit, TopK) and not isinstance(stage.credit, TopKRegretToGo):
-                each = stage.credit.num_selected
-            kept = stage.rollout.num_problems * each
+                kept = stage.credit.kept(problems, num_settings=problems)  # at most, in any suite
             if kept < self.provider_facts.min_examples:
                 raise ConfigError(
                     f"An iteration keeps {kept} conversations at most; {self.provider_facts.name} trains on "

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rmft.config import StageConfig
-from rmft.credit import credit
+from rmft.credit import credit_of_iteration
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import round_regret
 from rmft.rollout import rollout_in_pieces
@@ -83,13 +83,13 @@ def improve(
         played = roll_out(player, problems, times, seed, iteration, on_step)
         del player  # a model's memory is the trainer's now
     with clock("credit"):
-        regrets, batches = [], []
-        for number, (batch, trajectories) in enumerate(zip(problems, played, strict=True)):
-            regret = round_regret(trajectories, batch.setting.regret_kind)
-            group = np.repeat(batch.indices, times)
-            ties = generator(seed, CREDIT, iteration, number)
-            batches.append(credit(trajectories, regret, group, config.credit, ties, temperature))
-            regrets.append(regret)
+        regrets = [
+            round_regret(trajectories, batch.setting.regret_kind)
+            for batch, trajectories in zip(problems, played, strict=True)
+        ]
+        groups = [np.repeat(batch.indices, times) for batch in problems]
+        ties = [generator(seed, CREDIT, iteration, number) for number in range(len(problems))]
+        batches = credit_of_iteration(played, regrets, groups, config.credit, ties, temperature)
     on_step("training")
     with clock("train"):
         step = TrainingStep(iteration, seed_of(seed, iteration), progress)

@@ -27,7 +27,7 @@ PRECISE_UP_TO = 50_000_000  # states: above it values have 32 bits, which leaves
 
 Pulls = tuple[int, ...]
 Choices = dict[Pulls, NDArray[np.int8]]
-Choose = Callable[[list[FloatArray], list[FloatArray]], FloatArray]
+Combine = Callable[[list[FloatArray], list[FloatArray]], FloatArray]
 
 
 @lru_cache(maxsize=256)
@@ -84,7 +84,7 @@ def choose(choices: Choices, pulls: IntArray, successes: IntArray) -> NDArray[np
 
 
 def _worked_out(
-    prior: BernoulliPrior, horizon: int, num_arms: int, combine: Choose, choices: Choices | None = None
+    prior: BernoulliPrior, horizon: int, num_arms: int, combine: Combine, choices: Choices | None = None
 ) -> float:
     """The expected total reward, by backward induction; `choices` gains the best arm of every state.
 

@@ -15,8 +15,9 @@ class Wording(Config):
     hint: bool = False
     """Whether the policy is told that trying options and settling on good ones have to be balanced."""
     history: Literal["raw", "ranked", "summary"] = "raw"
-    """`raw`: each round tells what just happened; `ranked`: the same, under full information with the option
-    of the best total first; `summary`: also each option's count and mean so far."""
+    """`raw`: each round tells what just happened. `ranked`: the same, under full information with the option
+    of the best total first, which lays the answer out: follow-the-leader plays what is named first, and what
+    is learned is to trust that, not to compare. `summary`: also each option's count and mean so far."""
     answer: Literal["arm", "distribution"] = "arm"
     """`distribution` (full information only): how much of one unit goes on each option."""
     reasoning: Literal["off", "brief", "free"] = "off"
