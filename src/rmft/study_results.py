@@ -12,7 +12,8 @@ from pydantic import Field
 from rich.table import Table
 from rich.text import Text
 
-from rmft.results import Count, Each, Interval, Name, Number, OrNone, Part, SeedResult
+from rmft.lenient import Count, Each, Name, Number, OrNone, Part
+from rmft.results import Interval, SeedResult
 
 FORMAT: Literal["rmft-study/1"] = "rmft-study/1"
 
