@@ -306,8 +306,8 @@ def test_the_way_to_the_optimum_is_said_and_shown(tmp_path: Path) -> None:
         each["best"]["share_to_optimum"] = {"mean": 0.955, "low": 0.94, "high": 0.97}
     (path / "evaluation.json").write_text(json.dumps(found))
     run = read_run(path)
-    assert "96% [94%, 97%] of the way from the start to the optimum, 3.20. " in second_line(run)
-    assert "of the way from the start to the optimum" in "\n".join(overview_lines(run))
+    assert findings(run)[0] == "It has gone 96% [94%, 97%] of the way from the start to the optimum, 3.20."
+    assert f"  - {findings(run)[0]}" in overview_lines(run)
     [table] = [block for block in curves(run, run_styles(run)).blocks if isinstance(block, Table)]
     assert table.columns[3] == "share to optimum"
     assert [row[3] for row in table.rows if row[3]] == [Interval(0.955, 0.94, 0.97)]

@@ -156,7 +156,6 @@ def second_line(run: Run) -> str:
     said = f"{against(best, opponent)}, the best baseline here. " if best and opponent else ""
     if opponent and opponent.name == "thompson":  # the headline says it
         said = ""
-    said += to_optimum(best, run.evaluation.overall.optimum)
     asked = [(START, "before training"), (BEST, "after")]
     asked += [(opponent.name, f"for {label(opponent.name)}")] if opponent else []
     rates = [
@@ -169,15 +168,17 @@ def second_line(run: Run) -> str:
     return said.strip()
 
 
-def to_optimum(best: PolicyResult | None, optimum: float | None) -> str:
+def to_optimum(setting: SettingResult) -> str:
     """How far training came from its start to optimal play, in a sentence; nothing where it is not known."""
+    best, optimum = setting.policies.get(BEST), setting.optimum
     if best is None or best.share_to_optimum is None or optimum is None:
         return ""
     share = _map(best.share_to_optimum, lambda value: 100 * value)
-    ends = (
-        "" if share.low is None or share.high is None else f" [{percent(share.low)}, {percent(share.high)}]"
-    )
-    return f"{percent(share.mean)}{ends} of the way from the start to the optimum, {digits(optimum)}. "
+    ends = ""
+    if share.low is not None and share.high is not None:
+        ends = f" [{percent(share.low)}, {percent(share.high)}]"
+    way = f"{percent(share.mean)}{ends} of the way from the start to the optimum"
+    return f"It has gone {way}, {digits(optimum)}."
 
 
 def status(run: Run) -> str:
@@ -188,8 +189,9 @@ def status(run: Run) -> str:
 
 
 def findings(run: Run) -> list[str]:
-    """What else the numbers say: credit, locking in, luck of the first arm, failures, growth."""
-    said = _above_and_below(run)
+    """What else the numbers say: the optimum, credit, locking in, luck of the first arm, failures, growth."""
+    said = [way] if run.evaluation and (way := to_optimum(run.evaluation.overall)) else []
+    said += _above_and_below(run)
     policies = run.evaluation.overall.policies if run.evaluation else {}
     best = policies.get(BEST)
     if best and (locked := best.measures.get("first_arm_only")):
