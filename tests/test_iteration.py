@@ -156,7 +156,7 @@ def test_every_credit_trains(tmp_path: Path, kind: str) -> None:
         assert metrics["train"]["steps"] > 0
         assert np.isfinite(metrics["train"]["loss"])
         assert metrics["train"]["gradient_norm"] > 0
-        assert ("kl" in metrics["train"]) == (kind == "policy_gradient")
+        assert metrics["train"]["kl"] > -1e-6
     figures = ran.history[1]
     if kind.startswith("top_k_regret"):
         assert figures["above"]["regret"] < figures["rollout"]["regret"] < figures["below"]["regret"]
@@ -502,7 +502,6 @@ def test_stages_train_one_after_the_other_with_one_policy(tmp_path: Path) -> Non
     assert [record[0].learned.temperature for record in records] == [1.5, 1.5, 1, 1, 1]
     # how it was trained
     assert [metrics["mask"]["share"] for metrics in history[1:]] == [0.5, 0.5, 1.0, 1.0, 1.0]
-    assert ["kl" in metrics["train"] for metrics in history[1:]] == [False, False, True, True, True]
     # each stage has a learning rate of its own, from the warm-up to 5% of the peak
     rates = [metrics["train"]["learning_rate"] for metrics in history[1:]]
     assert rates[1] == rates[4] == pytest.approx(0.05 * 0.01)
