@@ -20,16 +20,20 @@ PATIENCE = 300.0  # seconds: the machine may be busy
 
 
 class Server:
-    """Serves `model` as its folder's name; files and jobs lie in `folder`."""
+    """Serves `model` as its folder's name, and `agent`; files, jobs and episodes lie in `folder`."""
 
-    def __init__(self, model: Path, folder: Path, key: str | None = None) -> None:
-        self.model, self.folder, self.key = model, folder, key
+    def __init__(
+        self, model: Path | None, folder: Path, key: str | None = None, agent: str | None = None
+    ) -> None:
+        self.model, self.folder, self.key, self.agent = model, folder, key, agent
         self.said: list[str] = []
         self.start()
 
     def start(self, port: int = 0) -> None:
         """Start it, or start it again, and wait until it listens; 0: at any free port."""
-        command = [sys.executable, "-m", "rmft.cli", "serve", "--model", str(self.model)]
+        command = [sys.executable, "-m", "rmft.cli", "serve"]
+        command += [] if self.model is None else ["--model", str(self.model)]
+        command += [] if self.agent is None else ["--agent", self.agent]
         command += ["--folder", str(self.folder), "--port", str(port), "--num-threads", "1"]
         environment = {**os.environ, "RMFT_SERVE_KEY": self.key or ""}
         self.log = self.folder.with_name(f"{self.folder.name}.log")

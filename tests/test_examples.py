@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import rmft
 from rmft.cli import main
 from rmft.config import load_config
 from rmft.problems.suites import PARTS, load_suite
@@ -66,6 +67,16 @@ def test_a_panel_of_purchases_becomes_a_task(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "soap").iterdir()) == [
         "purchases.csv", "task.yaml", "train.yaml"
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("_examples_on_path")
+def test_an_agent_in_a_program_of_its_own_finds_the_best_headline() -> None:
+    from agent_in_your_program import CLICKS, show_headlines, show_many
+
+    agent = rmft.Agent.load("bayes-ucb(quantile=0.7)")
+    by_chance = sum(CLICKS.values()) / len(CLICKS)
+    assert show_headlines(agent, visitors=200, seed=0) > by_chance
+    assert by_chance < show_many(agent, sites=50, visitors=14, seed=0) < max(CLICKS.values())
 
 
 def test_the_readme_names_every_example() -> None:

@@ -13,8 +13,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, TokenizersBackend
 
+from rmft.commands import export_training_data
 from rmft.credit import PolicyGradientCredit, TopKRegret, credit
-from rmft.errors import ConfigError, RunDirectoryError
+from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.off_policy import estimates, off_policy
 from rmft.policies.baselines.catalogue import make_baseline
 from rmft.policies.config import ArmEncoderConfig, LocalConfig
@@ -32,6 +33,7 @@ from rmft.training.config import LocalTraining, NumericTraining, PolicyGradient
 from rmft.training.local import LocalTrainer
 from rmft.training.local import new_policy as new_model
 from rmft.training.numeric import NumericTrainer, new_policy
+from rmft.training_data import training_rows
 from rmft.types import (
     Decisions,
     Histories,
@@ -44,6 +46,7 @@ from rmft.types import (
     Turn,
     Words,
 )  # fmt: skip
+from run_files import write_run, write_words
 
 PROBLEMS, ROLLOUTS, HORIZON, ARMS = 5, 4, 6, 3
 GROUP = np.repeat(np.arange(PROBLEMS) * 2 + 1, ROLLOUTS)
@@ -371,3 +374,54 @@ def test_what_states_no_probabilities_is_not_estimated(tmp_path: Path) -> None:
     recorded = learned_from(trajectories, gradient=True)
     with pytest.raises(ConfigError, match="states no probabilities"):
         off_policy(recorded, make_baseline("ucb1"))
+
+
+def test_what_was_kept_is_exported_as_messages_and_as_tokens() -> None:
+    """Only rollouts in the loss, with the batch's masks and advantages and the tokens that were sampled."""
+    played = in_words()
+    for gradient in (False, True):
+        record = learned_from(played, gradient=gradient)
+        batch, turns = record.learned, played.histories.words.turns
+        kept = [row for row in batch.kept.tolist() if row != 6]  # which failed
+        told, tokens = (list(training_rows(record, form)) for form in ("messages", "tokens"))
+        assert len(told) == len(tokens) == len(kept)
+        for row, chat, ids in zip(kept, told, tokens, strict=True):
+            mask, advantages = batch.mask[row].astype(int), batch.advantages[row]
+            for one in (chat, ids):
+                assert (one["problem"], one["rollout"]) == (GROUP[row], row % ROLLOUTS)
+                assert one["regret"] == pytest.approx(record.regret[row].sum())
+            weights = [
+                message.get("weight") for message in chat["messages"] if message["role"] == "assistant"
+            ]
+            refused = [0] if row == 2 else []
+            assert weights == [weight for each in mask.tolist() for weight in (*refused, each)]
+            assert chat["advantages"] == advantages.tolist()
+            whole = [turns[index][row] for index in range(HORIZON)]
+            lengths = [0 if turn.ids is None else len(turn.ids) for turn in whole]
+            logprobs = np.concatenate([turn.logprobs for turn in whole if turn.logprobs is not None])
+            in_loss = np.repeat(mask, lengths) * np.isfinite(logprobs)
+            assert len(ids["input_ids"]) == len(ids["logprobs"]) == sum(lengths)
+            assert ids["loss_mask"] == in_loss.tolist()
+            assert ids["advantages"] == (in_loss * np.repeat(advantages, lengths)).tolist()
+            assert [value is None for value in ids["logprobs"]] == np.isnan(logprobs).tolist()
+
+
+def test_a_run_s_training_data_is_written_once_and_whole(tmp_path: Path) -> None:
+    run_dir = write_words(write_run(tmp_path / "run", last=2))
+    (run_dir / "suite.yaml").write_text("{name: words/bandits}")
+    target = tmp_path / "data.jsonl"
+    assert export_training_data(run_dir, "messages", target) == 2 * export_training_data(
+        run_dir, "messages", tmp_path / "one.jsonl", [2]
+    )
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert {row["iteration"] for row in rows} == {1, 2}
+    assert all(row["messages"][0]["role"] == "user" for row in rows)
+    for error, arguments, said in (
+        (RunDirectoryError, ("messages", target), "exists already"),
+        (ConfigError, ("tokens", tmp_path / "tokens.jsonl"), "no tokens"),
+        (ConfigError, ("messages", tmp_path / "late.jsonl", [3]), "iteration 3"),
+        (UnknownNameError, ("message", tmp_path / "x.jsonl"), "messages"),
+    ):
+        with pytest.raises(error, match=said):
+            export_training_data(run_dir, *arguments)  # type: ignore[arg-type]
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "data.jsonl", "one.jsonl"}

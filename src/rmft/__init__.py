@@ -5,6 +5,8 @@ internal and may change with any version.
 
     train(config)       a run of the method, kept in a directory
     evaluate(run)       a run, a checkpoint or a baseline on problems that were not trained on
+    Agent.load(run)     the trained policy in your own program, a line per decision
+    Env(suite)          its problems one at a time, for training frameworks; rmft.environments has faces on it
     load_suite(name)    a named set of problems, or one from your own YAML file
 
 Nothing is imported before it is asked for, so that `import rmft` is quick and loads no torch.
@@ -16,7 +18,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rmft.agents.agent import Agent
+    from rmft.agents.episodes import Choice, Episode, Episodes
     from rmft.api import evaluate, train
+    from rmft.environments.env import Env
     from rmft.errors import RmftError
     from rmft.problems.suites import Suite, load_suite
     from rmft.results import Evaluation
@@ -41,8 +46,13 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "Agent",
+    "Choice",
     "Decisions",
+    "Env",
     "Environment",
+    "Episode",
+    "Episodes",
     "Evaluation",
     "Histories",
     "Policy",
@@ -65,6 +75,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Agent": "agents.agent",
+    "Choice": "agents.episodes",
+    "Env": "environments.env",
+    "Episode": "agents.episodes",
+    "Episodes": "agents.episodes",
     "Evaluation": "results",
     "RmftError": "errors",
     "Suite": "problems.suites",

@@ -185,6 +185,7 @@ EXTRAS = {
     "api": ("openai", "httpx2"),
     "llm": ("torch", "safetensors", "transformers", "peft", "accelerate"),
     "serve": ("fastapi", "starlette", "uvicorn"),
+    "gymnasium": ("gymnasium",),
 }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from rmft.build import extra, suites_of, token_counter, torch_threads
 from rmft.config import load_config
@@ -28,6 +29,7 @@ from rmft.scenarios.wording import Wording
 from rmft.seeds import Experiment, is_experiment
 from rmft.targets import of_run, opponents_in, players, policies_of
 from rmft.task_check import describe_task
+from rmft.training_data import DataFormat, write_training_data
 
 
 def evaluate_target(
@@ -197,3 +199,10 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     }
     export_policy(run.policy(iteration), target, merge, about)
     return target
+
+
+def export_training_data(path: Path, form: str, target: Path, iterations: Sequence[int] = ()) -> int:
+    """Write what a run was trained on to the file `target`; see `rmft.training_data`."""
+    if form not in (known := ["model", *get_args(DataFormat)]):
+        raise UnknownNameError("form of export", form, known)
+    return write_training_data(RunDirectory.open(path, lock=False), form, target, iterations)

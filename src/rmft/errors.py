@@ -48,6 +48,10 @@ class MissingExtraError(RmftError, ImportError):
         )
 
 
+class EpisodeError(RmftError, RuntimeError):
+    """An episode was used out of turn: decided twice, observed before a decision, or past its horizon."""
+
+
 class TrainingError(RmftError, RuntimeError):
     """Training went wrong in a way that no further step can mend, such as a loss that is not finite."""
 

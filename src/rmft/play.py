@@ -21,6 +21,8 @@ from rmft.types import Decisions, Histories, IntArray, Policy, Rules, Trajectori
 PLAYS = 200  # of Thompson sampling, for its mean on this one problem
 ALONE = 0x91A7  # the path of a single play's random numbers
 
+SENTENCES = Wording(style="full")
+
 Say = Callable[[str], None]
 
 
@@ -33,7 +35,9 @@ class Game:
     seed: int
 
     @classmethod
-    def of(cls, batch: ProblemBatch, place: int, contexts: str | None, seed: int) -> Game:
+    def of(
+        cls, batch: ProblemBatch, place: int, contexts: str | None, seed: int, wording: Wording = SENTENCES
+    ) -> Game:
         """The problem at `place` of a batch, in the words of `contexts` (a name or a group) where given.
 
         Raises UnknownNameError when nobody has that context, ConfigError when there are too many arms.
@@ -42,7 +46,7 @@ class Game:
         at = np.array([place])
         words = replace(batch.words.rows(at), contexts=contexts or batch.words.contexts)
         problem = ProblemBatch(setting, batch.indices[at], batch.table.rows(at), words)
-        (scenario,) = scenarios_of(setting.rules, words, Wording(style="full"))
+        (scenario,) = scenarios_of(setting.rules, words, wording)
         return cls(problem, scenario, seed)
 
     def play(self, policy: Policy) -> Trajectories:

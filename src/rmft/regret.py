@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from rmft.types import BoolArray, FloatArray, Trajectories
+from rmft.types import BoolArray, FloatArray, RewardTable, Trajectories
 
 RegretKind = Literal["static", "pseudo", "dynamic"]
 
@@ -65,12 +65,16 @@ def dynamic_regret_curve(expected_rewards: FloatArray, played: FloatArray) -> Fl
 
 def regret_curve(trajectories: Trajectories, kind: RegretKind) -> FloatArray:
     """(B, T) the regret of `kind` along each trajectory."""
-    played = trajectories.histories.played
+    return curve(trajectories.table, trajectories.histories.played, kind)
+
+
+def curve(table: RewardTable, played: FloatArray, kind: RegretKind) -> FloatArray:
+    """(B, T) the regret of `kind` of what was played, (B, T, K), on a table."""
     if kind == "static":
-        return static_regret_curve(trajectories.table.rewards, played)
+        return static_regret_curve(table.rewards, played)
     if kind == "pseudo":
-        return pseudo_regret_curve(trajectories.table.expected_rewards, played)
-    return dynamic_regret_curve(trajectories.table.expected_rewards, played)
+        return pseudo_regret_curve(table.expected_rewards, played)
+    return dynamic_regret_curve(table.expected_rewards, played)
 
 
 def regret(trajectories: Trajectories, kind: RegretKind) -> FloatArray:

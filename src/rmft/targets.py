@@ -8,14 +8,17 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmft.build import hosted_backend, load_policy
+from rmft.build import hosted_backend, load_policy, torch_threads
 from rmft.errors import ConfigError
 from rmft.opponents import baselines
+from rmft.policies.baselines.catalogue import TUNED, make_baseline, parse_spec
+from rmft.policies.baselines.reference import Oracle
 from rmft.policies.config import HostedConfig
 from rmft.problems.suites import Suite
 from rmft.providers.config import BudgetConfig
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory, policy_in
+from rmft.seeds import is_experiment
 from rmft.types import Policy, PolicyRef
 
 if TYPE_CHECKING:
@@ -46,6 +49,32 @@ def of_run(run: RunDirectory, against: list[str] | None, playing: Playing) -> di
     if not against or "start" in against:
         policies["start"] = playing(run.policy(0))
     return policies
+
+
+def load_agent(target: str) -> tuple[Policy, Path | None]:
+    """The policy of a run (its best), a checkpoint's folder or a baseline, and the folder that it lies in.
+
+    It plays an arm wherever it can. Raises RunDirectoryError, UnknownNameError, ConfigError.
+    """
+    where = Path(target)
+    if not os.path.isdir(where):
+        name = parse_spec(target)[0] if os.sep not in target else ""
+        if not name:
+            RunDirectory.open(where, lock=False)  # raises, with the runs that there are
+        if name == Oracle.name or name.startswith(TUNED):
+            why = "knows what is hidden" if name == Oracle.name else "has no parameters yet"
+            raise ConfigError(f"'{target}' {why}, so it can't decide in your program. See 'rmft baselines'.")
+        return make_baseline(target), None
+    if is_experiment(where):
+        raise ConfigError(f"'{target}' holds several runs; name one of them, such as {where / 'seed-0'}.")
+    policy = policy_in(where)
+    if policy.kind == "hosted":
+        raise ConfigError(
+            f"'{target}' trains a hosted model, which its provider plays; an agent plays in this process."
+        )
+    if os.path.exists(where / "run.json"):
+        torch_threads(RunDirectory.open(where, lock=False).config.num_threads)
+    return load_policy(policy, sample_arms=True), policy.path
 
 
 def opponents_in(specs: list[str], suite: Suite, playing: Playing) -> dict[str, MakePolicy]:

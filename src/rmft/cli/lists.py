@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -59,9 +60,16 @@ def models_add(
 @app.command()
 def serve(
     model: Annotated[
-        list[str],
-        typer.Option(help="What 'rmft models' lists, a folder or a hub name; one per option."),
-    ] = ["smollm2-135m"],  # noqa: B006  typer copies it
+        list[str] | None,
+        typer.Option(
+            help="What 'rmft models' lists, a folder or a hub name; one per option (default: smollm2-135m; "
+            "none with --agent)."
+        ),
+    ] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Also decide: a run, a checkpoint's folder or a baseline."),
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where files, jobs and models are kept.")] = Path("rmft-serve"),
     host: Annotated[
         str, typer.Option(help="Other than loopback needs a key in RMFT_SERVE_KEY.")
@@ -72,21 +80,26 @@ def serve(
     """Serve local models through an OpenAI-compatible API: chat completions, files, fine-tuning jobs.
 
     A job fine-tunes a low-rank adapter, and its model is served under the name that the job gives it.
+    With --agent a trained policy decides for clients, episode by episode, at /v1/episodes (docs/agent.md).
     With the environment variable RMFT_SERVE_KEY set, clients have to send that key. Stopped or killed, the
     same command goes on with the jobs that are owed.
     """
     import os
 
+    from rmft.agents.agent import Agent
     from rmft.build import extra, torch_threads
     from rmft.policies.config import LocalConfig
 
     torch_threads(num_threads)
     with extra("llm"), extra("serve"):
+        from rmft.agent_server.routes import agent_routes
         from rmft.server.access import KEY_VARIABLE
         from rmft.server.serving import serve as run_server
 
     key = os.environ.get(KEY_VARIABLE) or None
-    run_server(folder, model, host, port, key, LocalConfig(), num_threads, say)
+    models = model or ([] if agent else ["smollm2-135m"])
+    others = {} if agent is None else {agent: partial(agent_routes, Agent.load(agent))}
+    run_server(folder, models, host, port, key, LocalConfig(), num_threads, say, others)
 
 
 @app.command()

@@ -176,18 +176,51 @@ def evaluate(
 @app.command()
 def export(
     run: RunArgument,
-    target: Annotated[Path, typer.Option("-o", help="The folder to write.")],
+    target: Annotated[Path, typer.Option("-o", help="The folder or file to write.")],
+    what: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="model|messages|tokens",
+            help="The best model, or what was trained on: JSON lines of chats, or of token ids.",
+        ),
+    ] = "model",
     merge: Annotated[
         bool, typer.Option(help="A whole model that needs no PEFT, with the adapter in its weights.")
     ] = False,
+    iteration: Annotated[
+        list[int] | None, typer.Option(help="Messages and tokens: of this one only (default: all).")
+    ] = None,
 ) -> None:
     """Write a run's best language model as a folder that transformers, PEFT or vLLM loads.
 
-    Without --merge it is a PEFT adapter; either way a README.md tells of base model, data, and regret.
+    Without --merge it is a PEFT adapter; either way a README.md tells of base model, data, and regret, and
+    rmft itself loads it too. With --as messages or --as tokens, write the rollouts that were kept for
+    training, with their weights, for other trainers (docs/records.md).
     """
-    from rmft.commands import export_run
+    from rmft.commands import export_run, export_training_data
 
-    print(export_run(run, target, merge=merge))
+    if what == "model":
+        print(export_run(run, target, merge=merge))
+        return
+    count = export_training_data(run, what, target, iteration or ())
+    print(target)
+    say(f"{count:,} rollouts.")
+
+
+@app.command("export-env")
+def export_environment(
+    suite: Annotated[str, typer.Argument(help="A named suite ('rmft suites') or a YAML file.")],
+    framework: Annotated[str, typer.Option("--as", metavar="verifiers|openenv", help="Whose environment.")],
+    target: Annotated[Path, typer.Option("-o", help="The folder to write.")],
+) -> None:
+    """Write a suite's problems, told in words, as a folder that another framework takes as an environment.
+
+    The folder has a README and a test, and needs rmft's core and the framework only.
+    """
+    from rmft.environments.folder import export_env
+
+    print(export_env(suite, framework, target))
 
 
 def _as_data(suites: dict[str, Suite]) -> dict[str, Any]:

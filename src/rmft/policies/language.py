@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rmft.errors import ConfigError
+from rmft.errors import ConfigError, ShapeError
 from rmft.generators.chat import ChatFormat
 from rmft.generators.local import Session, bytes_per_token, context_limit, end_tokens, load_model
 from rmft.models.catalogue import find_model
@@ -199,10 +199,18 @@ class LanguagePolicy:
             for row, turn in enumerate(turns):
                 before[row] += [] if turn.ids is None else turn.ids.tolist()
         if playing.session is None or playing.session.ids != before:
+            self._check_read(histories, before)
             playing.session = Session(self.model, len(told), self.longest(histories.rules, histories.words))
             told = [old + new for old, new in zip(before, told, strict=True)]
         playing.session.read(told)
         return playing.session
+
+    def _check_read(self, histories: Histories, before: list[list[int]]) -> None:
+        """Raises ShapeError when what is to be read again was not said by a model with these tokens."""
+        tokens = [token for row in before for token in row]
+        known = max(tokens, default=0) < len(self.tokenizer)
+        if len(histories.words.turns) != histories.num_rounds or not known:
+            raise ShapeError("The history lacks rounds in words, or has tokens that the model does not know.")
 
     def _answer(
         self, session: Session, scenarios: list[Scenario], said: list[Said], draws: FloatArray

@@ -8,6 +8,7 @@ chosen by the held-out part.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -125,17 +126,41 @@ class Suite(Config):
         settings = self.settings(part)
         batches = []
         for first, setting in enumerate(settings[:num_problems]):
-            indices = np.arange(first, num_problems, len(settings), dtype=np.int64)
-            groups = setting.groups
+            indices, groups = np.arange(first, num_problems, len(settings), dtype=np.int64), setting.groups
             if groups is not None:
                 indices = indices[: len(groups)]
                 groups = groups[: len(indices)]
-            paths = [(PART_ID[part], iteration, int(index)) for index in indices]
-            seeds = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
-            words = setting.words(seeds)
-            table = setting.draw([generator(seed, *path) for path in paths], groups)
-            batches.append(ProblemBatch(setting, indices, table, words))
+            batches.append(_problems(setting, part, indices, groups, seed, iteration))
         return batches
+
+    def problem(self, part: PartName, index: int) -> ProblemBatch:
+        """Problem number `index` of a part alone, as `draw` has it with seed and iteration 0.
+
+        Of a setting with groups they come again once all were there.
+        """
+        settings = self.settings(part)
+        place, first = divmod(index, len(settings))
+        groups = settings[first].groups
+        if groups is not None:
+            place %= len(groups)
+            groups = [groups[place]]
+        indices = np.array([first + place * len(settings)], dtype=np.int64)
+        return _problems(settings[first], part, indices, groups, 0, 0)
+
+
+def _problems(
+    setting: Setting,
+    part: PartName,
+    indices: IntArray,
+    groups: Sequence[int] | None,
+    seed: int,
+    iteration: int,
+) -> ProblemBatch:
+    """The problems of these numbers, all of one setting, and of these groups of a log where it has some."""
+    paths = [(PART_ID[part], iteration, int(index)) for index in indices]
+    seeds = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
+    table = setting.draw([generator(seed, *path) for path in paths], groups)
+    return ProblemBatch(setting, indices, table, setting.words(seeds))
 
 
 def suite_names() -> dict[str, str]:

@@ -97,9 +97,9 @@ def _with_words(histories: Histories, row: int, rounds: Sequence[dict[str, Any]]
             "refused": turn.refused,
             "said": turn.said,
             **numbers,
-            "ids": None if turn.ids is None else turn.ids.tolist(),
+            "ids": _listed(turn.ids),
             "logprobs": _listed(turn.logprobs),
-            "legal": None if turn.legal is None else turn.legal.tolist(),
+            "legal": _listed(turn.legal),
         }
         for turn, numbers in zip(turns, rounds, strict=True)
     ]
@@ -117,7 +117,7 @@ def _numbers(values: FloatArray, plain: bool) -> list[Any]:
     return five_digits(values) if plain else listed
 
 
-def _listed(values: np.ndarray | None) -> list[float | None] | None:
+def _listed(values: np.ndarray | None) -> list[Any] | None:
     """Numbers for JSON, None where there is none."""
     return None if values is None else [None if math.isnan(value) else value for value in values.tolist()]
 
@@ -137,6 +137,19 @@ class Said(BaseModel):
         Field(validation_alias=AliasChoices("logprobs", OLD_NAMES["logprobs"])),
     ] = None
     legal: list[Annotated[int, Field(ge=-1, lt=2**31)]] | None = None
+
+    @classmethod
+    def of(cls, turn: Turn) -> Said:
+        """The round that `turn` is made of again."""
+        return cls.model_construct(
+            told=turn.told,
+            said=turn.said,
+            system=turn.system,
+            refused=turn.refused,
+            ids=_listed(turn.ids),
+            logprobs=_listed(turn.logprobs),
+            legal=_listed(turn.legal),
+        )
 
     @property
     def turn(self) -> Turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,8 +25,14 @@ LOOKING = 0.5  # seconds between two looks at whether a client still waits
 REFUSED = {"description": "A mistake of the client's, in the API's error shape"}
 
 
-def make_app(service: Service, key: str | None, names: frozenset[str] = LOCAL_NAMES) -> FastAPI:
-    """The ASGI application. key: what clients have to send, if any; names: see `Gate`."""
+def make_app(
+    service: Service,
+    key: str | None,
+    names: frozenset[str] = LOCAL_NAMES,
+    others: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """The ASGI application. key: what clients have to send, if any; names: see `Gate`. others: more
+    routes."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -45,6 +51,8 @@ def make_app(service: Service, key: str | None, names: frozenset[str] = LOCAL_NA
     app.include_router(_models(service), prefix="/v1")
     app.include_router(_chat(service), prefix="/v1")
     app.include_router(fine_tuning_routes(service), prefix="/v1")
+    for routes in others:
+        app.include_router(routes, prefix="/v1")
     app.add_middleware(BodyLimit, others={"/v1/files": MAX_FILE})
     app.add_middleware(Gate, key=key, names=names)
     return app

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rmft.errors import ConfigError
+from rmft.policies.config import LocalConfig
 from rmft.server.generation import Generator
 from rmft.server.jobs import Jobs
 from rmft.server.models import Base, Loaded, unknown_model
@@ -38,8 +39,8 @@ class Service:
 
     def start(self) -> None:
         """Begin to answer, and to train what is owed."""
-        memory_gb = next(iter(self.bases.values())).config.memory_gb
-        self.generator = Generator(Loaded(self.bases), memory_gb)
+        config = next((base.config for base in self.bases.values()), LocalConfig())
+        self.generator = Generator(Loaded(self.bases), config.memory_gb)
         self.worker.start()
 
     def close(self) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import uvicorn
+from fastapi import APIRouter
 
 from rmft.policies.config import LocalConfig
 from rmft.server.access import LOCAL_NAMES, listen
 from rmft.server.app import make_app
 from rmft.server.models import load_bases
 from rmft.server.service import Service
+from rmft.server.store import Store
 
 PATIENCE = 5  # seconds that answers may take to their end once the server is stopped
 
@@ -25,20 +27,24 @@ def serve(
     config: LocalConfig,
     num_threads: int,
     say: Callable[[str], None],
+    others: Mapping[str, Callable[[Store], APIRouter]] | None = None,
 ) -> None:
     """Serve these models until the process is asked to end.
 
     folder: where files, jobs and fine-tuned models are kept. models: what `rmft models` lists, folders, or
     names on a hub. port: 0 takes a free one. key: what clients have to send; None: nothing, on loopback
-    only. config: all models' settings but for the model. Raises ConfigError, UnknownNameError and
+    only. config: all models' settings but for the model. others: what is served besides, by its name: makes
+    routes whose records are kept in the store. Raises ConfigError, UnknownNameError and
     RunDirectoryError before anything is answered.
     """
     listening = listen(host, port, key)
     with listening:
         bases = load_bases(models, config)
-        app = make_app(Service(folder, bases, num_threads), key, LOCAL_NAMES | {host.lower()})
+        service, besides = Service(folder, bases, num_threads), dict(others or {})
+        routes = [make(service.store) for make in besides.values()]
+        app = make_app(service, key, LOCAL_NAMES | {host.lower()}, routes)
         shown = f"[{host}]" if ":" in host else host
-        say(f"Serving {', '.join(bases)} at http://{shown}:{listening.getsockname()[1]}/v1")
+        say(f"Serving {', '.join([*bases, *besides])} at http://{shown}:{listening.getsockname()[1]}/v1")
         settings = uvicorn.Config(
             app, log_level="warning", access_log=False, timeout_graceful_shutdown=PATIENCE
         )

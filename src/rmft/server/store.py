@@ -19,18 +19,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rmft.errors import RunDirectoryError
 from rmft.server.refusals import ApiError
 
 Record = dict[str, Any]
-Table = Literal["files", "jobs", "models", "events"]
+Table = Literal["files", "jobs", "models", "events", "episodes", "repeatable"]
 _TABLES = "".join(
     f"CREATE TABLE IF NOT EXISTS {table} (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, "
     "owner TEXT NOT NULL, record TEXT NOT NULL);"
     f"CREATE INDEX IF NOT EXISTS {table}_owner ON {table} (owner, number);"
-    for table in ("files", "jobs", "models", "events")
+    for table in get_args(Table)
 )
 
 
@@ -126,6 +126,11 @@ class Store:
         with self.transaction():
             self._database.execute(f"DELETE FROM {table} WHERE id = ?", (record_id,))
 
+    def remove_of(self, table: Table, owner: str) -> None:
+        """Forget all records of an owner."""
+        with self.transaction():
+            self._database.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
+
     def find(self, table: Table, record_id: str) -> Record | None:
         """The record of that id, if there is one."""
         with self._lock:
@@ -138,7 +143,7 @@ class Store:
         """The record of that id. Raises ApiError (404) when there is none."""
         record = self.find(table, record_id)
         if record is None:
-            what = {"files": "file", "jobs": "fine-tuning job"}.get(table, table)
+            what = {"files": "file", "jobs": "fine-tuning job", "episodes": "episode"}.get(table, table)
             raise ApiError(
                 f"There is no {what} '{record_id:.200}'.", status=404, code="not_found", param="id"
             )

@@ -15,7 +15,15 @@ from rmft import __version__
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.generators.local import load_model
 from rmft.models.catalogue import MODELS, find_model
-from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, WHOLE, adapter_in, model_of, read_policy
+from rmft.policies.checkpoint import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    WHOLE,
+    adapter_in,
+    model_of,
+    read_policy,
+    write_policy,
+)
 from rmft.policies.config import LocalConfig
 from rmft.training.adapter import save_whole
 from rmft.types import PolicyRef
@@ -51,6 +59,7 @@ def export_policy(policy: PolicyRef, target: Path, merge: bool, about: Mapping[s
             save_whole(model, tokenizer, staged)
         else:
             _copy_adapter(policy.path, staged, find_model(config.model))
+        write_policy(staged, config)  # with which rmft plays it too
         (staged / "README.md").write_text(model_card(config, about, whole=whole), encoding="utf-8")
         os.rename(staged, target)
     except OSError as error:

@@ -1,0 +1,80 @@
+"""The environment as Gymnasium's: numbers in, an arm out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rmft.build import extra
+from rmft.environments.env import Env
+from rmft.problems.logged import PartName
+from rmft.problems.suites import Suite
+
+with extra("gymnasium"):
+    import gymnasium
+    from gymnasium import spaces
+
+MAX_NUMBER = 2**31 - 1
+Observation = dict[str, Any]
+
+
+class GymnasiumEnv(gymnasium.Env[Observation, np.int64]):
+    """A suite's problems of one setting.
+
+    Action: an arm. Observation: `round`, how many are over; `arm`, that played last, K before round 1;
+    `rewards`, what was seen of it, (1,) in a bandit and (K,) under full information. Info: as `Env.step`, and
+    `told`, the same in words. A reset with a seed begins the same problems in the same order. setting: the
+    suite's first unless given. Raises as `Env`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012  as Gymnasium declares it
+
+    def __init__(
+        self,
+        suite: str | Suite,
+        part: PartName = "train",
+        setting: str | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        named = Env(suite, part)
+        self.env = Env(named.suite, part, setting or named.suite.settings(part)[0].name)
+        self.render_mode = render_mode
+        rules = next(each for each in named.suite.settings(part) if each.name == self.env.setting).rules
+        low, high = rules.reward_range
+        seen = (rules.num_arms,) if rules.feedback == "full" else (1,)
+        self._nothing = np.full(seen, np.clip(0.0, low, high))
+        self._told = ""
+        self.action_space = spaces.Discrete(rules.num_arms)
+        self.observation_space = spaces.Dict(
+            {
+                "round": spaces.Discrete(rules.horizon + 1),
+                "arm": spaces.Discrete(rules.num_arms + 1),
+                "rewards": spaces.Box(low, high, seen, np.float64),
+            }
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """The next problem, or with a seed the first of its order; see `gymnasium.Env.reset`."""
+        super().reset(seed=seed, options=options)
+        return self._seen(*self.env.reset(int(self.np_random.integers(MAX_NUMBER))))
+
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Play an arm; see `gymnasium.Env.step`. No problem is truncated."""
+        told, reward, done, info = self.env.step(action)
+        seen, info = self._seen(told, info)
+        return seen, reward, done, False, info
+
+    def render(self) -> str | None:
+        """What was told last, in the mode "ansi"."""
+        return self._told if self.render_mode == "ansi" else None
+
+    def _seen(self, told: str, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        self._told = told
+        before = info["round"] == 0
+        rewards = self._nothing if before else np.atleast_1d(np.array(info["rewards"], dtype=np.float64))
+        arm = self.action_space.n if before else info["arm"]  # type: ignore[attr-defined]
+        seen = {"round": np.int64(info["round"]), "arm": np.int64(arm), "rewards": rewards.copy()}
+        return seen, {**info, "told": told}

@@ -1,0 +1,4 @@
+from .client import BanditEnv
+from .models import BanditAction, BanditObservation
+
+__all__ = ["BanditAction", "BanditEnv", "BanditObservation"]

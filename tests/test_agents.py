@@ -1,0 +1,296 @@
+"""The agent in one's own program: deciding and observing, saved and gone on with, and every wrong use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rmft
+from rmft.errors import ConfigError, EpisodeError, RunDirectoryError, ShapeError, UnknownNameError
+
+Two = Callable[[str], tuple[rmft.Agent, rmft.Agent]]
+BRANDS = ["Sunshine", "Keebler", "Nabisco", "private"]
+
+
+@pytest.fixture(scope="module")
+def numeric(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a numeric policy that does not play uniformly."""
+    torch = pytest.importorskip("torch")
+    from rmft.policies.config import ArmEncoderConfig
+    from rmft.policies.numeric import new_network, save_network
+
+    folder, config = tmp_path_factory.mktemp("numeric"), ArmEncoderConfig(width=8, num_heads=1)
+    network, noise = new_network(config, 0), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights += torch.randn(weights.shape, generator=noise)
+    save_network(folder, network, config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a policy that a tiny language model plays, after two tokens of reasoning."""
+    from rmft.policies.checkpoint import write_policy
+    from rmft.policies.config import LocalConfig
+    from rmft.scenarios.wording import Wording
+
+    folder = tmp_path_factory.mktemp("words")
+    told = Wording(reasoning="brief")
+    write_policy(folder, LocalConfig(model=str(tiny_llama), wording=told, reasoning_budget=2, device="cpu"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(words: Path, numeric: Path) -> Two:
+    """The same agent loaded twice, by a baseline's name, "numeric" or "words"; neither knows of the other."""
+    folders = {"numeric": numeric, "words": words}
+
+    @cache
+    def load(target: str) -> tuple[rmft.Agent, rmft.Agent]:
+        where = folders.get(target, target)
+        return rmft.Agent.load(where), rmft.Agent.load(where)
+
+    return load
+
+
+def paid(arm: int, round_index: int) -> float:
+    """A reward that tells rounds and arms apart."""
+    return ((arm + 1) * (round_index + 2) % 7) / 7
+
+
+def play(episode: rmft.Episode, rounds: int) -> list[rmft.Choice]:
+    choices = []
+    for _ in range(rounds):
+        choice = episode.decide()
+        if episode.config.feedback == "full":
+            episode.observe(rewards=[paid(arm, episode.num_rounds) for arm in range(4)])
+        else:
+            episode.observe(paid(choice.arm, episode.num_rounds))
+        choices.append(choice)
+    return choices
+
+
+def test_a_decision_a_line() -> None:
+    agent = rmft.Agent.load("greedy")
+    with agent.episode(BRANDS, horizon=6, seed=1) as episode:
+        names = []
+        while not episode.done:
+            choice = episode.decide()
+            assert (choice.name, choice.probabilities, choice.reasoning) == (BRANDS[choice.arm], None, "")
+            episode.observe(reward=float(choice.name == "Keebler"))
+            names.append(choice.name)
+    tried = len(set(names))
+    assert names[tried:] == ["Keebler"] * (6 - tried)  # every arm once first, or until the best was found
+    with pytest.raises(EpisodeError, match="closed"):
+        episode.decide()
+
+
+@pytest.mark.parametrize("feedback", ["bandit", "full"])
+@pytest.mark.parametrize("target", ["thompson", "exp3", "hedge", "ftl", "numeric", "words"])
+def test_an_episode_that_is_saved_goes_on_as_it_would_have(target: str, feedback: Any, two: Two) -> None:
+    """Saved between rounds, and between a decision and its reward; loaded by an agent that knows nothing."""
+    agent, other = two(target)
+    begun: dict[str, Any] = {"options": BRANDS, "horizon": 8, "feedback": feedback, "seed": 3}
+    if {target, feedback} in ({"hedge", "bandit"}, {"ftl", "bandit"}, {"exp3", "full"}, {"thompson", "full"}):
+        with pytest.raises(ConfigError, match="needs"):
+            agent.episode(**begun)
+        return
+    whole = play(agent.episode(**begun), 8)
+    episode = agent.episode(**begun)
+    choices = play(episode, 3)
+    episode = other.resume(episode.to_json())
+    choices += play(episode, 2)
+    waiting = episode.decide()
+    episode = other.resume(episode.to_json().encode())
+    assert episode.choice == waiting
+    assert episode.num_rounds == 5
+    rewards = [paid(arm, 5) for arm in range(4)]
+    if feedback == "full":
+        episode.observe(rewards=dict(zip(BRANDS, rewards, strict=True)))
+    else:
+        episode.observe(reward=rewards[waiting.arm])
+    choices += [waiting, *play(episode, 2)]
+    for once, again in zip(whole, choices, strict=True):
+        assert (once.arm, once.name, once.reasoning) == (again.arm, again.name, again.reasoning)
+        assert (once.probabilities is None) == (again.probabilities is None)
+        if once.probabilities is not None and again.probabilities is not None:
+            assert once.probabilities == pytest.approx(again.probabilities, abs=1e-5)
+    assert len({choice.arm for choice in whole}) > 1 or target == "ftl"
+    assert any(choice.reasoning for choice in whole) == (target == "words")
+
+
+def test_another_process_decides_the_same(tmp_path: Path) -> None:
+    begun = rmft.Agent.load("thompson").episode(BRANDS, 30, seed=11)
+    play(begun, 10)
+    (tmp_path / "episode.json").write_text(begun.to_json())
+    code = """
+import pathlib, rmft
+episode = rmft.Agent.load("thompson").resume(pathlib.Path("episode.json").read_text())
+for _ in range(20):
+    choice = episode.decide()
+    episode.observe(((choice.arm + 1) * (episode.num_rounds + 2) % 7) / 7)
+    print(choice.arm)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert [int(arm) for arm in done.stdout.split()] == [choice.arm for choice in play(begun, 20)]
+
+
+def test_episodes_are_batched_and_the_first_is_the_one_alone(numeric: Path) -> None:
+    agent = rmft.Agent.load(numeric)
+    with agent.episodes(5, BRANDS, 6, seed=4) as episodes, agent.episode(BRANDS, 6, seed=4) as alone:
+        arms = []
+        while not episodes.done:
+            index, choices = episodes.num_rounds, episodes.decide()
+            episodes.observe([paid(choice.arm, index) for choice in choices])
+            arms.append([choice.arm for choice in choices])
+            if index == 3:
+                episodes = agent.resume_episodes(episodes.to_json())
+        first = []
+        for index in range(6):
+            choice = alone.decide()
+            alone.observe(paid(choice.arm, index))
+            first.append(choice.arm)
+    assert len(episodes) == 5
+    assert [each[0] for each in arms] == first
+    assert len({tuple(row) for row in np.array(arms).T}) > 1, "each has its own luck"
+    with pytest.raises(ConfigError, match=r"5 episodes.*resume_episodes"):
+        agent.resume(episodes.to_json())
+
+
+def test_a_language_model_is_told_the_options_names_in_words_of_ones_own(two: Two) -> None:
+    own = {
+        "situation": "You sell crackers.",
+        "arm": "brand",
+        "arms": "brands",
+        "unit": "sale",
+        "units": "sales",
+    }
+    with two("words")[0].episode(BRANDS, 3, contexts=own, seed=0) as episode:
+        choice = episode.decide()
+        told = json.loads(episode.to_json())["rounds"][0]["turns"][0]["system"]
+        assert choice.name == BRANDS[choice.arm]
+    assert all(word in told for word in ("choose one brand", "sales", *BRANDS))
+    with pytest.raises(ConfigError, match="situation: this key is missing"):
+        two("words")[0].episode(BRANDS, 3, contexts={"arm": "brand"})
+
+
+def test_wrong_use_has_one_clear_message() -> None:
+    episode = rmft.Agent.load("thompson").episode(BRANDS, 2, reward_range=(0, 10))
+    with pytest.raises(EpisodeError, match=r"^Round 1 of 2 is not decided yet.*decide\(\) first"):
+        episode.observe(1)
+    episode.decide()
+    with pytest.raises(EpisodeError, match=r"^Round 1 of 2 is decided already.*observe\(\) first"):
+        episode.decide()
+    wrong: Sequence[Any] = (11, -0.1, float("nan"), float("inf"), "much", [1, 2], None)
+    for reward in wrong:
+        with pytest.raises(ShapeError, match=r"Found|takes reward="):
+            episode.observe(reward)
+    with pytest.raises(ShapeError, match="bandit feedback observe"):
+        episode.observe(rewards=[1, 2, 3, 4])
+    episode.observe(10)
+    episode.decide()
+    episode.observe(0)
+    for late in (episode.decide, lambda: episode.observe(1)):
+        with pytest.raises(EpisodeError, match="All 2 rounds are over"):
+            late()
+    full = rmft.Agent.load("hedge").episode(BRANDS, 2, feedback="full")
+    full.decide()
+    with pytest.raises(ShapeError, match="full feedback observe"):
+        full.observe(1)
+    with pytest.raises(ShapeError, match="Kebler, Keebler"):
+        full.observe(rewards={"Sunshine": 1, "Kebler": 1, "Nabisco": 1, "private": 0})
+    with pytest.raises(ShapeError, match="one of every option"):
+        full.observe(rewards=[1, 2, 3])
+
+
+def test_wrong_episodes_have_one_clear_message(two: Two) -> None:
+    agent = rmft.Agent.load("thompson")
+    for wrong, said in {
+        "options": ({"options": ["one"]}, "at least 2"),
+        "twice": ({"options": ["one", "one"]}, "one more than once"),
+        "text": ({"options": "abc"}, "tuple"),
+        "control": ({"options": ["one", "\x1b[2J"]}, r"U\+001B"),
+        "horizon": ({"horizon": 0}, "horizon"),
+        "range": ({"reward_range": (1, 0)}, "lower bound first"),
+        "unbounded": ({"reward_range": (0, float("inf"))}, "finite range"),
+        "contexts": ({"contexts": "meadow"}, "meadows"),
+        "memory": ({"size": 1_000_000}, "room for"),
+    }.values():
+        values: dict[str, Any] = {"size": 1, "options": BRANDS, "horizon": 9, **wrong}
+        with pytest.raises((ConfigError, UnknownNameError), match=said):
+            agent.episodes(**values)
+    with pytest.raises(ConfigError, match=r"26.*letter"):
+        two("words")[0].episode([f"option {n}" for n in range(27)], 3)
+    with pytest.raises(ConfigError, match="longest horizon"):
+        two("words")[0].episode(BRANDS, 3000)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "said"),
+    [
+        ("thomson", UnknownNameError, "thompson"),
+        ("oracle", ConfigError, "knows what is hidden"),
+        ("tuned:ucb", ConfigError, "no parameters yet"),
+        ("runs/nothing-there", RunDirectoryError, "no run directory"),
+        (".", RunDirectoryError, "policy.safetensors"),
+    ],
+)
+def test_what_is_no_agent(target: str, error: type[Exception], said: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=said):
+        rmft.Agent.load(tmp_path if target == "." else target)
+
+
+def test_what_was_saved_is_not_trusted(two: Two) -> None:
+    agent, _ = two("words")
+    episode = agent.episode(BRANDS, 4, seed=0)
+    play(episode, 2)
+    episode.decide()
+    right = episode.to_json()
+
+    def changed(*path: Any, to: Any) -> str:
+        data = json.loads(right)
+        place = data
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = to
+        return json.dumps(data)
+
+    for wrong in (
+        "", "{}", "[" * 100_000, right[:-5],
+        changed("format", to="rmft-episode/2"),
+        changed("rounds", 0, "rewards", to=None),
+        changed("rounds", 0, "rewards", to=[2.0]),
+        changed("rounds", 0, "rewards", to=[[0.1, 0.2, 0.3, 0.4]]),
+        changed("rounds", 1, "arms", to=[4]),
+        changed("rounds", 1, "arms", to=None),
+        changed("rounds", 2, "probabilities", to=[[1.0, 1.0, 1.0, 1.0]]),
+        changed("rounds", 0, "turns", to=[]),
+        changed("rounds", 0, "turns", 0, "ids", to=[1]),
+        changed("horizon", to=2),
+        changed("horizon", to=10**9),
+        changed("size", to=2),
+        changed("options", to=["one", "two"]),
+        changed("contexts", to="nobody's"),
+        changed("agent", to="thompson"),
+    ):  # fmt: skip
+        with pytest.raises((ConfigError, ShapeError, UnknownNameError)):
+            agent.resume(wrong)
+    tokens = json.loads(right)["rounds"][0]["turns"][0]["ids"]
+    for strange in (changed("rounds", 0, "turns", 0, "ids", to=[2**20] * len(tokens)),):
+        again = agent.resume(strange)
+        again.observe(0.5)
+        with pytest.raises(ShapeError, match="tokens"):
+            again.decide()
+    with pytest.raises(ConfigError, match="'thompson'"):
+        rmft.Agent.load("thompson").resume(right)
