@@ -20,7 +20,9 @@ from full_disk import full_disk
 from rmft.config import parse_config
 from rmft.errors import ConfigError, RmftError, RunDirectoryError
 from rmft.files import append_line, write_atomically
+from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, adapter_in
 from rmft.run_directory import RunDirectory, package_versions, read_json
+from rmft.targets import check_path
 
 CONFIG = parse_config({"name": "mine", "seed": 7, "iterations": 3})
 SUITES = {"smoke": {"name": "mine", "title": "My own", "train": {"settings": []}}}
@@ -196,7 +198,9 @@ def test_what_a_killed_run_left_of_an_iteration_is_replaced(run: RunDirectory) -
     (run.checkpoint(1) / "stray").write_bytes(b"")
     whole = (run.path / "metrics.jsonl").read_bytes()
     (run.path / "metrics.jsonl").write_bytes(whole[: whole.index(b"\n") + 20])
-    (run.path / "trajectories" / "000001.tmp").write_bytes(b"half")
+    (run.path / "trajectories" / "000001.npz.tmp").write_bytes(b"half")
+    (run.path / "my-folder.tmp").mkdir()
+    (run.path / "notes.tmp").write_bytes(b"a user's own")
     (run.path / "metrics.jsonl.tmp").write_bytes(b"half")
     (run.staged_checkpoint(1) / "policy.safetensors").write_bytes(b"half")
     run.write_json("result.json", {"status": "finished"})
@@ -204,6 +208,7 @@ def test_what_a_killed_run_left_of_an_iteration_is_replaced(run: RunDirectory) -
     assert run.metrics() == [metrics(0)]
     assert names(run.path / "trajectories") == ["000001.npz"]
     assert "metrics.jsonl.tmp" not in names(run.path)
+    assert {"my-folder.tmp", "notes.tmp"} <= set(names(run.path))
     assert run.read_json("result.json") is None
     assert names(run.path / "checkpoints") == ["000000", "000001"]
     commit(run, 1, b"again")
@@ -336,3 +341,22 @@ def test_a_moved_run_is_the_same_run(run: RunDirectory, tmp_path: Path) -> None:
     with closing(RunDirectory.open(moved)) as opened:
         assert opened.metrics() == [metrics(0)]
         assert opened.policy(0).path == moved / "checkpoints" / "000000"
+
+
+def test_half_an_adapter_is_refused(tmp_path: Path) -> None:
+    assert adapter_in(tmp_path) is None
+    (tmp_path / ADAPTER).touch()
+    with pytest.raises(RunDirectoryError, match=f"lacks {ADAPTER_CONFIG}"):
+        adapter_in(tmp_path)
+    (tmp_path / ADAPTER_CONFIG).touch()
+    assert adapter_in(tmp_path) == tmp_path
+    (tmp_path / ADAPTER).unlink()
+    with pytest.raises(RunDirectoryError, match=f"lacks {ADAPTER}"):
+        adapter_in(tmp_path)
+
+
+def test_a_mistyped_path_of_a_run_is_named_as_such(run: RunDirectory) -> None:
+    check_path(str(run.path))
+    check_path("ucb(coefficient=0.4)")
+    with pytest.raises(RunDirectoryError, match=f"no run directory .*Runs there: {run.path.name}"):
+        check_path(str(run.path.with_name("mistyped")))

@@ -27,7 +27,7 @@ from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory, policy_in, write_lines
 from rmft.scenarios.wording import Wording
 from rmft.seeds import Experiment, is_experiment
-from rmft.targets import of_run, opponents_in, players, policies_of
+from rmft.targets import check_path, of_run, opponents_in, players, policies_of
 from rmft.task_check import describe_task
 from rmft.training_data import DataFormat, write_training_data
 
@@ -50,6 +50,7 @@ def evaluate_target(
     """
     if part not in ("held_out", "validation"):
         raise UnknownNameError("part", part, ["held_out", "validation"])
+    check_path(target)
     where = Path(target)
     several = Experiment.open(where) if is_experiment(where) else None
     runs = {} if several is None else _begun(several, progress)
@@ -134,6 +135,7 @@ def play_problem(
     suite_name: unless given, a run's own. Returns regret by player; see `rmft.play`. trust: whether the
     classes that a run directory's suite names may be run. Raises UnknownNameError, ConfigError.
     """
+    check_path(target)
     if suite_name is None and os.path.exists(Path(target) / "run.json"):
         run = RunDirectory.open(Path(target), lock=False)
         suite = suites_of(run, trust=trust)[run.config.suite]

@@ -27,6 +27,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping
@@ -48,6 +49,7 @@ from rmft.reading import read_mapping
 from rmft.types import PolicyRef
 
 FORMAT = 2
+HALF_WRITTEN = re.compile(r"[\w.-]+\.(npz|json|jsonl|yaml|gz)\.tmp")  # as write_atomically names it
 SUITE, STAGE_SUITES = "suite.yaml", "stage-suites.yaml"
 READABLE = (1, 2)  # of version 0.1 is 1: it can be looked at and evaluated, not gone on with
 PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors", "transformers", "peft", "accelerate")
@@ -226,8 +228,12 @@ class RunDirectory:
         if path.exists():
             whole = path.read_bytes()
             write_atomically(path, whole[: whole.rfind(b"\n") + 1])
-        for leftover in [*(self.path / "checkpoints").glob(".*"), *self.path.glob("**/*.tmp")]:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        for folder in (self.path / "checkpoints").glob(".[0-9]*"):
+            shutil.rmtree(folder)
+        for place in ("", "trajectories", "fine-tuning"):
+            for leftover in (self.path / place).glob("*.tmp"):
+                if HALF_WRITTEN.fullmatch(leftover.name) and leftover.is_file():  # what else is there stays
+                    leftover.unlink()
         (self.path / "result.json").unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 Playing = Callable[[PolicyRef], MakePolicy]
 
 
+def check_path(target: str) -> None:
+    """Raises RunDirectoryError, which names runs nearby, for a path that leads nowhere."""
+    if os.sep in target.partition("(")[0] and not os.path.lexists(target):
+        RunDirectory.open(Path(target), lock=False)
+
+
 def policies_of(
     target: str, run: RunDirectory | None, suite: Suite, against: list[str] | None, playing: Playing
 ) -> dict[str, MakePolicy]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rmft.errors import RunDirectoryError
 from rmft.models.catalogue import find_model
 from rmft.policies.config import LocalConfig
 from rmft.reading import read_stored, write_stored
@@ -37,5 +38,8 @@ def model_of(folder: Path, config: LocalConfig) -> str:
 
 
 def adapter_in(folder: Path) -> Path | None:
-    """The folder itself when it holds an adapter."""
-    return folder if (folder / ADAPTER_CONFIG).exists() else None
+    """The folder itself when it holds an adapter. Raises RunDirectoryError when it holds half of one."""
+    missing = [name for name in (ADAPTER, ADAPTER_CONFIG) if not (folder / name).exists()]
+    if len(missing) == 1:
+        raise RunDirectoryError(f"The adapter in '{folder}' is missing or damaged: it lacks {missing[0]}.")
+    return None if missing else folder
