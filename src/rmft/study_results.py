@@ -54,13 +54,14 @@ class PairResult(Part):
 
 
 class EvaluationResult(Part):
-    """What entries and baselines did on one evaluation's problems."""
+    """What entries and baselines did on one evaluation's problems. optimum: expected, of optimal play."""
 
     suite: Name
     part: Name
     num_problems: Count
     entries: Annotated[dict[Name, EntryResult], Each]
     baselines: Annotated[dict[Name, Interval], Each]
+    optimum: Number = None
     pairs: Annotated[list[PairResult], Field(default_factory=list)]
 
 

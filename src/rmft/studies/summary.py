@@ -12,6 +12,7 @@ import numpy as np
 from rmft import statistics
 from rmft.errors import ConfigError
 from rmft.files import write_atomically
+from rmft.opponents import optima
 from rmft.results import Evaluation, SeedResult
 from rmft.run_directory import package_versions
 from rmft.studies.folder import RESULTS, Evaluated, Job, StudyFolder, baselines_path
@@ -49,7 +50,12 @@ def summarize(folder: StudyFolder, failed: Mapping[str, str]) -> StudyResults:
 
 def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
     jobs = folder.jobs()
-    sizes = _sizes(evaluated)
+    batches = evaluated.suite.draw(evaluated.settings.part, evaluated.num_problems)
+    sizes = [len(batch.indices) for batch in batches]
+    known = optima(batches, lambda _: None)
+    optimum = None
+    if len(known) == len(batches):
+        optimum = float(np.average([known[batch.setting.name] for batch in batches], weights=sizes))
     found: dict[str, Seeds] = {}
     entries = {}
     for name in folder.study.entries:
@@ -57,7 +63,7 @@ def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
         done = {job: _read(path) for job in own if (path := job.evaluation(evaluated)).exists()}
         if done:
             found[name] = _seeds(done, "best", evaluated)
-            entries[name] = _entry(found[name], own, done, evaluated, sizes)
+            entries[name] = _entry(found[name], own, done, evaluated, sizes, optimum)
     baselines = {}
     path = baselines_path(folder.path, evaluated)
     if evaluated.settings.baselines and path.exists():
@@ -75,16 +81,11 @@ def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
         suite=evaluated.suite.name,
         part=evaluated.settings.part,
         num_problems=sum(sizes),
+        optimum=optimum,
         entries=entries,
         baselines=baselines,
         pairs=[pair for pair in pairs if pair is not None],
     )
-
-
-def _sizes(evaluated: Evaluated) -> list[int]:
-    """How many problems are of each setting, in order."""
-    batches = evaluated.suite.draw(evaluated.settings.part, evaluated.num_problems)
-    return [len(batch.indices) for batch in batches]
 
 
 def _read(path: Path) -> Evaluation:
@@ -118,11 +119,22 @@ def _seeds(done: Mapping[Job, Evaluation], policy: str, evaluated: Evaluated) ->
 
 
 def _entry(
-    found: Seeds, own: Sequence[Job], done: Mapping[Job, Evaluation], evaluated: Evaluated, sizes: list[int]
+    found: Seeds,
+    own: Sequence[Job],
+    done: Mapping[Job, Evaluation],
+    evaluated: Evaluated,
+    sizes: list[int],
+    optimum: float | None,
 ) -> EntryResult:
     by_seed = statistics.bootstrap(found.regrets.T, lambda each: each, 0, sizes)
     fails = found.suff_fail_freq
     started = [_regrets(played, "start", evaluated) for job, played in done.items() if job.start]
+    share = None
+    if started and optimum is not None:
+        values = np.stack([np.broadcast_to(started[0], found.regrets.shape), found.regrets], axis=-1)
+        share = statistics.over_seeds(
+            values, lambda m: statistics.ratio(m[..., 0] - m[..., 1], m[..., 0] - optimum), 0, sizes
+        ).interval()
     minutes, tokens = zip(*(_spent(job.path) for job in done), strict=True)
     return EntryResult(
         regret=statistics.over_seeds(found.regrets, lambda each: each, 0, sizes).interval(),
@@ -131,6 +143,7 @@ def _entry(
         ],
         missing=[job.seed for job in own if job not in done],
         start=statistics.bootstrap(started[0], lambda each: each, 0, sizes).interval() if started else None,
+        share=share,
         suff_fail_freq=statistics.defined(np.mean(fails)),
         minutes=float(np.mean(minutes)),
         tokens=float(np.mean(tokens)) if any(tokens) else None,
