@@ -64,7 +64,7 @@ def play(model: PreTrainedModel, told: Told) -> tuple[float, Session]:
     for index, new in enumerate(told.rounds):
         session.read(new)
         if draws > 1:
-            session.write(draws - 1, (), told.uniforms[:, index, :-1])
+            session.write(draws - 1, lambda _: None, told.uniforms[:, index, :-1])
         session.choose(LEGAL, told.uniforms[:, index, -1])
     return time.perf_counter() - begun, session
 

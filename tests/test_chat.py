@@ -2,100 +2,28 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
-from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rmft.errors import ConfigError
 from rmft.generators.chat import ChatFormat
-
-SYSTEM = "Five buttons, 20 rounds.\nAnswer with one letter: K, T, Q, Z or B."
-TALK = ["Your choice?", "K", "0.7", "T", "K paid 1 click.\n\nAnd now?", "K"]
-TEXT = [SYSTEM, *TALK, "system user assistant model think 0123456789 abcdefghijklmnopqrstuvwxyz <|> '.,_/"]
-SMOLLM2 = (  # as it is in the model's GGUF
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
-    "<|im_end|>\n' }}"
-    "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+from stand_ins import (
+    CHATML,
+    SMOLLM2,
+    SYSTEM,
+    TALK,
+    byte_level,
+    gemma,
+    llama3,
+    phi3_5,
+    qwen3,
+    smollm2_like,
+    template,
 )
-CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-
-
-def template(name: str) -> str:
-    """A model's real chat template, from the collection that comes with trl (found without importing it)."""
-    spec = find_spec("trl")
-    assert spec is not None
-    assert spec.origin is not None
-    return (Path(spec.origin).parent / "chat_templates" / f"{name}.jinja").read_text()
-
-
-def byte_level(special: list[str], words: list[str], chat_template: str, eos: str) -> PreTrainedTokenizerBase:
-    """A tokenizer like those of Qwen and SmolLM2. words: added tokens that are not special."""
-    core = Tokenizer(BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(TEXT * 4, BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
-    core.add_special_tokens(special)
-    core.add_tokens(words)
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, chat_template=chat_template)
-
-
-def with_bos(core: Tokenizer, bos: str) -> None:
-    core.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A", special_tokens=[(bos, core.token_to_id(bos))]
-    )
-
-
-def smollm2_like() -> PreTrainedTokenizerBase:
-    return byte_level(CHATML, [], SMOLLM2, "<|im_end|>")
-
-
-def qwen3() -> PreTrainedTokenizerBase:
-    words = ["<tool_call>", "</tool_call>", "<think>", "</think>"]
-    return byte_level(CHATML, words, template("qwen3"), "<|im_end|>")
-
-
-def llama3() -> PreTrainedTokenizerBase:
-    special = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-    made = byte_level(special, [], template("llama3_2"), "<|eot_id|>")
-    with_bos(made.backend_tokenizer, "<|begin_of_text|>")
-    made.bos_token = "<|begin_of_text|>"
-    return made
-
-
-def gemma(version: str) -> PreTrainedTokenizerBase:
-    core = Tokenizer(BPE(unk_token="<unk>"))
-    core.normalizer = normalizers.Replace(" ", "▁")
-    core.pre_tokenizer = pre_tokenizers.Split(Regex("▁"), "merged_with_previous")
-    core.train_from_iterator([*TEXT, "\t"], BpeTrainer(vocab_size=300, special_tokens=["<unk>"]))
-    core.add_special_tokens(["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"])
-    core.add_tokens([AddedToken(text, normalized=False) for text in ("\n", "\n\n", "▁▁", "<h1>")])
-    with_bos(core, "<bos>")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<bos>", eos_token="<eos>", chat_template=template(version)
-    )
-
-
-def phi3_5() -> PreTrainedTokenizerBase:
-    core = Tokenizer(BPE(unk_token="<unk>"))
-    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    core.train_from_iterator([*TEXT, "\t"], BpeTrainer(vocab_size=300, special_tokens=["<unk>"]))
-    core.add_special_tokens(["<s>", "<|endoftext|>"])
-    roles = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
-    core.add_special_tokens([AddedToken(role, rstrip=True, normalized=False) for role in roles])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="<|endoftext|>", chat_template=template("phi3_5")
-    )
-
 
 MODELS = {
     "smollm2": smollm2_like(),

@@ -34,7 +34,7 @@ from transformers import (
 
 from rmft.errors import ConfigError, RunDirectoryError, ShapeError
 from rmft.generators.cache import ATTENTION
-from rmft.generators.local import Session, _sample, bytes_per_token, context_limit, load_model
+from rmft.generators.local import Ends, Session, _sample, bytes_per_token, context_limit, load_model
 from rmft.types import IntArray
 
 VOCABULARY, CONTEXT, ROWS, STOP = 60, 256, 6, 2
@@ -93,6 +93,11 @@ def told(row: int, index: int, size: int) -> list[int]:
     ).tolist()
 
 
+def stop_at(tokens: set[int], *, stands: bool = True) -> Ends:
+    """Texts end with one of these tokens, or before it."""
+    return lambda ids: stands if ids[-1] in tokens else None
+
+
 def play(
     model: PreTrainedModel, rows: list[int], *, rounds: int = 4, budget: int = 5, fresh: bool = False
 ) -> tuple[Session, list[Choice]]:
@@ -108,11 +113,11 @@ def play(
             session = Session(model, len(rows), CONTEXT)
         session.read(new)
         before = [len(ids) for ids in session.ids]
-        said = session.write(budget, {STOP, 3, 4, 5, 6, 7}, uniforms[:, :-1])
-        for row, (ids, logs) in enumerate(said):
+        said = session.write(budget, stop_at({STOP, 3, 4, 5, 6, 7}), uniforms[:, :-1])
+        for row, wrote in enumerate(said):
             choices += [
                 Choice(row, before[row] + step, token, log, None)
-                for step, (token, log) in enumerate(zip(ids.tolist(), logs.tolist(), strict=True))
+                for step, (token, log) in enumerate(zip(wrote.ids, wrote.logprobs, strict=True))
             ]
         legal = np.array([[8, 9, 10 + row] for row in rows])
         tokens, logs, _ = session.choose(legal, uniforms[:, -1])
@@ -189,19 +194,25 @@ def test_rows_with_the_same_tokens_are_computed_once_and_padding_never() -> None
     np.testing.assert_allclose(others[2], logits.numpy(), atol=1e-5)
 
 
-def test_finished_rows_and_the_last_token_cost_nothing() -> None:
+@pytest.mark.parametrize("stands", [True, False])
+def test_a_row_ends_with_a_token_or_before_it_and_every_token_is_read_once(stands: bool) -> None:
     model = new_model()
     counts = count_tokens(model)
     session = Session(model, 4, 64)
     session.read([[5], [6], [7], [8]])
-    stops = set(range(0, VOCABULARY, 2))
-    generator = np.random.default_rng(0)
-    said = session.write(6, stops, generator.random((4, 6)))
-    lengths = [len(ids) for ids, _ in said]
-    assert min(lengths) < max(lengths)
-    assert all(int(token) not in stops for ids, _ in said for token in ids)
-    assert sum(counts) == 4 + sum(min(length, 5) for length in lengths)  # the sixth is read later
-    assert session.ids == [[5 + row, *said[row][0].tolist()] for row in range(4)]
+    stops = set(range(0, VOCABULARY, 7))
+    said = session.write(6, stop_at(stops, stands=stands), np.random.default_rng(0).random((4, 6)))
+    assert {wrote.ended for wrote in said} == {True, False}
+    for wrote in said:
+        is_stop = [token in stops for token in wrote.ids]
+        assert len(wrote.logprobs) == len(wrote.ids)
+        assert (
+            is_stop == [False] * (len(is_stop) - 1) + [True] if wrote.ended and stands else not any(is_stop)
+        )
+        assert wrote.ended or len(wrote.ids) == 6
+    assert session.ids == [[5 + row, *said[row].ids] for row in range(4)]
+    session.read([[9]] * 4)
+    assert sum(counts) == sum(map(len, session.ids))
 
 
 def test_a_pass_is_cut_into_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +242,10 @@ def test_choices_have_the_model_s_probabilities(temperature: float) -> None:
     written = Session(model, size, 8)
     written.read([[5, 6, 7]] * size)
     said = np.array(
-        [ids[0] for ids, _ in written.write(1, (), (np.arange(size)[:, None] + 0.5) / size, temperature)]
+        [
+            each.ids[0]
+            for each in written.write(1, stop_at(set()), (np.arange(size)[:, None] + 0.5) / size, temperature)
+        ]
     )
     found = np.bincount(said, minlength=VOCABULARY) / size
     np.testing.assert_allclose(found, logits.softmax(dim=-1).numpy(), atol=1 / size + 1e-6)

@@ -6,6 +6,7 @@ import random
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def train(
     target: Path,
     config: LocalConfig,
     kl_coef: float = 0,
-    **settings: float,
+    **settings: object,
 ) -> tuple[PolicyRef, dict[str, float]]:
     """Train, with a KL term where kl_coef is above 0."""
     target.mkdir()
@@ -231,6 +232,47 @@ def test_the_loss_is_the_weighted_mean_over_sampled_tokens(
     plain = batch_of(trajectories, np.ones((1, 4)))
     figures = train(start, [plain], tmp_path / "plain", config)[1]
     assert figures["loss"] == pytest.approx(-np.mean([one for each in logs for one in each]), rel=1e-5)
+
+
+def test_rounds_count_as_much_whatever_their_reasoning(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """By the mean over their reasoning, none to two tokens here, and their decision; N counts rounds."""
+    trajectories, advantages = play(1, 1, horizon=4), np.array([[2.0, 0.0, -1.0, 1.0]])
+    model = loaded(start, config)
+    logs, masses = log_likelihood(model, trajectories, 0), log_mass(model, trajectories, 0)
+    assert len({len(of_round) for of_round in logs}) > 1
+    expected = 0.0
+    for advantage, of_round, mass in zip(advantages[0], logs, masses, strict=True):
+        if advantage:
+            reasoning = np.mean(of_round[:-1]) if of_round[:-1] else 0.0
+            expected -= advantage * (reasoning + of_round[-1] - mass) + 0.3 * mass
+    batch = batch_of(trajectories, advantages)
+    settings = {"legality_coef": 0.3, "loss_aggregation": "round_mean"}
+    figures = train(start, [batch], tmp_path / "next", config, **settings)[1]
+    assert figures["loss"] == pytest.approx(expected / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("aggregation", ["token_mean", "round_mean"])
+def test_reasoning_that_was_cut_can_be_left_out_of_the_loss(aggregation: str) -> None:
+    """As if none of its tokens had been sampled; the decision stays."""
+    trajectories = play(1, 4, horizon=3)
+    turns = trajectories.histories.words.turns
+    turns[1] = tuple(replace(each, cut=True) for each in turns[1])
+    training = LocalTraining(loss_aggregation=aggregation, mask_truncated_completions=True)  # type: ignore[arg-type]
+    masked = token_sequences(batch_of(trajectories, np.ones((4, 3))), training)
+    everything = token_sequences(batch_of(trajectories, np.ones((4, 3))))
+    for each in turns[1]:
+        each.logprobs[:-1] = np.nan
+    expected = token_sequences(
+        batch_of(trajectories, np.ones((4, 3))), LocalTraining(loss_aggregation=aggregation)
+    )  # type: ignore[arg-type]
+    assert sum(len(one.targets) for one in masked[0]) < sum(len(one.targets) for one in everything[0])
+    for one, other in zip(masked[0], expected[0], strict=True):
+        assert one.norm == other.norm
+        np.testing.assert_array_equal(one.token_positions, other.token_positions)
+        np.testing.assert_array_equal(one.token_shares, other.token_shares)
+        np.testing.assert_array_equal(one.decision_positions, other.decision_positions)
 
 
 def test_a_decision_without_advantage_counts_where_the_mask_has_it(
@@ -405,9 +447,11 @@ def plain_loss(
     """The objective of one trajectory from the logits of a plain pass over its tokens, term by term."""
     logs = (logits / one.temperature).log_softmax(-1)
     total = torch.zeros(())
-    free = zip(one.token_positions, one.targets, one.token_advantages, one.token_logprobs, strict=True)
-    for place, token, advantage, logprob in free:
-        total = total - advantage * logs[place, token] + kl_coef * (logprob - logs[place, token])
+    scored = one.token_advantages, one.token_shares, one.token_logprobs
+    free = zip(one.token_positions, one.targets, *scored, strict=True)
+    for place, token, advantage, share, logprob in free:
+        score = -advantage * logs[place, token] + kl_coef * (logprob - logs[place, token])
+        total = total + share * score
     assert one.behaviour is not None
     for place, legal, weights, drawn in zip(
         one.decision_positions, one.legal, one.weights, one.behaviour, strict=True
@@ -425,7 +469,8 @@ def test_a_packed_pass_has_the_loss_and_gradients_of_plain_ones(kind: str) -> No
     """Rollouts of a problem share their opening, and here also what follows while it is the same."""
     trajectories = play(3, 4, horizon=3, words=1)
     advantages = np.random.default_rng(1).normal(size=(12, 3))
-    groups = token_sequences(batch_of(trajectories, advantages, temperature=1.3))
+    batch = batch_of(trajectories, advantages, temperature=1.3)
+    groups = token_sequences(batch, LocalTraining(loss_aggregation="round_mean"))
     model = make(kind)
     plain = 0.0
     for one in (one for group in groups for one in group):

@@ -17,7 +17,7 @@ from rmft.config import Wording
 from rmft.errors import ConfigError, ShapeError, UnknownNameError
 from rmft.reading import read
 from rmft.scenarios.contexts import Context, context_group, contexts
-from rmft.scenarios.parsing import ParseError
+from rmft.scenarios.parsing import ParseError, named_last
 from rmft.scenarios.rewards import write_range, write_reward
 from rmft.scenarios.scenario import Decided, Scenario, draw_scenario
 from rmft.types import Decisions, Histories, RowHistory, Rules
@@ -373,10 +373,12 @@ def test_anything_but_one_bare_letter_is_refused(said: str) -> None:
     [
         "Choice: T", "B is bad.\nChoice: T", "B was 1, K 0\n\n**Choice: T**\n", "**Choice:** T.",
         "Choice: **T**",
-        "Choice:T", "My choice is hard.\nChoice: T.",
+        "Choice:T", "My choice is hard.\nChoice: T.", "K is bad. Choice: T", "**Choice: T",
+        "choice: T", "CHOICE : T", '**Choice**:\n\n"T".', "Choice:** T",
+        "<think>Choice: K</think>\nChoice: T", "Choice: K</think> _Choice:_ T",
     ],
 )  # fmt: skip
-def test_after_reasoning_the_last_line_is_read(said: str) -> None:
+def test_after_reasoning_what_follows_the_mark_is_read(said: str) -> None:
     assert by_hand(Rules("bandit", 9, 3), reasoning="brief").parse(said) == (2, None)
 
 
@@ -384,10 +386,11 @@ def test_after_reasoning_the_last_line_is_read(said: str) -> None:
     "said",
     [
         "", "T", "Choice:", "Choice: ", "Choice: t", "Choice: A", "Choice: T or K",
-        "Choice: T\nChoice: K", "No Choice: T",
-        "Choice: T\nChoice: T", "choice: T", "Choice: T\nbecause it is good",
-        "Not choice: K but\nChoice: T", "CHOICE: T",
-        "Choice: not T", "The Choice: T", "Choice: T Choice: T",
+        "Choice: T\nChoice: K", "Choices: T", "myChoice: T", "Choice\n: T",
+        "Choice: T\nChoice: T", "Choice: T\nbecause it is good",
+        "Not choice: K but\nChoice: T", "Choice: *T* Choice: *T*",
+        "Choice: not T", "Choice: T Choice: T", "<think>Choice: T",
+        "</think> <think>Choice: T", "Choice: T</think>",
     ],
 )  # fmt: skip
 def test_after_reasoning_anything_ambiguous_is_refused(said: str) -> None:
@@ -446,6 +449,31 @@ ADDED = [
     "Choice: ",
     "I think.\n",
 ]
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "label"),
+    [
+        ("K paid 1. T is better.", "T"),
+        ("K or T? Choose: T (blue), then.", "T"),
+        ("T is best.\nLet us see", "T"),
+        ("T is better than K", None),
+        ("**K**", "K"),
+        ("_K_; all the rest is talk", "K"),
+        ("t and k, T-shirts, KT", None),
+        ("", None),
+        ("I pick it", None),
+        ("K. I think", None),
+        ("K? Option I.", "I"),
+        ("K. I'd say so", None),
+        ("<think>\nK\n</think>\n", "K"),
+    ],
+)
+def test_the_label_that_reasoning_names_last(reasoning: str, label: str | None) -> None:
+    assert named_last(reasoning, ["K", "T", "I"]) == label
+
+
+MARK = re.compile(r'(?<![^\W_])choice[*_`"]*[ \t]*:', re.IGNORECASE)
 ANSWERS = {
     ("arm", "off"): ["K", "**T**"],
     ("arm", "free"): ["Choice: K", "B is bad.\nChoice: T", "**Choice:** B"],
@@ -474,8 +502,8 @@ def test_what_is_read_holds_exactly_that_answer(answer: str, reasoning: str, dat
         decided = scenario.parse(said)
     except ParseError:
         return
-    kept = said if reasoning == "off" else said[said.index("Choice:") + len("Choice:") :]
-    bare = re.sub(r'[*`".,\s]', "", kept)
+    kept = said if reasoning == "off" else re.split(MARK, said)[1]
+    bare = re.sub(r'[*_`".,\s]', "", kept)
     written = scenario.write(decided).removeprefix("Choice: ")
     if answer == "arm":
         assert bare == written

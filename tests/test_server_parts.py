@@ -79,7 +79,7 @@ def test_learned_are_answers_of_weight_1_and_their_ends(
     one = conversations.written(told)
     assert one is not None
     assert tokenizer.decode(one.targets) == "Q S<|im_end|>"
-    assert one.num_tokens == len(one.targets) == 3
+    assert one.norm == len(one.targets) == 3
     assert one.ids.tolist() == [
         *conversations.prompt(messages(*CHAT[:4])),
         *conversations.with_system.said("Q S"),

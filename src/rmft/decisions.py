@@ -46,6 +46,7 @@ class Turn:
     what was replied to it. A policy with tokens also gives ids: (n,) all of the turn's tokens, told ones
     first; logprobs: (n,) of those that it sampled, under what they were sampled from, NaN for the
     others; legal: (K,) the tokens that the last was chosen among, by arm, where it named an arm.
+    cut: whether the budget cut its reasoning, or of a hosted model an answer that was then refused.
     """
 
     told: str
@@ -55,6 +56,7 @@ class Turn:
     legal: IntArray | None = None
     system: str = ""
     refused: tuple[tuple[str, str], ...] = ()
+    cut: bool = False
 
     @property
     def all_told(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmft.evaluation.measures import best_arms, measure
+from rmft.evaluation.reasoning import describe_reasoning
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import ROUNDING, RegretKind
 from rmft.types import FloatArray, TrainingBatch, Trajectories
@@ -28,6 +29,7 @@ def describe_training(
     above, below: the mean regret of the rollouts that `above_average` tells apart (None where there are
     none), and their share. first_arm_best: the share of rollouts whose first decision is the best arm, of
     all and of those above average; what these have beyond all is luck, for nobody can know it yet.
+    reasoning: of policies that reason in words, as `describe_reasoning` has it.
     """
     measured = [
         measure(batch.trajectories, problem.setting.regret_kind)
@@ -49,6 +51,7 @@ def describe_training(
     )
     level = [_level(batch, regret.sum(axis=1)) for batch, regret in zip(batches, round_regrets, strict=True)]
     decisions = sum(batch.mask.size for batch in batches)
+    reasoning = describe_reasoning([batch.trajectories.histories for batch in batches])
     return {
         "rollout": rollout,
         "mask": {"share": sum(batch.num_decisions for batch in batches) / decisions},
@@ -59,6 +62,7 @@ def describe_training(
             "rollout": float(lucky.mean()),
             "above": float(lucky[above].mean()) if above.any() else None,
         },
+        **({"reasoning": reasoning} if reasoning else {}),
     }
 
 

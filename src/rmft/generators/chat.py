@@ -30,13 +30,15 @@ _TODAY = (  # before templates that tell the date: what a run tells must not dep
 class ChatFormat:
     """How one model's chats are written. Make it with `from_tokenizer`.
 
-    stop_ids: the tokens by which the model ends its turn.
+    stop_ids: the tokens by which the model ends its turn. thinks: whether its turn begins in a thought that
+    the template has opened.
     """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, opening: _Pieces, turn: _Pieces, stop_ids: Iterable[int]
     ) -> None:
         self._tokenizer, self._opening, self._turn = tokenizer, opening, turn
+        self.thinks = _thinks(opening.texts[-1])
         template = tokenizer.get_chat_template()
         control = {
             str(token)
@@ -168,11 +170,16 @@ def _cut(tokenizer: PreTrainedTokenizerBase, thinking: bool, folded: bool) -> tu
     if not thinking:
         if answered.startswith(end):  # where the model has to say first that this is the answer
             end = answered
-        if end.count("<think>") > end.count("</think>"):  # where it always reasons first
+        if _thinks(end):  # where it always reasons first
             end += "\n</think>\n\n"
     opening.texts[-1] = end
     turn.texts, turn.strips = [told, end], turn.strips[-1:]
     return opening, turn
+
+
+def _thinks(end: str) -> bool:
+    """Whether what a template writes last opens a thought and leaves it open."""
+    return end.count("<think>") > end.count("</think>")
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, system: list[str], said: list[str], thinking: bool) -> str:

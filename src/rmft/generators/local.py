@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,18 @@ from rmft.generators.cache import ATTENTION, RowCache
 from rmft.types import FloatArray, IntArray
 
 TOKENS_AT_ONCE = 4096  # in one pass: bounds the memory of activations
+
+Ends = Callable[[list[int]], bool | None]
+"""Whether a text ends with the last of its tokens: None where it goes on, False where it ends before it."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What a row wrote: its tokens, their log probabilities, and whether it ended before its budget did."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
 
 
 class Session:
@@ -80,30 +93,31 @@ class Session:
         return ids, logprobs, probabilities.numpy(force=True)
 
     @torch.inference_mode()
-    def write(
-        self, budget: int, stop_ids: Collection[int], uniforms: FloatArray, temperature: float = 1.0
-    ) -> list[tuple[IntArray, FloatArray]]:
-        """Let each row write freely, until one of `stop_ids` (which is dropped) or `budget` tokens.
+    def write(self, budget: int, ends: Ends, uniforms: FloatArray, temperature: float = 1.0) -> list[Written]:
+        """Let each row write freely, until `ends` says so of its new tokens or there are `budget` of them.
 
-        uniforms: (B, budget), one for each token. Returns each row's new tokens (n,) and their log
-        probabilities (n,), n from 0 to budget.
+        uniforms: (B, budget), one for each token. The token by which a row ends is one of its tokens, unless
+        `ends` says that it must not stand: then it is as if it had not been written.
         """
-        active = np.arange(len(self.ids))
-        said: list[tuple[list[int], list[float]]] = [([], []) for _ in self.ids]
+        wrote = [Written() for _ in self.ids]
+        active = list(range(len(wrote)))
         for step in range(budget):
-            self._catch_up()
-            logits = self._capped(self._head(self._hidden[torch.from_numpy(active)]).float())
-            tokens, logprobs, _ = _sample(logits, uniforms[active, step], temperature)
-            going_on = np.array([token not in stop_ids for token in tokens.tolist()])
-            active = active[going_on]
-            wrote = zip(active, tokens[going_on].tolist(), logprobs[going_on].tolist(), strict=True)
-            for row, token, logprob in wrote:
-                self.ids[row].append(token)
-                said[row][0].append(token)
-                said[row][1].append(logprob)
-            if not len(active):
+            if not active:
                 break
-        return [(np.array(ids, dtype=np.int64), np.array(logs, dtype=np.float64)) for ids, logs in said]
+            self._catch_up()
+            rows = np.array(active)
+            logits = self._capped(self._head(self._hidden[torch.from_numpy(rows)]).float())
+            tokens, logprobs, _ = _sample(logits, uniforms[rows, step], temperature)
+            for row, token, logprob in zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
+                one = wrote[row]
+                stands = ends([*one.ids, token])
+                if stands is not False:
+                    one.ids.append(token)
+                    one.logprobs.append(logprob)
+                    self.ids[row].append(token)
+                one.ended = stands is not None
+            active = [row for row in active if not wrote[row].ended]
+        return wrote
 
     @torch.inference_mode()
     def logits(self, rows: IntArray) -> Tensor:

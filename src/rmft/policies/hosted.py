@@ -85,6 +85,7 @@ class HostedPolicy:
         system = "" if histories.num_rounds else self._opening(scenario)
         past = [turns[row] for turns in histories.words.turns]
         refused: list[tuple[str, str]] = []
+        cut = False
         schema = scenario.schema() if self.structured else None
         for number in seeds:
             asked = messages([*past, Turn(told, "", system=system, refused=tuple(refused))])[:-1]
@@ -95,17 +96,21 @@ class HostedPolicy:
             except AnswerError as error:
                 if error.status != 400:  # the endpoint is in trouble, not this conversation
                     raise
-                return Turn(told, "", system=system, refused=tuple(refused)), str(error), None
+                return Turn(told, "", system=system, refused=tuple(refused), cut=cut), str(error), None
             try:
                 decided = (
                     scenario.parse_object(answer.text) if self.structured else scenario.parse(answer.text)
                 )
             except ParseError as error:
-                refused.append((answer.text, f"{error} Answer again."))
+                why = str(error)
+                if answer.finish_reason == "length":
+                    cut, why = True, f"{why} It was cut at {self.config.max_tokens} tokens; be shorter."
+                refused.append((answer.text, f"{why} Answer again."))
                 continue
-            return Turn(told, answer.text, system=system, refused=tuple(refused)), decided, answer
+            return Turn(told, answer.text, system=system, refused=tuple(refused), cut=cut), decided, answer
         why = f"Round {histories.num_rounds + 1}: no legal answer in {len(seeds)} attempts. {refused[-1][1]}"
-        return Turn(told, "", system=system, refused=tuple(refused)), why.removesuffix(" Answer again."), None
+        turn = Turn(told, "", system=system, refused=tuple(refused), cut=cut)
+        return turn, why.removesuffix(" Answer again."), None
 
     def _opening(self, scenario: Scenario) -> str:
         return f"{scenario.opening()}\n{scenario.schema_example}" if self.structured else scenario.opening()

@@ -2,7 +2,9 @@
 
 Each round it is told what happened, may write reasoning of its own, and then decides by tokens that are
 sampled among the legal answers only: so it never gives an answer that can't be read, and the
-probabilities of its decisions are exact. What was sampled is kept as tokens in the history's turns.
+probabilities of its decisions are exact. Reasoning ends where the model marks its answer, and the decision is
+sampled right there; after any other end the mark is put there. What was sampled is kept as tokens in the
+history's turns, the end of reasoning included.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from rmft.models.catalogue import find_model
 from rmft.policies.checkpoint import adapter_in, model_of, read_policy
 from rmft.policies.config import LocalConfig
 from rmft.scenarios.contexts import as_text, context_group
+from rmft.scenarios.parsing import THOUGHT, ends, to_answer
 from rmft.scenarios.scenario import Scenario, draw_scenario, scenarios_of
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, RowHistory, Rules, Turn, Words
@@ -36,10 +40,15 @@ Names = tuple[tuple[str, ...], ...]
 
 @dataclass
 class Said:
-    """What one row wrote in one round: tokens, their log probabilities (NaN: not its choice)."""
+    """What one row wrote in one round: tokens, their log probabilities (NaN: not its choice).
+
+    mark: what has to follow its reasoning so that an answer can. cut: whether the budget cut its reasoning.
+    """
 
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    mark: str = ""
+    cut: bool = False
 
     def add(self, ids: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
         self.ids += [int(token) for token in ids]
@@ -79,6 +88,7 @@ class LanguagePolicy:
         self.chat = ChatFormat.from_tokenizer(tokenizer, thinking=thinking, stop_ids=stop_ids)
         self.budget = 0 if config.wording.reasoning == "off" else config.reasoning_budget
         self._choice_ids: dict[tuple[str, str], int] = {}
+        self._may_end: dict[int, bool] = {}
         self._longest: dict[tuple[Rules, str, Names], int] = {}
 
     def rows_at_once(self, rules: Rules) -> int:
@@ -128,8 +138,7 @@ class LanguagePolicy:
         for context, named, seed in probed:
             scenario = draw_scenario(rules, as_text([context]), seed, self.config.wording, named)
             self._refuse_special(scenario.opening())
-            said = self.budget + len(self._encode(scenario.before_answer))
-            said += sum(len(self._encode(p)) if isinstance(p, str) else 1 for p in scenario.answer())
+            said = self.budget + self._longest_answer(scenario)
             first = self.chat.opening(scenario.opening(), scenario.told(_past(rules, 0, 0.0)))
             opening = max(opening, len(first) + said)
             for reward in rewards if rules.horizon > 1 else ():
@@ -146,6 +155,19 @@ class LanguagePolicy:
                     "messages; expected other words."
                 )
 
+    def _longest_answer(self, scenario: Scenario) -> int:
+        """Tokens from the end of reasoning on. Raises ConfigError where a choice has no token of its own."""
+        befores = {"", scenario.before_answer}
+        most = len(self._encode(to_answer(THOUGHT))) if self.budget else 0
+        for piece in scenario.answer():
+            if isinstance(piece, str):
+                befores, most = {piece}, most + len(self._encode(piece))
+                continue
+            most += 1
+            for before in befores:
+                self._ids(before, piece)
+        return most
+
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """One decision per history; what was read before is not read again. See `Policy`."""
         playing: Playing = histories.remember(self, lambda: self._begin(histories))
@@ -160,11 +182,7 @@ class LanguagePolicy:
         draws = streams.uniform(self.budget + sum(not isinstance(piece, str) for piece in steps))
         said = [Said() for _ in told]
         if self.budget:
-            thoughts = session.write(
-                self.budget, self.chat.stop_ids, draws[:, : self.budget], self.temperature
-            )
-            for each, (ids, logprobs) in zip(said, thoughts, strict=True):
-                each.add(ids.tolist(), logprobs.tolist())
+            self._reason(session, said, draws[:, : self.budget], self._opened(histories))
         arms, probabilities, legal = self._answer(session, playing.scenarios, said, draws[:, self.budget :])
         first = not histories.num_rounds
         turns = tuple(
@@ -175,6 +193,7 @@ class LanguagePolicy:
                 np.array([np.nan] * len(told[row]) + said[row].logprobs),
                 None if legal is None else legal[row],
                 scenario.opening() if first else "",
+                cut=said[row].cut,
             )
             for row, scenario in enumerate(playing.scenarios)
         )
@@ -212,13 +231,39 @@ class LanguagePolicy:
         if len(histories.words.turns) != histories.num_rounds or not known:
             raise ShapeError("The history lacks rounds in words, or has tokens that the model does not know.")
 
+    def _opened(self, histories: Histories) -> str:
+        """The thought in which the model begins its turn, where the template has opened one."""
+        begins = self.config.rounds == "messages" or not histories.num_rounds
+        return THOUGHT if self.chat.thinks and begins else ""
+
+    def _reason(self, session: Session, said: list[Said], draws: FloatArray, opened: str) -> None:
+        """Let every row reason until it marks its answer, ends in another way or has used its budget up."""
+        wrote = session.write(self.budget, partial(self._ends, opened), draws, self.temperature)
+        for row, each in zip(said, wrote, strict=True):
+            row.add(each.ids, each.logprobs)
+            reasoning = opened + self._decode(each.ids)
+            row.mark = to_answer(reasoning)
+            row.cut = not each.ended and row.mark[:1] != ":"  # in the middle of the mark it is the answer
+
+    def _ends(self, opened: str, ids: list[int]) -> bool | None:
+        """Whether reasoning ends with the last of these tokens; see `rmft.generators.local.Ends`."""
+        last = ids[-1]
+        if last in self.chat.stop_ids:
+            return True
+        if last not in self._may_end:  # the mark ends in ":", a thought in ">"
+            self._may_end[last] = not {":", ">"}.isdisjoint(self._decode([last]))
+        return ends(opened + self._decode(ids)) if self._may_end[last] else None
+
     def _answer(
         self, session: Session, scenarios: list[Scenario], said: list[Said], draws: FloatArray
     ) -> tuple[IntArray | None, FloatArray, list[IntArray] | None]:
         """The arms, their probabilities (B, K), and the tokens that stood for the arms."""
         grammars = [scenario.answer() for scenario in scenarios]
-        before = [scenario.before_answer for scenario in scenarios]
-        self._force(session, said, before)
+        self._force(session, said, [each.mark for each in said])
+        before = [
+            "" if not each.mark and self._decode(each.ids)[-1:].isspace() else scenario.before_answer
+            for each, scenario in zip(said, scenarios, strict=True)
+        ]
         choices: list[list[str]] = [[] for _ in scenarios]
         probabilities = np.zeros((len(scenarios), 0))
         legal: list[IntArray] = []

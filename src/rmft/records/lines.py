@@ -96,6 +96,7 @@ def _with_words(histories: Histories, row: int, rounds: Sequence[dict[str, Any]]
             "told": turn.told,
             "refused": turn.refused,
             "said": turn.said,
+            **({"cut": True} if turn.cut else {}),
             **numbers,
             "ids": _listed(turn.ids),
             "logprobs": _listed(turn.logprobs),
@@ -137,6 +138,7 @@ class Said(BaseModel):
         Field(validation_alias=AliasChoices("logprobs", OLD_NAMES["logprobs"])),
     ] = None
     legal: list[Annotated[int, Field(ge=-1, lt=2**31)]] | None = None
+    cut: bool = False
 
     @classmethod
     def of(cls, turn: Turn) -> Said:
@@ -157,7 +159,7 @@ class Said(BaseModel):
         ids, legal = (
             None if listed is None else np.array(listed, dtype=np.int64) for listed in (self.ids, self.legal)
         )
-        return Turn(self.told, self.said, ids, logprobs, legal, self.system, self.refused)
+        return Turn(self.told, self.said, ids, logprobs, legal, self.system, self.refused, self.cut)
 
 
 class Line(BaseModel):

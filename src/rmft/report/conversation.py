@@ -16,9 +16,9 @@ def conversation(shelf: Shelf, line: object) -> Json:
     """A trajectory for the page, from the line that is stored of it.
 
     facts: pairs of names and values. options: what each arm is called. rounds: what was told, refused and
-    said (absent where there are no words), arm (None where none was played), probabilities and true means
-    (K,) or None, what was seen, regret of the round, advantage (0 outside the loss). cut: rounds left
-    out. missing: in words, if nothing could be read.
+    said (absent where there are no words), cut where the budget cut it, arm (None where none was played),
+    probabilities and true means (K,) or None, what was seen, regret of the round, advantage (0 outside the
+    loss). cut: rounds left out. missing: in words, if nothing could be read.
     """
     rounds = items_of(get(line, "rounds"))
     means = [numbers(each) for each in items_of(get(line, "expected_rewards"))]
@@ -69,6 +69,7 @@ def _round(each: object, means: list[float] | None) -> Json:
     seen = get(each, "seen")
     return {
         **words,
+        **({"cut": True} if get(each, "cut") is True else {}),
         **({"refused": refused} if refused else {}),
         "arm": arm if arm is not None and arm < MAX_ARMS else None,
         "probabilities": _few(numbers(get(each, "probabilities"))),

@@ -44,6 +44,9 @@ class Iteration:
     above_regret: float | None
     below_regret: float | None
     mask_share: float | None  # of decisions that are in the loss
+    cut: float | None  # share of rounds whose reasoning the budget cut
+    says: float | None  # share of rounds whose reasoning names exactly one option last
+    says_does: float | None  # of these, those that decide for it
     loss: float | None
     regret: Interval | None  # on the validation part
     suff_fail_freq: Interval | None
@@ -276,6 +279,9 @@ def _iteration(line: object, seconds: Mapping[int | None, dict[str, float]]) -> 
         above_regret=_renamed(line, ("above", "regret"), ("kept", "regret"), ("selected", "regret")),
         below_regret=_renamed(line, ("below", "regret"), ("rejected", "regret")),
         mask_share=_renamed(line, ("mask", "share"), ("selected", "share")),
+        cut=number(get(line, "reasoning", "cut")),
+        says=number(get(line, "reasoning", "says")),
+        says_does=number(get(line, "reasoning", "says_does")),
         loss=number(get(line, "train", "loss")),
         regret=interval(get(line, "validation", "regret")),
         suff_fail_freq=interval(get(line, "validation", "suff_fail_freq")),

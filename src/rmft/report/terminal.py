@@ -50,8 +50,12 @@ def _iterations(run: Run) -> list[str]:
         return []
     step = -(-len(rows) // (MAX_ITERATIONS - 2)) or 1
     chosen = {row.index for row in (*rows[::step], rows[-1])} | {run.best_iteration}
-    cells = [["iteration", "regret", "SuffFailFreq", "rollouts", "above", "below", "loss", "entropy"]]
-    cells += [_iteration(row, row.index == run.best_iteration) for row in rows if row.index in chosen]
+    head = ["iteration", "regret", "SuffFailFreq", "rollouts", "above", "below", "loss", "entropy"]
+    reasons = any(row.cut is not None for row in run.iterations)
+    cells = [[*head, "cut", "says", "does"] if reasons else head]
+    for row in (row for row in rows if row.index in chosen):
+        of_reasoning = map(digits, (row.cut, row.says, row.says_does)) if reasons else ()
+        cells.append([*_iteration(row, row.index == run.best_iteration), *of_reasoning])
     return ["", *_aligned(cells)]
 
 

@@ -38,6 +38,7 @@ def training_charts(run: Run, styles: dict[str, Style]) -> list[Chart]:
         first_arm_luck(run),
         loss(run),
         entropy(run),
+        reasoning(run),
         failed(run),
         seconds(run),
     ]
@@ -168,6 +169,20 @@ def entropy(run: Run) -> Chart | None:
     caption = "How undecided the policy is in its rollouts. Near zero it repeats itself and explores no more."
     lines: list[Line] = [("training rollouts", ALL, lambda row: row.entropy)]
     return _lines(run, "Entropy by iteration", caption, "entropy", lines)
+
+
+def reasoning(run: Run) -> Chart | None:
+    """How often reasoning names one option last, how often the decision is that one, how often it was cut."""
+    caption = (
+        "Saying is not doing: of the rounds whose reasoning names exactly one option last, how often the "
+        "decision is that one; what that lacks to 1 is the knowing-doing gap. Cut: ended by its budget."
+    )
+    lines: list[Line] = [
+        ("says and does", KEPT, lambda row: row.says_does),
+        ("names one option last", ALL, lambda row: row.says),
+        ("cut", REJECTED, lambda row: row.cut),
+    ]
+    return _lines(run, "Saying and doing", caption, "share of rounds", lines)
 
 
 def failed(run: Run) -> Chart | None:

@@ -216,6 +216,7 @@ def findings(run: Run) -> list[str]:
             f"In iteration {index} {percent(100 * above)} of what was above average starts with the best "
             f"arm, of all rollouts {percent(100 * everyone)}: the difference is the luck of the first arm."
         )
+    said += _of_reasoning(run)
     broken = [row for row in run.iterations if row.failed]
     if broken:
         worst = max(broken, key=lambda row: row.failed or 0.0)
@@ -224,6 +225,21 @@ def findings(run: Run) -> list[str]:
             f"them in iteration {worst.index}."
         )
     return said
+
+
+def _of_reasoning(run: Run) -> list[str]:
+    """Whether it does what it says, and how much reasoning was cut, in the first and the last iteration."""
+    known = [row for row in run.iterations if row.cut is not None]
+    ends = known[:1] + known[1:][-1:]
+    told = [
+        f"in iteration {row.index} in {percent(100 * row.says)} of rounds, and decides for that one in "
+        f"{percent(100 * row.says_does)} of these"
+        for row in ends
+        if row.says is not None and row.says_does is not None
+    ]
+    said = [f"Its reasoning names exactly one option last {', '.join(told)}."] if told else []
+    cut = [f"in iteration {row.index} {percent(100 * (row.cut or 0.0))}" for row in ends]
+    return said + ([f"Rounds cut by the budget: {', '.join(cut)}."] if any(row.cut for row in known) else [])
 
 
 def _above_and_below(run: Run) -> list[str]:

@@ -1,13 +1,17 @@
 """Reading a decision from free text, strictly: what is not exactly one legal answer is refused.
 
-    reasoning off    the answer is all there is:            K
-    reasoning on     it is the last line, after "Choice:":  Choice: K
-    a distribution   every option once, a digit each:       K=5 T=3
-    as JSON          an object with exactly these names:     {"choice": "K"}
+    reasoning off    the answer is all there is:              K
+    reasoning on     it is all that follows the mark:         T paid twice.\n**Choice:** K
+    a distribution   every option once, a digit each:         K=5 T=3
+    as JSON          an object with exactly these names:      {"choice": "K"}
+
+The mark is "Choice:" in small or capital letters, wherever it stands, with *, _, ` or " around its word and
+blanks before its colon. A local model's reasoning ends at the same mark that is found here. What stands
+between <think> and </think> is a thought, which is reasoning whatever is in it.
 
 Tolerated, since they change nothing: blanks around the answer, one full stop after it, commas between
-weights, any order of weights, and one pair of **, *, ` or " around the answer, its line or "Choice:".
-Refused: small letters ("a" and "i" are words), a second "Choice:" anywhere, any other word.
+weights, any order of weights; one pair of **, *, ` or " around a bare answer, and any of these around one
+after the mark. Refused: small letters ("a" and "i" are words), a second mark, any other word.
 """
 
 from __future__ import annotations
@@ -20,28 +24,83 @@ from typing import Any
 from rmft.errors import RmftError
 
 MARK = "Choice:"
+THOUGHT, THOUGHT_END = "<think>", "</think>"
 PAIRS = ("**", "*", "`", '"')
+AROUND = ' \t\r\n*_`"'  # what may stand between the mark and the answer, and after that
+_MARK = re.compile(r'(?<![^\W_])choice[*_`"]*[ \t]*:', re.IGNORECASE)
+_BEGUN = re.compile(r'(?<![^\W_])(Choice|CHOICE)[*_`"]*[ \t]*\Z')
+
+_SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
 
 
 class ParseError(RmftError, ValueError):
     """What a policy said is not exactly one legal decision."""
 
 
-def final_answer(said: str, marked: bool) -> str:
-    """The bare answer in `said`: what follows the mark on the last line, or all of it without a mark.
+def split(said: str) -> tuple[str, str | None]:
+    """The reasoning in `said`, and all that follows the first mark after it: None where there is no mark."""
+    start = _after_thought(said)
+    found = None if THOUGHT in said[start:] else _MARK.search(said, start)
+    return (said, None) if found is None else (said[: found.start()], said[found.end() :])
 
-    Raises ParseError when the mark is missing, not at the start of the last line, or there twice.
+
+def ends(reasoning: str) -> bool | None:
+    """Whether reasoning has ended with its last token: None where it goes on.
+
+    True after a mark, where the answer can begin, and after the end of a thought. False after a token that
+    holds more than the mark, such as a part of the answer, and so must not stand.
+    """
+    answer = split(reasoning)[1]
+    if answer is not None:
+        return not answer.strip(AROUND)
+    start = _after_thought(reasoning)
+    return True if start and THOUGHT not in reasoning[start:] else None
+
+
+def to_answer(reasoning: str) -> str:
+    """What has to follow `reasoning` so that an answer can.
+
+    Nothing where it ends in a mark; the colon of a mark that it has begun; else a mark on a line of its own,
+    after the end of a thought that is still open.
+    """
+    if split(reasoning)[1] is not None:
+        return ""
+    if THOUGHT in reasoning[_after_thought(reasoning) :]:
+        return f"\n{THOUGHT_END}\n\n{MARK} "
+    return ": " if _BEGUN.search(reasoning) else f"\n{MARK} "
+
+
+def final_answer(said: str, marked: bool) -> str:
+    """The bare answer in `said`: what follows the mark, or all of it without a mark.
+
+    Raises ParseError when the mark is missing or there twice.
     """
     if not marked:
         return _bare(said)
-    count = said.lower().count(MARK.lower())
-    if count != 1:
-        raise ParseError(f"Found '{MARK}' {count} times in {_excerpt(said)}; expected it once.")
-    line = _bare(said.strip().split("\n")[-1])
-    for mark in (f"**{MARK}**", MARK):
-        if line.startswith(mark):
-            return _bare(line.removeprefix(mark))
-    raise ParseError(f"Found {_excerpt(said)}; expected the last line to begin with '{MARK}'.")
+    answer = split(said)[1]
+    if answer is None or _MARK.search(answer):
+        times = "not once" if answer is None else "twice"
+        raise ParseError(f"Found '{MARK}' {times} in {_excerpt(said)}; expected it once, before the answer.")
+    return answer.strip(AROUND).removesuffix(".").strip(AROUND)
+
+
+def named_last(reasoning: str, labels: Sequence[str]) -> str | None:
+    """The one label that the last sentence with a label names; None where it names several, or none does.
+
+    A label is a letter that stands alone. "A" and "I" may be words, so a sentence whose only label is one of
+    these and that goes on like a word ("I think") names nobody for certain: None.
+    """
+    for sentence in reversed(_SENTENCE.split(reasoning)):
+        named = [label for label in labels if re.search(rf"(?<![^\W_]){label}(?![^\W_]|-\w)", sentence)]
+        if named:
+            is_word = named[0] in "AI" and re.search(rf"(?<![^\W_]){named[0]}(['’]| +[a-z])", sentence)
+            return None if len(named) > 1 or is_word else named[0]
+    return None
+
+
+def _after_thought(said: str) -> int:
+    """Where the last thought that has ended does; 0 where there is none."""
+    return said.rfind(THOUGHT_END) + len(THOUGHT_END) if THOUGHT_END in said else 0
 
 
 def parse_label(answer: str, labels: Sequence[str]) -> str:

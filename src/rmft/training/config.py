@@ -70,6 +70,11 @@ class LocalTraining(_Gradient):
     """Coefficient of -log P(legal answers) under the unmasked model. The choice among them is trained on the
     renormalized K-way distribution, so 1 with `cross_entropy` is plain cross-entropy over the whole
     vocabulary. None: 1 with `cross_entropy`, 0.1 with `policy_gradient`."""
+    loss_aggregation: Literal["token_mean", "round_mean"] = "token_mean"
+    """`token_mean`: every sampled token counts as much, as published. `round_mean`: every round does, by the
+    mean over its reasoning plus its decision, so that long reasoning does not drown the decision."""
+    mask_truncated_completions: bool = False
+    """Whether reasoning that the budget cut is left out of the loss; the decision after it stays in."""
     tokens_at_once: Annotated[int, Field(ge=1)] = 2048
     """Tokens in one forward pass; gradients are accumulated over a batch's passes."""
     gradient_checkpointing: bool = False

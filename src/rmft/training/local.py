@@ -91,7 +91,7 @@ class LocalTrainer:
 
         Raises TrainingError when the loss is not finite, RunDirectoryError when the policy is damaged.
         """
-        groups = [group for batch in batches for group in token_sequences(batch)]
+        groups = [group for batch in batches for group in token_sequences(batch, self.training)]
         figures = fine_tune(policy.path, groups, target, self.policy, self.training, step.progress, step.seed)
         return PolicyRef("local", target), figures
 
@@ -183,7 +183,7 @@ class _Learner:
         part = step[self.accelerator.process_index :: processes]
         idle = not part
         todo = passes(part or step[:1], self.training.tokens_at_once)
-        total = max(1.0, float(sum(one.num_tokens for one in step)))
+        total = max(1.0, float(sum(one.norm for one in step)))
         loss = kl = 0.0
         for number, groups in enumerate(todo, 1):
             last = number == len(todo)
@@ -236,8 +236,8 @@ def packed_loss(
     """
     logprobs = (logits.float() / packed.temperature).log_softmax(dim=-1)
     of_tokens = logprobs[packed.token_at, packed.targets]
-    loss = token_loss(of_tokens, packed.token_advantages)
-    kl = token_kl(packed.token_logprobs, of_tokens)
+    loss = token_loss(of_tokens, packed.token_advantages, packed.token_shares)
+    kl = token_kl(packed.token_logprobs, of_tokens, packed.token_shares)
     if len(packed.decision_at):
         # log pi(a) = log p(a) - log sum_legal p; answers that a decision does not have are left out of the
         # sum.

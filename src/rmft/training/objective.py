@@ -19,7 +19,14 @@ A language model adds, for every token w that it sampled before its decision, by
 
 whose second part has the mean KL(mu || p), and for the decision, whose pi is renormalized over the legal
 answers, legality_coef x -log sum_{legal} p(a). With A = 1 and legality_coef = 1 the two make -log p(a): plain
-cross-entropy on all that the model wrote. N counts its sampled tokens.
+cross-entropy on all that the model wrote. N counts its sampled tokens (`loss_aggregation: token_mean`).
+
+A decision is one of many sampled tokens, of which reasoning has most. With `loss_aggregation: round_mean` a
+round's loss is the mean over the n_it tokens of its reasoning plus its decision's, and N counts rounds:
+
+    L = 1/N sum m_it [ 1/n_it sum_j l(w_itj) + l(a_it) ]                                N = sum m_it
+
+where l is the terms above of a token and of a decision; a distribution's digits are decision tokens.
 """
 
 from __future__ import annotations
@@ -41,11 +48,11 @@ def kl_divergence(behaviour: Tensor, logprobs: Tensor) -> Tensor:
     return (torch.xlogy(behaviour, behaviour) - behaviour * logprobs).sum()
 
 
-def token_loss(logprobs: Tensor, advantages: Tensor) -> Tensor:
-    """- sum_j A_j log p(w_j), of (m,) both."""
-    return -(advantages * logprobs).sum()
+def token_loss(logprobs: Tensor, advantages: Tensor, shares: Tensor) -> Tensor:
+    """- sum_j s_j A_j log p(w_j), of (m,) each; the share s_j is 1, or 1/n_it with `round_mean`."""
+    return -(shares * advantages * logprobs).sum()
 
 
-def token_kl(behaviour_logprobs: Tensor, logprobs: Tensor) -> Tensor:
-    """sum_j log mu(w_j) - log p(w_j), of (m,) both: unbiased for the KL divergence, as w_j is from mu."""
-    return (behaviour_logprobs - logprobs).sum()
+def token_kl(behaviour_logprobs: Tensor, logprobs: Tensor, shares: Tensor) -> Tensor:
+    """sum_j s_j [log mu(w_j) - log p(w_j)], of (m,) each: unbiased for KL divergences, as w_j is from mu."""
+    return (shares * (behaviour_logprobs - logprobs)).sum()

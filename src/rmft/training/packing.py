@@ -40,8 +40,9 @@ class Packed:
     """One forward pass: N tokens in a row, and what the objective asks of it (see `TokenSequence`).
 
     ids, position_ids: (1, N). predicting: (1, N) bool, the S tokens after which anything is predicted.
-    token_at: (m,), of 0..S-1, with targets, token_advantages, token_logprobs (m,). decision_at: (d,), of
-    0..S-1, with legal (d, K), -1 where a decision has fewer answers, weights and behaviour (d, K), 0 there.
+    token_at: (m,), of 0..S-1, with targets, token_advantages, token_shares, token_logprobs (m,). decision_at:
+    (d,), of 0..S-1, with legal (d, K), -1 where a decision has fewer answers, weights and behaviour (d, K), 0
+    there.
     """
 
     ids: Tensor
@@ -51,6 +52,7 @@ class Packed:
     token_at: Tensor
     targets: Tensor
     token_advantages: Tensor
+    token_shares: Tensor
     token_logprobs: Tensor
     decision_at: Tensor
     legal: Tensor
@@ -111,6 +113,7 @@ def pack(groups: list[list[TokenSequence]], device: torch.device) -> Packed:
         token_at=inverse[:num_tokens].to(device),
         targets=joined([one.targets for one in rows]),
         token_advantages=joined([one.token_advantages for one in rows]),
+        token_shares=joined([one.token_shares for one in rows]),
         token_logprobs=joined([one.token_logprobs for one in rows]),
         decision_at=inverse[num_tokens:].to(device),
         legal=padded([one.legal for one in rows], -1),

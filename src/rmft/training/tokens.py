@@ -1,7 +1,8 @@
 """Trajectories in words as token sequences, with what the objective asks of each (`rmft.training.objective`).
 
-Nothing is rendered again: the ids are those of the rollout. A round's sampled tokens are, where the decision
-was one token out of the legal answers, free tokens and that decision, else free tokens only.
+Nothing is rendered again: the ids are those of the rollout. A round's sampled tokens are its reasoning, with
+what ended it, and its decision: one token out of the legal answers, or the digits of a distribution, which
+are free tokens like those of reasoning.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rmft.errors import TrainingError
+from rmft.training.config import LocalTraining
 from rmft.types import FloatArray, IntArray, TrainingBatch, Turn
+
+PLAIN = LocalTraining()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,10 +25,12 @@ class TokenSequence:
 
     ids: (n,). prefix: with how many of them, at least 1, all trajectories of its group begin.
     Free tokens: token_positions (m,), the index of the token after which each is predicted; targets (m,) ids;
-    token_advantages (m,); token_logprobs (m,) under the behaviour policy.
+    token_advantages (m,); token_shares (m,), how much each counts; token_logprobs (m,) under the behaviour
+    policy.
     Decisions: decision_positions (d,); legal (d, K) ids; weights (d, K), the coefficients of their log
     probabilities among each other; behaviour (d, K), the probabilities they were drawn from, or None.
-    num_tokens: how many sampled tokens are in the loss. temperature: what divided the logits in sampling.
+    norm: what it adds to the number that the loss is divided by, of sampled tokens or of rounds, in the loss.
+    temperature: what divided the logits in sampling.
     """
 
     ids: IntArray
@@ -32,12 +38,13 @@ class TokenSequence:
     token_positions: IntArray
     targets: IntArray
     token_advantages: FloatArray
+    token_shares: FloatArray
     token_logprobs: FloatArray
     decision_positions: IntArray
     legal: IntArray
     weights: FloatArray
     behaviour: FloatArray | None
-    num_tokens: int
+    norm: int
     temperature: float = 1.0
 
     @staticmethod
@@ -50,25 +57,27 @@ class TokenSequence:
             token_positions=places - 1,
             targets=ids[places],
             token_advantages=np.ones(len(places)),
+            token_shares=np.ones(len(places)),
             token_logprobs=np.zeros(len(places)),
             decision_positions=np.zeros(0, dtype=np.int64),
             legal=nothing.astype(np.int64),
             weights=nothing,
             behaviour=None,
-            num_tokens=len(places),
+            norm=len(places),
         )
 
 
-def token_sequences(batch: TrainingBatch) -> list[list[TokenSequence]]:
+def token_sequences(batch: TrainingBatch, training: LocalTraining = PLAIN) -> list[list[TokenSequence]]:
     """The trajectories of which anything is learned, those with the same prompt together.
 
-    Raises TrainingError when there are no tokens.
+    training: whose `loss_aggregation` and `mask_truncated_completions` say how much a token counts. Raises
+    TrainingError when there are no tokens.
     """
     histories = batch.trajectories.histories
     groups: dict[tuple[int, int], list[TokenSequence]] = {}
     for row in batch.kept:
-        one = _sequence(batch, int(row))
-        if one.num_tokens:
+        one = _sequence(batch, int(row), training)
+        if one.norm:
             groups.setdefault((int(histories.words.seeds[row]), int(one.ids[0])), []).append(one)
     return [_with_prefix(group) for group in groups.values()]
 
@@ -80,27 +89,32 @@ def _with_prefix(group: list[TokenSequence]) -> list[TokenSequence]:
     return [replace(one, prefix=prefix) for one in group]
 
 
-def _sequence(batch: TrainingBatch, row: int) -> TokenSequence:
+def _sequence(batch: TrainingBatch, row: int, training: LocalTraining) -> TokenSequence:
     histories = batch.trajectories.histories
     num_arms = histories.rules.num_arms
     ids: list[IntArray] = []
     places: list[int] = []  # of the free tokens, each with its advantage and log probability
     advantages: list[float] = []
+    shares: list[float] = []
     logprobs: list[float] = []
     decisions: list[int] = []
     legal: list[IntArray] = []
     weights: list[FloatArray] = []
     rounds: list[int] = []
-    length = 0
+    by_round = training.loss_aggregation == "round_mean"
+    length = learned = 0
     for index, turns in enumerate(histories.words.turns):
         turn, advantage = turns[row], float(batch.advantages[row, index])
         own, sampled = _sampled(turn)
         if not length and 0 in sampled:
             raise TrainingError("A trajectory's first token was sampled after nothing; expected a prompt.")
         if batch.mask[row, index] and len(sampled):
-            free = sampled
+            decided = 1 if turn.legal is not None else num_arms  # tokens of the decision: a letter, or digits
+            free, reasoned = sampled, max(len(sampled) - decided, 0)
+            if turn.cut and training.mask_truncated_completions:
+                free, reasoned = sampled[reasoned:], 0
             if turn.legal is not None:
-                free = sampled[:-1]
+                free = free[:-1]
                 decisions.append(length + int(sampled[-1]))
                 legal.append(turn.legal)
                 weights.append(_weights(batch, row, index, turn.legal == own[sampled[-1]]))
@@ -108,6 +122,9 @@ def _sequence(batch: TrainingBatch, row: int) -> TokenSequence:
             assert turn.logprobs is not None
             places += (length + free).tolist()
             advantages += [advantage] * len(free)
+            each = 1 / reasoned if by_round and reasoned else 1.0
+            shares += [each] * reasoned + [1.0] * (len(free) - reasoned)
+            learned += 1
             logprobs += turn.logprobs[free].tolist()
         length += len(own)
         ids.append(own)
@@ -119,12 +136,13 @@ def _sequence(batch: TrainingBatch, row: int) -> TokenSequence:
         token_positions=np.array(places, dtype=np.int64) - 1,
         targets=whole[places].astype(np.int64),
         token_advantages=np.array(advantages),
+        token_shares=np.array(shares),
         token_logprobs=np.array(logprobs),
         decision_positions=np.array(decisions, dtype=np.int64) - 1,
         legal=np.stack(legal) if legal else np.zeros((0, num_arms), dtype=np.int64),
         weights=np.stack(weights) if weights else np.zeros((0, num_arms)),
         behaviour=None if stated is None else stated[row, rounds],
-        num_tokens=len(places) + len(decisions),
+        norm=learned if by_round else len(places) + len(decisions),
         temperature=batch.temperature,
     )
 

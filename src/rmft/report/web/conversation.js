@@ -75,7 +75,7 @@ function oneRound(trajectory, place, total, label) {
   if (!round) return element("div", { class: "side" }, label ? element("h4", {}, label) : null, element("p", { class: "none" }, "It had ended."));
   const refused = (round.refused || []).flatMap(([said, replied]) => [message("agent", "Agent, not understood", said), message("told", "Reply", replied || "")]);
   return element("div", { class: "side" }, label ? element("h4", {}, label) : null,
-    round.told ? message("told", "Told", round.told) : null, ...refused, round.said ? message("agent", "Agent", round.said) : null,
+    round.told ? message("told", "Told", round.told) : null, ...refused, round.said ? message("agent", round.cut ? "Agent, cut by its budget" : "Agent", round.said) : null,
     armsTable(trajectory, round), outcome(round, total));
 }
 
