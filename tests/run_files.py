@@ -115,7 +115,7 @@ def evaluation(names: list[str], settings: list[str]) -> dict[str, object]:
     }
 
 
-def metrics(last: int) -> list[dict[str, object]]:
+def metrics(last: int, *, reasons: bool = False) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for index in range(last + 1):
         left = math.exp(-index / 9)
@@ -128,6 +128,8 @@ def metrics(last: int) -> list[dict[str, object]]:
                 "suff_fail_freq": suff_fail + 0.03,
                 "entropy": left,
             }
+            if reasons:
+                row["reasoning"] = {"cut": 0.25, "says": 0.5, "says_does": 1 - left}
             row["mask"] = {"share": 0.5}
             row["above"] = {"regret": 0.8 * (regret + 1 + wobble), "share": 0.5}
             row["below"] = {"regret": 1.2 * (regret + 1 + wobble), "share": 0.5}

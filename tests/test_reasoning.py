@@ -17,10 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from rmft.policies.config import LocalConfig
+from rmft.evaluation.reasoning import describe_reasoning
+from rmft.generators.api import Features, Question
+from rmft.policies.config import HostedConfig, LocalConfig
+from rmft.policies.hosted import HostedPolicy
 from rmft.policies.language import LanguagePolicy
+from rmft.providers.answers import Answer
 from rmft.scenarios.parsing import ends, split, to_answer
 from rmft.scenarios.scenario import draw_scenario
+from rmft.scenarios.wording import Wording
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, Rules, Turn, Words
 from stand_ins import deepseek_r1, gemma, phi3_5, qwen3, smollm2_like
@@ -56,7 +61,11 @@ def player(tokenizer: PreTrainedTokenizerBase, **settings: object) -> LanguagePo
         torch.manual_seed(0)
         model = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=len(tokenizer), max_position_embeddings=8192, initializer_range=0.5, **shape
+                vocab_size=len(tokenizer),
+                max_position_embeddings=8192,
+                initializer_range=0.5,
+                eos_token_id=tokenizer.eos_token_id,
+                **shape,
             )
         ).eval()
     values = {"reasoning_budget": BUDGET, "wording": {"reasoning": "free"}, **settings}
@@ -251,6 +260,55 @@ def test_rows_that_end_at_different_steps_are_read_as_they_are_alone() -> None:
         decided: Decisions = policy.decide(alone, own)
         assert decided.turns is not None
         assert decided.turns[0].ids.tolist() == together.words.turns[0][row].ids.tolist()
+
+
+def test_what_it_says_is_held_against_what_it_does_by_hand() -> None:
+    """Of four rounds with reasoning two name one option last, K and T; one does so. One of five is cut."""
+    histories = Histories(Rules("bandit", 2, 2), 3, Words("train", np.zeros(3, dtype=np.int64)))
+    k, t = draw_scenario(histories.rules, "train", 0, Wording()).labels
+    said = [[f"{k} is best.\nChoice: {k}", f"{k}? {t}!\nChoice: {k}", f"{k} or {t}\nChoice: {t}"],
+            [f"**Choice:** {t}", "", ""]]  # fmt: skip
+    for texts, arms, failed in zip(said, ([0, 0, 1], [1, -1, -1]), ({}, {1: "no", 2: "no"}), strict=True):
+        turns = [Turn("told", text, cut=index == 2) for index, text in enumerate(texts)]
+        if failed:  # one in this round, one before
+            turns[1:] = [Turn("told", ""), Turn("", "")]
+        histories.append(Decisions(np.array(arms), turns=tuple(turns), failed=failed), np.ones(3))
+    found = describe_reasoning([histories])
+    assert found == {"cut": 0.2, "says": 0.5, "says_does": 0.5}
+    assert describe_reasoning([histories.rows(np.array([0]))])["says_does"] == 1
+    silent = Histories(histories.rules, 1, Words("train", np.zeros(1, dtype=np.int64)))
+    silent.append(Decisions(np.array([0]), turns=(Turn("told", "K"),)), np.ones(1))
+    assert describe_reasoning([silent]) == {}
+
+
+class Says:
+    """A hosted model that says these one after the other, each with why it ended."""
+
+    features = Features(True, True, False, True, False)
+
+    def __init__(self, *answers: tuple[str, str]) -> None:
+        self.answers = list(answers)
+        self.asked: list[Question] = []
+
+    def ask(self, question: Question) -> Answer:
+        self.asked.append(question)
+        return Answer(*self.answers.pop(0), 10, 10)
+
+
+def test_a_hosted_answer_that_is_cut_is_asked_for_again_and_counted() -> None:
+    rules, words = Rules("bandit", 2, 2), Words("train", np.zeros(1, dtype=np.int64))
+    k, _ = draw_scenario(rules, "train", 0, Wording()).labels
+    model = Says(
+        ("So many words that", "length"), (f"Fine. **Choice: {k}**", "stop"), (f"choice: {k}", "length")
+    )
+    hosted = HostedPolicy(model, HostedConfig(model="m", max_tokens=7, wording=Wording(reasoning="brief")))
+    histories = Histories(rules, 1, words)
+    for _ in range(2):
+        histories.append(hosted.decide(histories, Streams.at(0, [(0,)])), np.ones(1))
+    assert histories.arms.tolist() == [[0, 0]]
+    assert [turns[0].cut for turns in histories.words.turns] == [True, False], "what can be read is whole"
+    assert "cut at 7 tokens; be shorter. Answer again." in model.asked[1].messages[-1]["content"]
+    assert describe_reasoning([histories]) == {"cut": 0.5, "says": 0.0, "says_does": None}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def in_words() -> Trajectories:
             ids = np.concatenate([told, thought, [LEGAL[arms[row]]]])
             logprobs = np.where(np.arange(len(ids)) < len(told), np.nan, -draws.random(len(ids)))
             system, refused = ("" if index else "You choose."), ((("Hm.", "Again."),) if row == 2 else ())
-            turns.append(Turn(f"told {row}", "said", ids, logprobs, LEGAL, system, refused))
+            turns.append(Turn(f"told {row}", "said", ids, logprobs, LEGAL, system, refused, cut=row == 1))
         if lost:
             arms[6], stated[6], turns[6] = -1, 0.0, Turn("", "")
         failed = {6: "no answer"} if lost else {}
@@ -320,10 +320,11 @@ def test_old_names_of_tokens_are_read(tmp_path: Path) -> None:
     path = paths_of(tmp_path, 7)[1]
     old = gzip.decompress(path.read_bytes()).replace(b'"logprobs"', b'"log_probabilities"')
     path.write_bytes(gzip.compress(old))
-    turn = read_record(tmp_path, 7)[0].learned.trajectories.histories.words.turns[0][0]
+    turns = read_record(tmp_path, 7)[0].learned.trajectories.histories.words.turns[0]
     np.testing.assert_array_equal(
-        turn.logprobs, recorded.learned.trajectories.histories.words.turns[0][0].logprobs
+        turns[0].logprobs, recorded.learned.trajectories.histories.words.turns[0][0].logprobs
     )
+    assert [turn.cut for turn in turns[:3]] == [False, True, False], "absent where nothing was cut, as in 0.1"
 
 
 def test_estimates_contain_the_value_that_is_known() -> None:

@@ -21,10 +21,10 @@ from rmft.report.curves import curves
 from rmft.report.evaluation_reader import PolicyResult, SettingResult
 from rmft.report.run_reader import FILES, MAX_SETTINGS, read_run
 from rmft.report.terminal import MAX_LINES, WIDTH, overview_lines
-from rmft.report.training_charts import regret_by_iteration, selection
+from rmft.report.training_charts import reasoning, regret_by_iteration, selection
 from rmft.report.untrusted import Interval, interval, number, shown, whole
 from rmft.report.words import against, digits, findings, headline, second_line, with_bounds
-from run_files import HOSTILE, evaluation, lines, write_run
+from run_files import HOSTILE, evaluation, lines, metrics, write_run
 
 
 class Page(html.parser.HTMLParser):
@@ -211,6 +211,23 @@ def test_credit_shows_rollouts_above_average_beside_those_below(tmp_path: Path) 
     for row, iteration in zip(chart.rows, run.iterations[1:], strict=True):
         assert (row[above], row[below]) == (iteration.above_regret, iteration.below_regret)
     assert [trace.name for trace in chart.figure.data] == ["all rollouts", "above average", "below"]
+
+
+def test_saying_and_doing_by_iteration_are_shown_where_the_policy_reasons(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", last=3)
+    silent = read_run(run_dir)
+    assert reasoning(silent) is None
+    assert "says" not in "\n".join(overview_lines(silent))
+    (run_dir / "metrics.jsonl").write_text(lines(metrics(3, reasons=True)))
+    run = read_run(run_dir)
+    chart = reasoning(run)
+    assert chart is not None
+    does = chart.columns.index("says and does")
+    assert [row[does] for row in chart.rows] == [row.says_does for row in run.iterations[1:]]
+    shown = "\n".join(overview_lines(run))
+    assert re.search(r"entropy +cut +says +does\n", shown)
+    assert "names exactly one option last in iteration 1 in 50% of rounds" in shown
+    assert any("Rounds cut by the budget: in iteration 1 25%" in said for said in findings(run))
 
 
 def test_what_a_hosted_model_cost_is_in_its_journal(tmp_path: Path) -> None:

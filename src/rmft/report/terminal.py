@@ -54,7 +54,7 @@ def _iterations(run: Run) -> list[str]:
     reasons = any(row.cut is not None for row in run.iterations)
     cells = [[*head, "cut", "says", "does"] if reasons else head]
     for row in (row for row in rows if row.index in chosen):
-        of_reasoning = map(digits, (row.cut, row.says, row.says_does)) if reasons else ()
+        of_reasoning = [digits(each) for each in (row.cut, row.says, row.says_does)] if reasons else []
         cells.append([*_iteration(row, row.index == run.best_iteration), *of_reasoning])
     return ["", *_aligned(cells)]
 
