@@ -266,7 +266,7 @@ def test_what_it_says_is_held_against_what_it_does_by_hand() -> None:
     """Of four rounds with reasoning two name one option last, K and T; one does so. One of five is cut."""
     histories = Histories(Rules("bandit", 2, 2), 3, Words("train", np.zeros(3, dtype=np.int64)))
     k, t = draw_scenario(histories.rules, "train", 0, Wording()).labels
-    said = [[f"{k} is best.\nChoice: {k}", f"{k}? {t}!\nChoice: {k}", f"{k} or {t}\nChoice: {t}"],
+    said = [[f"So **{k}**.\nChoice: {k}", f"{k}? {t}!\nChoice: {k}", f"{k} or {t}\nChoice: {t}"],
             [f"**Choice:** {t}", "", ""]]  # fmt: skip
     for texts, arms, failed in zip(said, ([0, 0, 1], [1, -1, -1]), ({}, {1: "no", 2: "no"}), strict=True):
         turns = [Turn("told", text, cut=index == 2) for index, text in enumerate(texts)]
