@@ -49,6 +49,7 @@ def jobs(server: Server) -> list[Any]:
     return list(server.client.fine_tuning.jobs.list(limit=100))[::-1]
 
 
+@pytest.mark.slow
 def test_two_iterations_through_the_server(tiny_llama: Path, tmp_path: Path) -> None:
     server = Server(tiny_llama, tmp_path / "store")
     try:

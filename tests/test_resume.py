@@ -310,7 +310,7 @@ def an_orphan_checkpoint(run: Path) -> None:
 
 
 def half_written_files(run: Path) -> None:
-    for name in ("metrics.jsonl.tmp", "result.json.tmp", "baselines.json.tmp", "trajectories/000012.tmp"):
+    for name in ("metrics.jsonl.tmp", "result.json.tmp", "baselines.json.tmp", "trajectories/000012.npz.tmp"):
         (run / name).write_bytes(b"half")
     (run / "trajectories" / "000012.npz").write_bytes(b"orphan")
 

@@ -72,6 +72,7 @@ def test_every_accepted_job_ends_once_though_the_server_is_killed(tiny_llama: Pa
         assert list((server.folder / "work").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_real_model_answers(smollm2: Path, tmp_path: Path) -> None:
     with Server(smollm2, tmp_path / "store") as server:
         asked: dict[str, Any] = {"model": smollm2.name, "temperature": 0, "max_tokens": 12}

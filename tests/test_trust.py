@@ -305,6 +305,7 @@ def test_a_run_directory_runs_nothing_unless_it_is_trusted(
         "evaluate": ("evaluate", run, "--num-problems", 4),
         "its suite by its file": ("evaluate", "ucb", "--suite", run / "suite.yaml", "--num-problems", 4),
         "play": ("play", "ucb", "--suite", run / "suite.yaml"),
+        "play on its own suite": ("play", run),
         "train": (
             "train",
             run / "config.yaml",
@@ -337,7 +338,7 @@ def test_what_only_looks_at_a_run_runs_nothing(run: Path, tmp_path: Path, marker
         ("compare", run, run),
         ("evaluate", run, *smoke),
         ("evaluate", "ucb", *smoke, "--against", run),
-        ("play", run),
+        ("play", run, "--suite", "smoke"),
         ("export", run, "-o", tmp_path / "exported"),
     ):
         code, printed = cli(*command)

@@ -69,12 +69,12 @@ def evaluate_target(
     problems = suite.draw("held_out" if part == "held_out" else "validation", count)
     own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
     name = "evaluation.json" if own else f"evaluation-{played}.json"
-    known = optima(problems, progress)
     if several is not None:
         kept_of = {seed: KeptConversations() for seed in runs}
         with players(suite, one_at_a_time=True) as playing:
             by_seed = {seed: of_run(each, against, playing) for seed, each in runs.items()}
             others = opponents_in(list(against or suite.baselines), suite, playing)
+            known = optima(problems, progress)
             result, of_seeds = evaluate_seeds(
                 by_seed, others, problems, num_rollouts, seed, progress,
                 suite=suite.name, part=part, keep=kept_of, optima=known,
@@ -86,6 +86,7 @@ def evaluate_target(
     kept = KeptConversations()
     with players(suite) as playing:
         policies = policies_of(target, run, suite, against, playing)
+        known = optima(problems, progress)
         result = evaluate(
             policies, problems, num_rollouts, seed, progress,
             suite=suite.name, part=part, keep=kept, optima=known,
