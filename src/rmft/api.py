@@ -13,6 +13,7 @@ from rmft.commands import evaluate_target
 from rmft.config import RunConfig, load_config, parse_config
 from rmft.iteration import iterate
 from rmft.opponents import best_baseline
+from rmft.problems.suites import as_data
 from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory
 
@@ -42,10 +43,9 @@ def train(
     )
     suites = load_suites(checked, trust=trust_code)
     where = default_run_dir(checked) if run_dir is None else Path(run_dir)
-    as_data = {name: suite.model_dump(mode="json") for name, suite in suites.items()}
     with (
         closing(backend(checked, suites, where)) as machinery,  # what is wrong so far leaves nothing behind
-        closing(RunDirectory.create(where, checked, as_data)) as run,
+        closing(RunDirectory.create(where, checked, as_data(suites))) as run,
     ):
         best_baseline(run, suites[checked.suite], lambda _: None)
         iterate(run, suites, machinery, on_iteration)

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rmft.config import RunConfig
+from rmft.problems.suites import Suite
+
 SECONDS_BETWEEN_LINES = 5.0
+
+
+def rounds_of(config: RunConfig, suites: Mapping[str, Suite]) -> int:
+    """Rounds that a run plays for training."""
+    found = 0
+    for stage in config.schedule():
+        settings = suites[stage.suite].train.settings
+        horizon = sum(setting.horizon for setting in settings) / len(settings)
+        found += int(stage.iterations * stage.rollout.num_problems * stage.rollout.num_rollouts * horizon)
+    return found
 
 
 class TrainingProgress:

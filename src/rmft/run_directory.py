@@ -30,7 +30,8 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -264,6 +265,16 @@ def locked(path: Path) -> int:
             "that you may write to and that has file locks."
         ) from None
     return lock
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Around the training of a folder of runs: it is locked. Raises RunDirectoryError as `locked` does."""
+    lock = locked(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def policy_in(path: Path) -> PolicyRef:

@@ -13,8 +13,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from rmft import __version__
 from rmft.config import RunConfig
 from rmft.errors import ConfigError, RmftError, RunDirectoryError
 from rmft.files import write_atomically
-from rmft.run_directory import RunDirectory, locked, read_json
+from rmft.run_directory import RunDirectory, hold_lock, read_json
 
 SEEDS_FILE = "seeds.json"
 FORMAT = 1
@@ -118,14 +118,9 @@ class Experiment:
         """Where the run of a seed is."""
         return self.path / f"seed-{seed}"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Held while its runs are trained. Raises RunDirectoryError when another process does."""
-        lock = locked(self.path)
-        try:
-            yield
-        finally:
-            os.close(lock)
+        return hold_lock(self.path)
 
     def train(self, train: Callable[[int], str], say: Callable[[str], None]) -> dict[int, str]:
         """Do what is owed of every seed, one after the other, by `train`, which returns how its run ended.

@@ -7,6 +7,7 @@ reward process states its prior, where it has one of these, by a method `prior()
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,22 +58,22 @@ class OneGoodArm:
         return float(self.low + (self.high - self.low) * good_leads)
 
 
-class _Independent:
+class _Independent(ABC):
     """Rewards are 0 or 1; every arm's mean is drawn by itself from one law, which subclasses give."""
 
     __slots__ = ()
 
+    @abstractmethod
     def mean(self, pulls: FloatArray, successes: FloatArray) -> FloatArray:
         """An arm's posterior mean."""
-        raise NotImplementedError
 
+    @abstractmethod
     def best_mean(self, num_arms: int) -> float:
         """E max_a mu(a)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cdf_of_total(self, totals: FloatArray, num_rounds: int) -> FloatArray:
         """The chance that an arm's total over so many rounds is at most `totals`."""
-        raise NotImplementedError
 
     def means(self, pulls: Sequence[FloatArray], successes: Sequence[FloatArray]) -> list[FloatArray]:
         """As `OneGoodArm.means`."""

@@ -6,15 +6,15 @@ import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, say
-from rmft.config import RunConfig, StageConfig, load_config
+from rmft.config import RunConfig, load_config
 from rmft.errors import BudgetError, ConfigError, HostedError, RmftError, RunDirectoryError, TrainingJobError
-from rmft.problems.suites import Suite
+from rmft.problems.suites import Suite, as_data
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.run_directory import RunDirectory
 from rmft.seeds import COLLAPSED, Experiment, is_experiment, parse_seeds
@@ -92,11 +92,11 @@ def train(
     where = run_dir or default_run_dir(checked)
     if several:
         backend(checked, suites, where).close()  # what is wrong so far leaves nothing behind
-        _train_seeds(Experiment.create(where, checked, several, _as_data(suites)), trust=True)
+        _train_seeds(Experiment.create(where, checked, several, as_data(suites)), trust=True)
         return
     with (
         closing(backend(checked, suites, where)) as machinery,  # what is wrong so far leaves nothing behind
-        closing(RunDirectory.create(where, checked, _as_data(suites))) as created,
+        closing(RunDirectory.create(where, checked, as_data(suites))) as created,
         _told(where),
     ):
         _ended(_train(created, suites, machinery), where)
@@ -223,10 +223,6 @@ def export_environment(
     print(export_env(suite, framework, target))
 
 
-def _as_data(suites: dict[str, Suite]) -> dict[str, Any]:
-    return {name: suite.model_dump(mode="json") for name, suite in suites.items()}
-
-
 def _train(
     run: RunDirectory,
     suites: dict[str, Suite],
@@ -236,14 +232,14 @@ def _train(
     """Do what is owed of a run, tell of it and of its end. of: what it is called among several."""
     from rmft.iteration import iterate
     from rmft.opponents import best_baseline
-    from rmft.progress import TrainingProgress
+    from rmft.progress import TrainingProgress, rounds_of
 
     config: RunConfig = run.config
     suite = suites[config.suite]
     try:
         say(f"{run.path}: {suite.title}, {config.iterations} iterations")
         yardstick = best_baseline(run, suite, say)
-        rounds = sum(_rounds(stage, suites[stage.suite]) for stage in config.schedule()) // config.iterations
+        rounds = rounds_of(config, suites) // config.iterations
         with TrainingProgress(config.iterations, rounds, yardstick, of) as progress:
             machinery.say = progress.on_step
             outcome = iterate(run, suites, machinery, progress.on_iteration, progress.on_step)
@@ -306,13 +302,6 @@ def _train_seeds(
     say(f"Next: rmft evaluate {experiment.path}")
     if wrong:
         raise typer.Exit(1)
-
-
-def _rounds(stage: StageConfig, suite: Suite) -> int:
-    """Rounds that a stage plays for training."""
-    settings = suite.train.settings
-    horizon = sum(setting.horizon for setting in settings) / len(settings)
-    return int(stage.iterations * stage.rollout.num_problems * stage.rollout.num_rollouts * horizon)
 
 
 def _forecast(config: RunConfig, suites: dict[str, Suite], calls: int, tokenizer: str | None) -> None:

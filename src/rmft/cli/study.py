@@ -29,6 +29,7 @@ def study(
     For each evaluation: means with 95% intervals over seeds and problems, differences on the same problems,
     and p-values corrected for the number of comparisons (Holm).
     """
+    from rmft.run_directory import hold_lock
     from rmft.studies.folder import StudyFolder
     from rmft.studies.running import owed, run_all
     from rmft.studies.study import load_study
@@ -38,7 +39,7 @@ def study(
     where = folder or Path("runs") / loaded.settings.name.replace(" ", "-")
     found = StudyFolder(where, loaded, trust=trust_code)
     found.prepare()
-    with found.locked():
+    with hold_lock(where):
         works = owed(found)
         say(f"{where}: {len(loaded.entries)} entries, {len(loaded.settings.seeds)} seeds; {len(works)} to do")
         try:

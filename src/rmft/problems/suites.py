@@ -8,12 +8,12 @@ chosen by the held-out part.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -235,3 +235,8 @@ def _named() -> dict[str, Traversable]:
         return found
 
     return below(resources.files("rmft.problems") / "suites", "")
+
+
+def as_data(suites: Mapping[str, Suite]) -> dict[str, Any]:
+    """Suites by name, each as JSON can hold it."""
+    return {name: suite.model_dump(mode="json") for name, suite in suites.items()}

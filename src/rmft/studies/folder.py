@@ -14,17 +14,15 @@ changed entry is another folder beside the old one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rmft.build import load_suites
 from rmft.config import RunConfig
 from rmft.errors import RunDirectoryError
-from rmft.problems.suites import Suite, load_suite
+from rmft.problems.suites import Suite, as_data, load_suite
 from rmft.reading import write_stored
-from rmft.run_directory import RunDirectory, locked, read_json
+from rmft.run_directory import RunDirectory, read_json
 from rmft.studies.study import EvaluationConfig, Study, digest, folder_name
 
 STUDY, RESULTS = "study.json", "results.json"
@@ -86,10 +84,10 @@ class StudyFolder:
         self.path, self.study = path, study
         self._check()
         self.suites = {name: load_suites(config, trust=trust) for name, config in study.entries.items()}
-        first = next(iter(study.entries.values()))
+        first, config = next(iter(study.entries.items()))
         self.evaluations = [
             Evaluated(
-                self.suites[next(iter(study.entries))][first.suite]
+                self.suites[first][config.suite]
                 if each.suite is None
                 else load_suite(each.suite, trust=trust),
                 each,
@@ -139,18 +137,7 @@ class StudyFolder:
             ) from None
         for job in self.jobs():
             if not job.path.exists():
-                suites = self.suites[job.entry]
-                as_data = {name: suite.model_dump(mode="json") for name, suite in suites.items()}
-                RunDirectory.create(job.path, job.config, as_data).close()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Held while its runs are trained. Raises RunDirectoryError when another process does."""
-        lock = locked(self.path)
-        try:
-            yield
-        finally:
-            os.close(lock)
+                RunDirectory.create(job.path, job.config, as_data(self.suites[job.entry])).close()
 
     def owed(self, job: Job) -> bool:
         """Whether a run is to be trained or evaluated still."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rmft.progress import rounds_of
 from rmft.studies.folder import Job, StudyFolder, baselines_path
 from rmft.studies.worker import BASELINES
 
@@ -56,11 +57,7 @@ def owed(folder: StudyFolder) -> list[Work]:
 
 
 def _work(folder: StudyFolder, job: Job) -> Work:
-    size = 0
-    for stage in job.config.schedule():
-        settings = folder.suites[job.entry][stage.suite].train.settings
-        rounds = sum(setting.horizon for setting in settings) / len(settings)
-        size += int(stage.iterations * stage.rollout.num_problems * stage.rollout.num_rollouts * rounds)
+    size = rounds_of(job.config, folder.suites[job.entry])
     name = f"{job.entry}, seed {job.seed}"
     return Work(name, (job.entry, str(job.seed)), job.log, job.path, job.config.iterations, max(size, 1))
 

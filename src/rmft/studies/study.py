@@ -23,7 +23,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rmft.config import RunConfig, over, parse_config
 from rmft.errors import ConfigError, UnknownNameError
-from rmft.problems.suites import Suite
+from rmft.problems.suites import Suite, as_data
 from rmft.reading import Config, read, read_mapping
 from rmft.seeds import parse_seeds
 
@@ -128,7 +128,7 @@ def folder_name(name: str, config: RunConfig, suites: Mapping[str, Suite]) -> st
     """Where an entry's runs lie: its name, and 8 digits of all that its runs depend on but their seed."""
     about = [
         config.model_dump(mode="json"),
-        {key: suite.model_dump(mode="json") for key, suite in suites.items()},
+        as_data(suites),
     ]
     return f"{_file_name(name)}-{digest(about)}"
 

@@ -22,11 +22,10 @@ from rmft.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """Regrets (S, n) by seed and problem, and SuffFailFreq (S,) of an entry; of a baseline S is 1."""
+    """Regrets (S, n) of an entry by seed and problem; a baseline has no seeds, and S is 1."""
 
     seeds: tuple[int, ...]
     regrets: FloatArray
-    suff_fail_freq: FloatArray
 
     def of(self, seeds: Sequence[int]) -> FloatArray:
         """(len(seeds), n) regrets of these seeds; a baseline's are the same for all."""
@@ -62,14 +61,15 @@ def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
         own = [job for job in jobs if job.entry == name]
         done = {job: _read(path) for job in own if (path := job.evaluation(evaluated)).exists()}
         if done:
-            found[name] = _seeds(done, "best", evaluated)
+            regrets = np.stack([_regrets(played, "best", evaluated) for played in done.values()])
+            found[name] = Seeds(tuple(job.seed for job in done), regrets)
             entries[name] = _entry(found[name], own, done, evaluated, sizes, optimum)
     baselines = {}
     path = baselines_path(folder.path, evaluated)
     if evaluated.settings.baselines and path.exists():
         played = _read(path)
         for name, policy in zip(evaluated.settings.baselines, played.policies, strict=True):
-            of_name = Seeds((), _regrets(played, policy, evaluated)[None], np.full(1, np.nan))
+            of_name = Seeds((), _regrets(played, policy, evaluated)[None])
             found[name] = of_name
             baselines[policy] = statistics.over_seeds(of_name.regrets, lambda each: each, 0, sizes).interval()
     pairs = [
@@ -109,15 +109,6 @@ def _regrets(played: Evaluation, policy: str, evaluated: Evaluated) -> FloatArra
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def _seeds(done: Mapping[Job, Evaluation], policy: str, evaluated: Evaluated) -> Seeds:
-    fails = [played.overall[policy].measures["suff_fail_freq"].mean for played in done.values()]
-    return Seeds(
-        tuple(job.seed for job in done),
-        np.stack([_regrets(played, policy, evaluated) for played in done.values()]),
-        np.array([np.nan if fail is None else fail for fail in fails]),
-    )
-
-
 def _entry(
     found: Seeds,
     own: Sequence[Job],
@@ -127,7 +118,7 @@ def _entry(
     optimum: float | None,
 ) -> EntryResult:
     by_seed = statistics.bootstrap(found.regrets.T, lambda each: each, 0, sizes)
-    fails = found.suff_fail_freq
+    fails = [played.overall["best"].measures["suff_fail_freq"].mean for played in done.values()]
     started = [_regrets(played, "start", evaluated) for job, played in done.items() if job.start]
     share = None
     if started and optimum is not None:
@@ -144,7 +135,7 @@ def _entry(
         missing=[job.seed for job in own if job not in done],
         start=statistics.bootstrap(started[0], lambda each: each, 0, sizes).interval() if started else None,
         share=share,
-        suff_fail_freq=statistics.defined(np.mean(fails)),
+        suff_fail_freq=statistics.defined(np.mean([np.nan if fail is None else fail for fail in fails])),
         minutes=float(np.mean(minutes)),
         tokens=float(np.mean(tokens)) if any(tokens) else None,
     )

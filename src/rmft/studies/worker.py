@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rmft.evaluation.evaluate import evaluate
 from rmft.files import write_atomically
 from rmft.iteration import iterate
 from rmft.opponents import baselines
+from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory
 from rmft.studies.folder import Evaluated, Job, StudyFolder, baselines_path
 from rmft.studies.study import load_study
@@ -35,7 +37,9 @@ def main(arguments: list[str]) -> int:
     try:
         found = StudyFolder(Path(folder), load_study(Path(study)), trust=bool(trust))
         if entry == BASELINES:
-            _play_baselines(found, found.evaluations[int(number)])
+            evaluated = found.evaluations[int(number)]
+            policies = baselines(evaluated.settings.baselines, evaluated.suite)
+            _play(policies, evaluated, baselines_path(found.path, evaluated))
         else:
             (job,) = (job for job in found.jobs() if (job.entry, job.seed) == (entry, int(number)))
             _train(found, job)
@@ -69,24 +73,22 @@ def _train(found: StudyFolder, job: Job) -> None:
 
 
 def _evaluate(job: Job, evaluated: Evaluated) -> None:
-    run, suite, given = RunDirectory.open(job.path, lock=False), evaluated.suite, evaluated.settings
+    run = RunDirectory.open(job.path, lock=False)
     if job.config.policy.kind != "hosted":
         torch_threads(job.config.num_threads)
-    problems = suite.draw(given.part, evaluated.num_problems)
-    with players(suite, one_at_a_time=True) as playing:
+    with players(evaluated.suite, one_at_a_time=True) as playing:
         policies = {"best": playing(run.policy(run.best_iteration()))}
         if job.start:
             policies["start"] = playing(run.policy(0))
-        result = evaluate(policies, problems, given.num_rollouts, LUCK, suite=suite.name, part=given.part)
-    write_atomically(job.evaluation(evaluated), result.to_json().encode())
+        _play(policies, evaluated, job.evaluation(evaluated))
 
 
-def _play_baselines(found: StudyFolder, evaluated: Evaluated) -> None:
-    given, suite = evaluated.settings, evaluated.suite
-    policies = baselines(given.baselines, suite)
+def _play(policies: Mapping[str, MakePolicy], evaluated: Evaluated, target: Path) -> None:
+    """Let policies play an evaluation's problems, and keep what they did in the file `target`."""
+    suite, given = evaluated.suite, evaluated.settings
     problems = suite.draw(given.part, evaluated.num_problems)
     result = evaluate(policies, problems, given.num_rollouts, LUCK, suite=suite.name, part=given.part)
-    write_atomically(baselines_path(found.path, evaluated), result.to_json().encode())
+    write_atomically(target, result.to_json().encode())
 
 
 if __name__ == "__main__":
