@@ -66,8 +66,8 @@ def a_batch(advantages: list[list[float]]) -> TrainingBatch:
     for number in range(horizon):
         turns = tuple(
             Turn(
-                told="Choose." if number == 0 else f"{row} hits. Choose.",
-                said="A" if row % 2 else "B",
+                prompt="Choose." if number == 0 else f"{row} hits. Choose.",
+                completion="A" if row % 2 else "B",
                 system="Two arms, A and B." if number == 0 else "",
                 refused=(("Hm?", "Reply with one letter."),) if row == number == 0 else (),
             )

@@ -59,13 +59,13 @@ def test_it_is_the_problem_that_evaluations_play_and_its_regret_is_theirs() -> N
     env = rmft.Env(WORDS, part="validation")
     env.reset(5)
     for number, arm in enumerate(theirs.histories.arms[0].tolist()):
-        told, reward, done, info = env.step(arm)
+        prompt, reward, done, info = env.step(arm)
         assert (reward, info["arm"], info["round"]) == (theirs.histories.rewards[0, number], arm, number + 1)
         assert info["regret_so_far"] == pytest.approx(curve[number])
     assert (done, env.over) == (True, True)
     assert env.regret() == pytest.approx(curve[-1])
     assert info["best_arm"] == table.expected_rewards[0].sum(axis=0).argmax()
-    assert "The problem is over" in told
+    assert "The problem is over" in prompt
     with pytest.raises(EpisodeError, match="over"):
         env.step(0)
 
@@ -77,9 +77,9 @@ def test_a_letter_is_read_strictly_and_three_unreadable_answers_end_the_problem(
     assert all(f"{letter} (" in opening for letter in letters)
     _, _, _, info = env.step(f"I take the second.\nChoice: {letters[1]}")
     assert (info["arm"], info["round"]) == (1, 1)
-    told, reward, done, info = env.step("the best one")
+    prompt, reward, done, info = env.step("the best one")
     assert (reward, done, info["round"]) == (0.0, False, 1)
-    assert told.endswith("2 attempts are left.")
+    assert prompt.endswith("2 attempts are left.")
     assert "Choice:" in info["refused"]
     env.step(f"Choice: {letters[0]}")
     for expected in (False, False, True):
@@ -115,12 +115,12 @@ def test_gymnasium_s_own_check_passes(suite: str) -> None:
     env = GymnasiumEnv(suite, render_mode="ansi")
     check_env(env, skip_render_check=True)
     first, info = env.reset(seed=3)
-    assert env.render() == info["told"]
-    following = [env.reset()[1]["told"] for _ in range(3)]
+    assert env.render() == info["prompt"]
+    following = [env.reset()[1]["prompt"] for _ in range(3)]
     again = GymnasiumEnv(suite)
-    assert again.reset(seed=3)[1]["told"] == info["told"]
-    assert [again.reset()[1]["told"] for _ in range(3)] == following
-    assert len({info["told"], *following}) == 4
+    assert again.reset(seed=3)[1]["prompt"] == info["prompt"]
+    assert [again.reset()[1]["prompt"] for _ in range(3)] == following
+    assert len({info["prompt"], *following}) == 4
     assert first["arm"] == env.action_space.n  # type: ignore[attr-defined]
 
 

@@ -78,7 +78,7 @@ def test_failed_rows_stay_without_decisions_in_any_company(rules: Rules, rows: i
     assert histories.arms[[1, 3, 4]].tolist() == [[0, -1, -1]] * 3
     assert histories.played[1].tolist() == [[1, 0], [0, 0], [0, 0]]
     assert not histories.rewards[1, 1:].any()
-    assert [turns[1].told for turns in histories.words.turns][:2] == ["told 1", "told 1"]
+    assert [turns[1].prompt for turns in histories.words.turns][:2] == ["told 1", "told 1"]
     assert round_regret(played, "static").sum(axis=1).tolist() == pytest.approx([0, 0.75, 0, 0.75, 0.75])
     measured = measure(played, "static")
     assert measured["failed"].tolist() == [0, 1, 0, 1, 1]

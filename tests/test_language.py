@@ -109,10 +109,10 @@ def test_a_log_is_one_answer_with_a_line_for_each_round(tiny: Path, feedback: st
     for row in range(4):
         turns = [turns[row] for turns in histories.words.turns]
         opening, text = turns[0].ids.tolist(), player.tokenizer.decode(np.concatenate([t.ids for t in turns]))
-        assert opening[:-1] == player.chat.opening(turns[0].system, turns[0].told)
+        assert opening[:-1] == player.chat.opening(turns[0].system, turns[0].prompt)
         letters = [player.tokenizer.decode(turn.ids[-1:]) for turn in turns]
         gap = ":" if feedback == "full" else ""
-        lines = [f"{letter}{gap}{turn.told}\n" for letter, turn in zip(letters, turns[1:], strict=False)]
+        lines = [f"{letter}{gap}{turn.prompt}\n" for letter, turn in zip(letters, turns[1:], strict=False)]
         assert text == player.tokenizer.decode(opening[:-1]) + "".join(lines) + letters[-1]
         if feedback == "full":  # what an option paid stands after the token by which it is chosen
             told = set(turns[-1].ids[:-1].tolist())

@@ -117,7 +117,7 @@ def check(policy: LanguagePolicy, histories: Histories) -> None:
         scenario = draw_scenario(histories.rules, "train", row, policy.config.wording)
         turns = [turns[row] for turns in histories.words.turns]
         for index, turn in enumerate(turns):
-            arm, shares = scenario.parse(turn.said)
+            arm, shares = scenario.parse(turn.completion)
             if arm is None:
                 np.testing.assert_allclose(shares, histories.played[row, index])
             else:
@@ -197,9 +197,9 @@ def test_the_mark_as_it_was_written_stands(name: str, mark: str) -> None:
     """Nothing is put after it but the answer, and all of it has its log probability."""
     policy = stand_in(name)
     turn = say(policy, f"{mark} K\nChoice: T")[0]
-    written = turn.said[: -len(" K")]
+    written = turn.completion[: -len(" K")]
     assert written.strip() == mark.strip()
-    assert turn.said[-2:-1] == " "
+    assert turn.completion[-2:-1] == " "
     assert np.isfinite(turn.logprobs[-len(ids_of(policy, mark)) - 1 :]).all()
     assert not turn.cut
 
@@ -207,21 +207,21 @@ def test_the_mark_as_it_was_written_stands(name: str, mark: str) -> None:
 def test_smollm2_s_own_tokens(smollm2_player: LanguagePolicy) -> None:
     policy = smollm2_player
     first, second, third = say(policy, "Q.\n**Choice:** Q", "Choice:\nQ", "It is the best choice.")
-    assert first.said[:-1] == "Q.\n**Choice:** "
-    assert second.said[:-1] == "Choice: "
-    assert third.said[:-1] == "It is the best choice.<|im_end|>\nChoice: "
+    assert first.completion[:-1] == "Q.\n**Choice:** "
+    assert second.completion[:-1] == "Choice: "
+    assert third.completion[:-1] == "It is the best choice.<|im_end|>\nChoice: "
     ended = np.flatnonzero(third.ids == policy.tokenizer.eos_token_id)[-1]
     assert np.isfinite(third.logprobs[ended]), "what ended reasoning was sampled and is learned"
     assert np.isnan(third.logprobs[ended + 1 : -1]).all(), "the mark that the policy put there was not"
     longest = ids_of(policy, "Choose well. " * BUDGET)[: BUDGET - 1]
     cases = [longest + ids_of(policy, " Choice"), [*longest, 1234], [*longest, policy.tokenizer.eos_token_id]]
     begun, cut, stopped = play(policy, [cases]).words.turns[0]
-    assert begun.said[:-1].endswith(" Choice: "), "the mark that it had begun is gone on with"
-    assert cut.said[:-1].endswith("\nChoice: ")
+    assert begun.completion[:-1].endswith(" Choice: "), "the mark that it had begun is gone on with"
+    assert cut.completion[:-1].endswith("\nChoice: ")
     assert [begun.cut, cut.cut, stopped.cut] == [False, True, False]
     histories = play(policy, [cases, [ids_of(policy, "Choice: Q"), [1], ids_of(policy, "</think>")]])
     check(policy, histories)
-    assert "</think>\nChoice: " in histories.words.turns[1][2].said
+    assert "</think>\nChoice: " in histories.words.turns[1][2].completion
 
 
 @pytest.mark.parametrize("name", ["qwen3", "deepseek-r1"])
@@ -229,13 +229,13 @@ def test_a_thought_ends_where_it_says_and_is_ended_where_it_is_cut(name: str) ->
     policy, opened = stand_in(name), "<think>" if name == "qwen3" else ""
     quoting = f"{opened}Choice: K.</think>"
     closed = say(policy, f"{quoting}\n\nT")[0]
-    assert closed.said[:-1] == f"{quoting}\nChoice: ", "what a thought quotes is no answer"
+    assert closed.completion[:-1] == f"{quoting}\nChoice: ", "what a thought quotes is no answer"
     assert not closed.cut
     never = ids_of(policy, opened) + ids_of(policy, "Choice:")
     histories = play(policy, [[never, never, ids_of(policy, quoting)]])
     check(policy, histories)
     cut = histories.words.turns[0][0]
-    assert cut.said[:-1].endswith("\n</think>\n\nChoice: ")
+    assert cut.completion[:-1].endswith("\n</think>\n\nChoice: ")
     assert cut.cut
 
 
@@ -250,7 +250,7 @@ def test_rows_that_end_at_different_steps_are_read_as_they_are_alone() -> None:
     ]
     together = play(policy, [rows, rows[::-1]])
     check(policy, together)
-    said = [turns[1].said for turns in together.words.turns]
+    said = [turns[1].completion for turns in together.words.turns]
     assert all(text[:-1] == "T is best.\nChoice: " for text in said)
     assert len({len(turn.ids) for turn in together.words.turns[0]}) == ROWS
     streams = Scripted(rows, len(policy.tokenizer), np.random.default_rng(0).random((ROWS, 3)))

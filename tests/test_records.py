@@ -187,9 +187,9 @@ def test_a_language_model_trained_on_what_was_read_back_is_the_same(tmp_path: Pa
         strict=True,
     ):
         for one, other in zip(stored, read, strict=True):
-            assert (one.told, one.said, one.system, one.refused) == (
-                other.told,
-                other.said,
+            assert (one.prompt, one.completion, one.system, one.refused) == (
+                other.prompt,
+                other.completion,
                 other.system,
                 other.refused,
             )
@@ -289,7 +289,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
         lambda line: line | {"problem": 99},
         lambda line: line | {"rounds": line["rounds"][1:]},
         lambda line: line | {"rounds": [{**line["rounds"][0], "ids": [1]}, *line["rounds"][1:]]},
-        lambda line: line | {"rounds": [{**line["rounds"][0], "told": 3}, *line["rounds"][1:]]},
+        lambda line: line | {"rounds": [{**line["rounds"][0], "prompt": 3}, *line["rounds"][1:]]},
         lambda line: [line],
     ],
 )

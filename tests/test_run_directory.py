@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,7 +22,7 @@ from rmft.config import parse_config
 from rmft.errors import ConfigError, RmftError, RunDirectoryError
 from rmft.files import append_line, write_atomically
 from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, adapter_in
-from rmft.run_directory import RunDirectory, package_versions, read_json
+from rmft.run_directory import RunDirectory, package_versions, policy_in, read_json
 from rmft.targets import check_path
 
 CONFIG = parse_config({"name": "mine", "seed": 7, "iterations": 3})
@@ -153,7 +154,7 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(run: RunDirectory)
         RunDirectory.open(run.path / "nobody" / "nothing")
     with pytest.raises(RunDirectoryError, match="no run directory"):
         RunDirectory.open(run.path / ("n" * 300))
-    with pytest.raises(RunDirectoryError, match="is no run directory, or is damaged"):
+    with pytest.raises(RunDirectoryError, match="holds several runs"):
         RunDirectory.open(run.path.parent)
 
 
@@ -360,3 +361,11 @@ def test_a_mistyped_path_of_a_run_is_named_as_such(run: RunDirectory) -> None:
     check_path("ucb(coefficient=0.4)")
     with pytest.raises(RunDirectoryError, match=f"no run directory .*Runs there: {run.path.name}"):
         check_path(str(run.path.with_name("mistyped")))
+
+
+def test_a_folder_of_several_runs_is_refused_wherever_one_is_asked_for(run: RunDirectory) -> None:
+    several = run.path.parent
+    says = f"holds several runs; name one of them, such as {re.escape(str(run.path))}"
+    for ask in (lambda: policy_in(several), lambda: RunDirectory.open(several, lock=False)):
+        with pytest.raises(RunDirectoryError, match=says):
+            ask()

@@ -191,14 +191,14 @@ PAID = np.array([1, 0.25, 0.5])
 def test_what_is_told_by_hand(switches: dict[str, str], feedback: str, told: str) -> None:
     rules = Rules("full" if feedback == "full" else "bandit", 9, 3)
     row = RowHistory.of_arms(rules, ARMS, SEEN if feedback == "full" else PAID)
-    assert by_hand(rules, **switches).told(row) == told
+    assert by_hand(rules, **switches).prompt(row) == told
 
 
 def test_ranked_names_the_best_total_first() -> None:
     seen = np.array([[1, 0, 0], [0, 0.5, 0.75]])  # of K, B and T: the totals are 1, 0.5 and 0.75
     rules = Rules("full", 9, 3)
     row = RowHistory.of_arms(rules, ARMS[:2], seen)
-    told = {style: by_hand(rules, style=style, history="ranked").told(row) for style in ("terse", "full")}
+    told = {style: by_hand(rules, style=style, history="ranked").prompt(row) for style in ("terse", "full")}
     assert told["terse"] == "K0T0.75B0.5"  # not by the last round, in which T paid most
     assert "of each was: K 0 points, T 0.75 points, B 0.5 points." in told["full"]
     ranked = by_hand(Rules("full", 9, 3), history="ranked").opening()
@@ -211,12 +211,12 @@ def test_a_distribution_that_was_played_earned_its_mean() -> None:
     rules, mix = Rules("full", 9, 3), np.array([[0.5, 0.25, 0.25]])
     row = RowHistory(rules, np.array([-1]), SEEN[:1], mix)
     # 0.5 x 1 + 0.25 x 0 + 0.25 x 0.5 = 0.625
-    told = by_hand(rules, style="full", answer="distribution").told(row)
+    told = by_hand(rules, style="full", answer="distribution").prompt(row)
     assert told.startswith(
         "Your split brought 0.62 points. In that round the payout of each was: T 0.5 points,"
     )
     # one letter was said, so no split is spoken of
-    told = by_hand(rules, style="full").told(row)
+    told = by_hand(rules, style="full").prompt(row)
     assert told.startswith(
         "In that round the payout of each was: T 0.5 points, K 1 point, B 0 points. Round 2"
     )
@@ -237,7 +237,7 @@ def test_every_wording_renders_and_reads_back(
     assert not re.search(r"\b(nan|inf|None|True|False)\b|[{}]|  ", opening)
 
     num_rounds = data.draw(st.integers(0, rules.horizon - 1))
-    told = scenario.told(past(rules, num_rounds, past_seed))
+    told = scenario.prompt(past(rules, num_rounds, past_seed))
     assert told == told.strip() != ""
     assert not re.search(r"nan|inf|None|\de[-+]?\d|-0(?![.\d])|[{}]|  ", told)
 
@@ -287,15 +287,15 @@ def test_words_say_nothing_of_the_arms_numbers_nor_raw_history_of_earlier_rounds
         names=tuple(scenario.names[a] for a in old),
         order=tuple(int(to[a]) for a in scenario.order),
     )
-    told = scenario.told(row)
+    told = scenario.prompt(row)
     assert moved.opening() == scenario.opening()
     renamed = RowHistory.of_arms(rules, to[arms], rewards[:, old] if rewards.ndim == 2 else rewards)
-    assert moved.told(renamed) == told
+    assert moved.prompt(renamed) == told
     if scenario.wording.history == "raw" or (scenario.wording.history == "ranked" and rewards.ndim == 1):
         earlier = rewards.copy()
         earlier[:-1] = 7.0
         other = RowHistory(rules, np.r_[arms[1:-1], arms[0], arms[-1]], earlier, row.played)
-        assert scenario.told(other) == told
+        assert scenario.prompt(other) == told
 
 
 def test_letters_order_and_names_are_uniform() -> None:
@@ -330,7 +330,7 @@ def test_told_refuses_what_is_no_past_of_these_rules() -> None:
     rules = Rules("bandit", 3, 3)
     for other in (rules, replace(rules, horizon=9)):
         with pytest.raises(ShapeError, match="expected one of fewer than 3 rounds under"):
-            by_hand(rules).told(RowHistory.of_arms(other, ARMS, PAID))
+            by_hand(rules).prompt(RowHistory.of_arms(other, ARMS, PAID))
     for arms, rewards, played in [
         (ARMS[:2], SEEN[:2], PLAYED[:2]),
         (ARMS[:1], PAID[:1], PLAYED),
@@ -342,9 +342,9 @@ def test_told_refuses_what_is_no_past_of_these_rules() -> None:
 
 def test_told_takes_what_histories_hold() -> None:
     histories = Histories(Rules("bandit", 3, 3), 1)
-    assert by_hand(histories.rules).told(histories.row(0)) == "Choose."
+    assert by_hand(histories.rules).prompt(histories.row(0)) == "Choose."
     histories.append(Decisions(np.array([2])), np.array([0.25]))
-    assert by_hand(histories.rules).told(histories.row(0)) == "0.25"
+    assert by_hand(histories.rules).prompt(histories.row(0)) == "0.25"
 
 
 READ = [

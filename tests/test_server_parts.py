@@ -65,7 +65,7 @@ def test_a_history_only_grows(conversations: Conversations) -> None:
     """A prompt begins with the one of the round before, and then with what was said."""
     before = conversations.prompt(messages(*CHAT[:2]))
     now = conversations.prompt(messages(*CHAT[:4]))
-    assert now[: len(before) + 1] == [*before, *conversations.with_system.said("J")]
+    assert now[: len(before) + 1] == [*before, *conversations.with_system.completion("J")]
 
 
 def test_learned_are_answers_of_weight_1_and_their_ends(
@@ -82,7 +82,7 @@ def test_learned_are_answers_of_weight_1_and_their_ends(
     assert one.norm == len(one.targets) == 3
     assert one.ids.tolist() == [
         *conversations.prompt(messages(*CHAT[:4])),
-        *conversations.with_system.said("Q S"),
+        *conversations.with_system.completion("Q S"),
     ]
     assert one.ids[one.token_positions[1:]].tolist() == one.targets[:-1].tolist()
     assert one.ids[: one.prefix].tolist() == conversations.prompt(messages(*CHAT[:2]))
@@ -131,7 +131,7 @@ def test_a_schema_allows_its_values_and_nothing_else(
     }
     tree = legal_tokens(
         schema(**{name: {"enum": each} for name, each in values.items()}, d={"const": "x", "type": "string"}),
-        conversations.with_system.said,
+        conversations.with_system.completion,
     )
     expected = {
         json.dumps({"a": a, "b": b, "c": c, "d": "x"}, ensure_ascii=False, separators=(",", ":"))
@@ -143,7 +143,7 @@ def test_a_schema_allows_its_values_and_nothing_else(
 
 
 def test_forced_json_has_the_tokens_that_its_text_is_trained_with(conversations: Conversations) -> None:
-    said = conversations.with_system.said
+    said = conversations.with_system.completion
     letters = [chr(ord("A") + index) for index in range(26)]
     tree = legal_tokens(schema(choice={"type": "string", "enum": letters}), said)
     for letter in letters:
@@ -174,7 +174,7 @@ def test_a_schema_that_can_not_be_followed_is_refused(
     conversations: Conversations, wrong: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ApiError, match=said) as refused:
-        legal_tokens(wrong, conversations.with_system.said)
+        legal_tokens(wrong, conversations.with_system.completion)
     assert refused.value.code == "unsupported_schema"
 
 

@@ -111,7 +111,7 @@ def test_a_trajectory_is_shown_as_it_was_played(made: Path) -> None:
     read = Pieces([made]).piece("0/trajectory/000001.4")
     assert read["options"] == [" ".join(pair) for pair in line["options"]]  # type: ignore[attr-defined]
     for shown, stored, means in zip(read["rounds"], line["rounds"], line["expected_rewards"], strict=True):  # type: ignore[call-overload]
-        assert (shown["told"], shown["said"]) == (stored["told"], stored["said"])
+        assert (shown["prompt"], shown["completion"]) == (stored["prompt"], stored["completion"])
         assert shown["refused"] == [["Let me see.", "Again."]]
         assert shown["arm"] == stored["arm"]
         assert shown["probabilities"] == pytest.approx(stored["probabilities"], rel=1e-4)
@@ -176,7 +176,7 @@ def test_whatever_stands_in_a_line_is_shown_as_text_or_left_out(run_dir: Path) -
         **{"problem": -1, "rollout": "x", "regret": 1e400, "options": [[HOSTILE], 3, None]},
         "expected_rewards": [[1, "x"], None, [0.5, 0.5]],
         "rounds": [
-            {"told": HOSTILE, "said": 3, "refused": [[HOSTILE], "x", None], "arm": 10**9},
+            {"prompt": HOSTILE, "completion": 3, "refused": [[HOSTILE], "x", None], "arm": 10**9},
             None,
             {"arm": True, "seen": [1, 2], "regret": "much", "weight": None, "probabilities": [0.5, 0.5]},
             *[{}] * MAX_ROUNDS,

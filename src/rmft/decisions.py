@@ -41,16 +41,16 @@ class Rules:
 class Turn:
     """One round of one rollout in words.
 
-    told: the environment's words since the last decision, after the system's, which come first of all. said:
-    the policy's, reasoning and decision. refused: before that, answers that could not be read, each with
-    what was replied to it. A policy with tokens also gives ids: (n,) all of the turn's tokens, told ones
-    first; logprobs: (n,) of those that it sampled, under what they were sampled from, NaN for the
+    prompt: the environment's words since the last decision, after the system's, which come first of all.
+    completion: the policy's, reasoning and decision. refused: before that, answers that could not be read,
+    each with what was replied to it. A policy with tokens also gives ids: (n,) all of the turn's tokens, the
+    prompt's first; logprobs: (n,) of those that it sampled, under what they were sampled from, NaN for the
     others; legal: (K,) the tokens that the last was chosen among, by arm, where it named an arm.
     cut: whether the budget cut its reasoning, or of a hosted model an answer that was then refused.
     """
 
-    told: str
-    said: str
+    prompt: str
+    completion: str
     ids: IntArray | None = None
     logprobs: FloatArray | None = None
     legal: IntArray | None = None
@@ -59,9 +59,9 @@ class Turn:
     cut: bool = False
 
     @property
-    def all_told(self) -> str:
-        """What was told, after the system's words where the turn begins with them."""
-        return "\n\n".join(filter(None, (self.system, self.told)))
+    def full_prompt(self) -> str:
+        """The prompt, after the system's words where the turn begins with them."""
+        return "\n\n".join(filter(None, (self.system, self.prompt)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

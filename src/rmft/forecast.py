@@ -80,7 +80,7 @@ class MadeUp:
         arm = int(streams.choose(np.full((1, num_arms), 1 / num_arms))[0])
         words = histories.words
         (scenario,) = scenarios_of(histories.rules, words.unspoken(), self.config.wording)
-        told = scenario.told(histories.row(0))
+        told = scenario.prompt(histories.row(0))
         mixes = self.config.wording.answer == "distribution"
         said = scenario.write((None, np.eye(num_arms)[arm]) if mixes else (arm, None))
         turn = Turn(told, said, system="" if histories.num_rounds else scenario.opening())

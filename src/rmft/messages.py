@@ -41,12 +41,12 @@ def messages(turns: Sequence[Turn], weights: FloatArray | None = None) -> list[M
     for number, turn in enumerate(turns):
         if turn.system:
             chat.append({"role": "system", "content": turn.system})
-        chat.append({"role": "user", "content": turn.told})
+        chat.append({"role": "user", "content": turn.prompt})
         for said, replied in turn.refused:
             if said.strip():
                 answer(said, 0)
                 chat.append({"role": "user", "content": replied})
-        answer(turn.said, 0 if weights is None else weights[number])
+        answer(turn.completion, 0 if weights is None else weights[number])
     return chat
 
 

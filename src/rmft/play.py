@@ -97,7 +97,7 @@ class Person:
         labels = self.game.scenario.labels
         if histories.num_rounds == 0:
             self.say(self.game.scenario.opening() + "\n")
-        self.say(self.game.scenario.told(histories.row(0)))
+        self.say(self.game.scenario.prompt(histories.row(0)))
         while (answer := self.ask(f"{' '.join(sorted(labels))}> ").strip().upper()) not in labels:
             self.say(f"Found {answer[:20]!r}; expected one of the letters {', '.join(sorted(labels))}.")
         arms: IntArray = np.array([labels.index(answer)])
@@ -130,9 +130,9 @@ class Watched:
         lines = [f"Round {histories.num_rounds + 1}"]
         if decisions.turns is not None:
             turn = decisions.turns[0]
-            lines += [f"  told | {line}" for line in turn.all_told.splitlines()]
+            lines += [f"  told | {line}" for line in turn.full_prompt.splitlines()]
             lines += [f"  not understood | {line}" for said, _ in turn.refused for line in said.splitlines()]
-            lines += [f"  said | {line}" for line in turn.said.splitlines()]
+            lines += [f"  said | {line}" for line in turn.completion.splitlines()]
         if 0 in decisions.failed:
             return [*lines, f"  it failed: {decisions.failed[0]}"]
         if decisions.arms is not None:

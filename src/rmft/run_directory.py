@@ -108,13 +108,10 @@ class RunDirectory:
     def open(cls, path: Path, *, lock: bool = True) -> RunDirectory:
         """An existing run. Raises RunDirectoryError when it is missing, damaged or in use."""
         if not os.path.isdir(path):
-            near = (
-                sorted(p.parent.name for p in path.parent.glob("*/run.json"))
-                if os.path.isdir(path.parent)
-                else []
-            )
+            near = _runs_in(path.parent)
             hint = f" Runs there: {', '.join(near[-5:])}." if near else ""
             raise RunDirectoryError(f"There is no run directory '{path}'.{hint}")
+        _refuse_several(path)
         about = read_json(path / "run.json")
         found = about.get("format")
         if found not in READABLE or (lock and found != FORMAT):
@@ -280,10 +277,21 @@ def hold_lock(path: Path) -> Iterator[None]:
 def policy_in(path: Path) -> PolicyRef:
     """The best policy of the run at `path`, or the policy in that checkpoint's folder."""
     if not os.path.exists(path / "run.json"):
+        _refuse_several(path)
         found = [kind for file, kind in KIND_OF_FILE.items() if os.path.exists(path / file)]
         return PolicyRef(found[0] if found else "numeric", path)
     run = RunDirectory.open(path, lock=False)
     return run.policy(run.best_iteration())
+
+
+def _runs_in(folder: Path) -> list[str]:
+    return sorted(each.parent.name for each in folder.glob("*/run.json")) if os.path.isdir(folder) else []
+
+
+def _refuse_several(path: Path) -> None:
+    """Raises RunDirectoryError for a folder that is no run but holds some."""
+    if not os.path.exists(path / "run.json") and (runs := _runs_in(path)):
+        raise RunDirectoryError(f"'{path}' holds several runs; name one of them, such as {path / runs[0]}.")
 
 
 def package_versions() -> dict[str, str]:

@@ -18,7 +18,6 @@ from rmft.problems.suites import Suite
 from rmft.providers.config import BudgetConfig
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory, policy_in
-from rmft.seeds import is_experiment
 from rmft.types import Policy, PolicyRef
 
 if TYPE_CHECKING:
@@ -71,8 +70,6 @@ def load_agent(target: str) -> tuple[Policy, Path | None]:
             why = "knows what is hidden" if name == Oracle.name else "has no parameters yet"
             raise ConfigError(f"'{target}' {why}, so it can't decide in your program. See 'rmft baselines'.")
         return make_baseline(target), None
-    if is_experiment(where):
-        raise ConfigError(f"'{target}' holds several runs; name one of them, such as {where / 'seed-0'}.")
     policy = policy_in(where)
     if policy.kind == "hosted":
         raise ConfigError(

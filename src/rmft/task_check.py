@@ -92,7 +92,7 @@ def _rounds(scenario: Scenario, batch: ProblemBatch) -> Iterator[str]:
     arms = np.array([scenario.order[t % rules.num_arms] for t in range(SHOWN)], dtype=np.int64)
     for t in range(min(SHOWN + 1, rules.horizon)):
         seen = rewards[:t] if rules.feedback == "full" else rewards[np.arange(t), arms[:t]]
-        yield scenario.told(RowHistory.of_arms(rules, arms[:t], seen))
+        yield scenario.prompt(RowHistory.of_arms(rules, arms[:t], seen))
 
 
 def _worries(batch: ProblemBatch, held_out: int | None) -> Iterator[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from rmft.agents.saved import FORMAT, EpisodeConfig, SavedEpisodes, SavedRound
 from rmft.errors import AnswerError, ConfigError, EpisodeError, ShapeError
 from rmft.policies.baselines.base import Baseline
-from rmft.records.lines import Said
+from rmft.records.lines import RecordedTurn
 from rmft.scenarios.parsing import MARK
 from rmft.streams import Streams, seed_sequence
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Policy, Turn, Words
@@ -294,7 +294,7 @@ class Episode:
 
 def _reasoning(turn: Turn) -> str:
     """What was written before the decision."""
-    return turn.said.rpartition(MARK)[0].strip()
+    return turn.completion.rpartition(MARK)[0].strip()
 
 
 def _saved(decisions: Decisions, rewards: FloatArray | None) -> SavedRound:
@@ -302,7 +302,7 @@ def _saved(decisions: Decisions, rewards: FloatArray | None) -> SavedRound:
     return SavedRound.model_construct(
         arms=None if arms is None else arms.tolist(),
         probabilities=None if stated is None else stated.tolist(),
-        turns=None if turns is None else [Said.of(turn) for turn in turns],
+        turns=None if turns is None else [RecordedTurn.of(turn) for turn in turns],
         rewards=None if rewards is None else rewards.tolist(),
     )
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from rmft.errors import ConfigError
 from rmft.problems.setting import MAX_ARMS, MAX_HORIZON, MAX_REWARDS
 from rmft.reading import Config
-from rmft.records.lines import Said
+from rmft.records.lines import RecordedTurn
 from rmft.scenarios.contexts import Names, context_group
 from rmft.types import Feedback, Rules
 
@@ -59,7 +59,7 @@ class SavedRound(Config):
 
     arms: list[Annotated[int, Field(ge=0, lt=MAX_ARMS)]] | None
     probabilities: list[list[Finite]] | None
-    turns: list[Said] | None
+    turns: list[RecordedTurn] | None
     rewards: list[Finite] | list[list[Finite]] | None
 
     @model_validator(mode="after")

@@ -156,7 +156,7 @@ class Env:
         row = self._histories.row(0)
         if self.over:
             return f"The last round brought {self._last_earned():g}. The problem is over."
-        return self.game.scenario.told(row)
+        return self.game.scenario.prompt(row)
 
     def _last_earned(self) -> float:
         seen: FloatArray = self._histories.rewards[0, -1]

@@ -24,7 +24,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, np.int64]):
 
     Action: an arm. Observation: `round`, how many are over; `arm`, that played last, K before round 1;
     `rewards`, what was seen of it, (1,) in a bandit and (K,) under full information. Info: as `Env.step`, and
-    `told`, the same in words. A reset with a seed begins the same problems in the same order. setting: the
+    `prompt`, the same in words. A reset with a seed begins the same problems in the same order. setting: the
     suite's first unless given. Raises as `Env`.
     """
 
@@ -44,7 +44,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, np.int64]):
         low, high = rules.reward_range
         seen = (rules.num_arms,) if rules.feedback == "full" else (1,)
         self._nothing = np.full(seen, np.clip(0.0, low, high))
-        self._told = ""
+        self._prompt = ""
         self.action_space = spaces.Discrete(rules.num_arms)
         self.observation_space = spaces.Dict(
             {
@@ -63,18 +63,18 @@ class GymnasiumEnv(gymnasium.Env[Observation, np.int64]):
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play an arm; see `gymnasium.Env.step`. No problem is truncated."""
-        told, reward, done, info = self.env.step(action)
-        seen, info = self._seen(told, info)
+        prompt, reward, done, info = self.env.step(action)
+        seen, info = self._seen(prompt, info)
         return seen, reward, done, False, info
 
     def render(self) -> str | None:
         """What was told last, in the mode "ansi"."""
-        return self._told if self.render_mode == "ansi" else None
+        return self._prompt if self.render_mode == "ansi" else None
 
-    def _seen(self, told: str, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
-        self._told = told
+    def _seen(self, prompt: str, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        self._prompt = prompt
         before = info["round"] == 0
         rewards = self._nothing if before else np.atleast_1d(np.array(info["rewards"], dtype=np.float64))
         arm = self.action_space.n if before else info["arm"]  # type: ignore[attr-defined]
         seen = {"round": np.int64(info["round"]), "arm": np.int64(arm), "rewards": rewards.copy()}
-        return seen, {**info, "told": told}
+        return seen, {**info, "prompt": prompt}

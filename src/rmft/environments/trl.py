@@ -19,8 +19,8 @@ class TrlEnvironment:
 
     def reset(self, seed: int = 0, **_row: object) -> str:
         """Begin the problem whose number is in the data set's column `seed`; its words follow the prompt."""
-        told, _ = self._env.reset(seed)
-        return f"{told}\nDecide by calling choose with one letter, once for every round."
+        prompt, _ = self._env.reset(seed)
+        return f"{prompt}\nDecide by calling choose with one letter, once for every round."
 
     def choose(self, option: str) -> str:
         """Choose one option in the current round.

@@ -28,10 +28,10 @@ def describe_reasoning(batches: Sequence[Histories]) -> dict[str, float | None]:
             labels = [label for label, _ in told[int(histories.words.seeds[row])].options] if told else []
             for index, turns in enumerate(histories.words.turns):
                 turn = turns[row]
-                if not turn.told:  # it had failed
+                if not turn.prompt:  # it had failed
                     continue
                 cut.append(turn.cut)
-                reasoning, answer = split(turn.said)
+                reasoning, answer = split(turn.completion)
                 if answer is None:
                     continue
                 label = named_last(reasoning, labels)

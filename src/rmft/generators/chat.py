@@ -105,7 +105,7 @@ class ChatFormat:
         """Tokens from right after what the model wrote, without its end-of-turn, to where it goes on."""
         return self._encode(self._turn, user)
 
-    def said(self, text: str) -> list[int]:
+    def completion(self, text: str) -> list[int]:
         """Tokens of what the model wrote in a turn, where only its text is known; without its end-of-turn."""
         return self._encode(_VERBATIM, text)
 

@@ -81,14 +81,14 @@ class HostedPolicy:
         self, scenario: Scenario, histories: Histories, row: int, seeds: Sequence[int]
     ) -> tuple[Turn, Decided | str, Answer | None]:
         """One row's turn, its decision or why there is none, and the answer that it was read from."""
-        told = scenario.told(histories.row(row))
+        prompt = scenario.prompt(histories.row(row))
         system = "" if histories.num_rounds else self._opening(scenario)
         past = [turns[row] for turns in histories.words.turns]
         refused: list[tuple[str, str]] = []
         cut = False
         schema = scenario.schema() if self.structured else None
         for number in seeds:
-            asked = messages([*past, Turn(told, "", system=system, refused=tuple(refused))])[:-1]
+            asked = messages([*past, Turn(prompt, "", system=system, refused=tuple(refused))])[:-1]
             try:
                 answer = self.model.ask(
                     Question(asked, number, self.config.max_tokens, self.temperature, schema)
@@ -96,7 +96,7 @@ class HostedPolicy:
             except AnswerError as error:
                 if error.status != 400:  # the endpoint is in trouble, not this conversation
                     raise
-                return Turn(told, "", system=system, refused=tuple(refused), cut=cut), str(error), None
+                return Turn(prompt, "", system=system, refused=tuple(refused), cut=cut), str(error), None
             try:
                 decided = (
                     scenario.parse_object(answer.text) if self.structured else scenario.parse(answer.text)
@@ -107,9 +107,9 @@ class HostedPolicy:
                     cut, why = True, f"{why} It was cut at {self.config.max_tokens} tokens; be shorter."
                 refused.append((answer.text, f"{why} Answer again."))
                 continue
-            return Turn(told, answer.text, system=system, refused=tuple(refused), cut=cut), decided, answer
+            return Turn(prompt, answer.text, system=system, refused=tuple(refused), cut=cut), decided, answer
         why = f"Round {histories.num_rounds + 1}: no legal answer in {len(seeds)} attempts. {refused[-1][1]}"
-        turn = Turn(told, "", system=system, refused=tuple(refused), cut=cut)
+        turn = Turn(prompt, "", system=system, refused=tuple(refused), cut=cut)
         return turn, why.removesuffix(" Answer again."), None
 
     def _opening(self, scenario: Scenario) -> str:

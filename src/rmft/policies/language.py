@@ -39,7 +39,7 @@ Names = tuple[tuple[str, ...], ...]
 
 
 @dataclass
-class Said:
+class Completion:
     """What one row wrote in one round: tokens, their log probabilities (NaN: not its choice).
 
     mark: what has to follow its reasoning so that an answer can. cut: whether the budget cut its reasoning.
@@ -138,18 +138,18 @@ class LanguagePolicy:
         for context, named, seed in probed:
             scenario = draw_scenario(rules, as_text([context]), seed, self.config.wording, named)
             self._refuse_special(scenario.opening())
-            said = self.budget + self._longest_answer(scenario)
-            first = self.chat.opening(scenario.opening(), scenario.told(_past(rules, 0, 0.0)))
-            opening = max(opening, len(first) + said)
+            written = self.budget + self._longest_answer(scenario)
+            first = self.chat.opening(scenario.opening(), scenario.prompt(_past(rules, 0, 0.0)))
+            opening = max(opening, len(first) + written)
             for reward in rewards if rules.horizon > 1 else ():
-                turn = self._turn(scenario.told(_past(rules, rules.horizon - 1, reward)))
-                per_round = max(per_round, len(turn) + said)
+                turn = self._turn(scenario.prompt(_past(rules, rules.horizon - 1, reward)))
+                per_round = max(per_round, len(turn) + written)
         return opening, per_round + SPARE_TOKENS
 
-    def _refuse_special(self, told: str) -> None:
+    def _refuse_special(self, prompt: str) -> None:
         """Raises ConfigError where words that anybody may have written hold what ends a message."""
         for token in self.tokenizer.added_tokens_decoder.values():
-            if token.special and str(token) in told:
+            if token.special and str(token) in prompt:
                 raise ConfigError(
                     f"The words of a problem hold {token}, which {self.config.model} reads as a mark between "
                     "messages; expected other words."
@@ -171,29 +171,30 @@ class LanguagePolicy:
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """One decision per history; what was read before is not read again. See `Policy`."""
         playing: Playing = histories.remember(self, lambda: self._begin(histories))
-        told_words = [scenario.told(histories.row(row)) for row, scenario in enumerate(playing.scenarios)]
+        texts = [scenario.prompt(histories.row(row)) for row, scenario in enumerate(playing.scenarios)]
         if histories.num_rounds:
-            told = [self._turn(words) for words in told_words]
+            prompts = [self._turn(words) for words in texts]
         else:
             openings = [scenario.opening() for scenario in playing.scenarios]
-            told = [self.chat.opening(*both) for both in zip(openings, told_words, strict=True)]
-        session = self._session(playing, histories, told)
+            prompts = [self.chat.opening(*both) for both in zip(openings, texts, strict=True)]
+        session = self._session(playing, histories, prompts)
         steps = playing.scenarios[0].answer()
         draws = streams.uniform(self.budget + sum(not isinstance(piece, str) for piece in steps))
-        said = [Said() for _ in told]
+        completions = [Completion() for _ in prompts]
         if self.budget:
-            self._reason(session, said, draws[:, : self.budget], self._opened(histories))
-        arms, probabilities, legal = self._answer(session, playing.scenarios, said, draws[:, self.budget :])
+            self._reason(session, completions, draws[:, : self.budget], self._opened(histories))
+        decided = self._answer(session, playing.scenarios, completions, draws[:, self.budget :])
+        arms, probabilities, legal = decided
         first = not histories.num_rounds
         turns = tuple(
             Turn(
-                told_words[row],
-                self._decode(said[row].ids),
-                np.array(told[row] + said[row].ids, dtype=np.int64),
-                np.array([np.nan] * len(told[row]) + said[row].logprobs),
+                texts[row],
+                self._decode(completions[row].ids),
+                np.array(prompts[row] + completions[row].ids, dtype=np.int64),
+                np.array([np.nan] * len(prompts[row]) + completions[row].logprobs),
                 None if legal is None else legal[row],
                 scenario.opening() if first else "",
-                cut=said[row].cut,
+                cut=completions[row].cut,
             )
             for row, scenario in enumerate(playing.scenarios)
         )
@@ -211,17 +212,19 @@ class LanguagePolicy:
         gap = ":" if words[:1].isalpha() else ""  # a letter right after a letter would be another token
         return self._encode(f"{gap}{words}{TURN_START}")
 
-    def _session(self, playing: Playing, histories: Histories, told: list[list[int]]) -> Session:
+    def _session(self, playing: Playing, histories: Histories, prompts: list[list[int]]) -> Session:
         """The session that has read the histories, and now what is told; a fresh one if it has not."""
-        before: list[list[int]] = [[] for _ in told]
+        before: list[list[int]] = [[] for _ in prompts]
         for turns in histories.words.turns:
             for row, turn in enumerate(turns):
                 before[row] += [] if turn.ids is None else turn.ids.tolist()
         if playing.session is None or playing.session.ids != before:
             self._check_read(histories, before)
-            playing.session = Session(self.model, len(told), self.longest(histories.rules, histories.words))
-            told = [old + new for old, new in zip(before, told, strict=True)]
-        playing.session.read(told)
+            playing.session = Session(
+                self.model, len(prompts), self.longest(histories.rules, histories.words)
+            )
+            prompts = [old + new for old, new in zip(before, prompts, strict=True)]
+        playing.session.read(prompts)
         return playing.session
 
     def _check_read(self, histories: Histories, before: list[list[int]]) -> None:
@@ -236,10 +239,12 @@ class LanguagePolicy:
         begins = self.config.rounds == "messages" or not histories.num_rounds
         return THOUGHT if self.chat.thinks and begins else ""
 
-    def _reason(self, session: Session, said: list[Said], draws: FloatArray, opened: str) -> None:
+    def _reason(
+        self, session: Session, completions: list[Completion], draws: FloatArray, opened: str
+    ) -> None:
         """Let every row reason until it marks its answer, ends in another way or has used its budget up."""
         wrote = session.write(self.budget, partial(self._ends, opened), draws, self.temperature)
-        for row, each in zip(said, wrote, strict=True):
+        for row, each in zip(completions, wrote, strict=True):
             row.add(each.ids, each.logprobs)
             reasoning = opened + self._decode(each.ids)
             row.mark = to_answer(reasoning)
@@ -255,14 +260,14 @@ class LanguagePolicy:
         return ends(opened + self._decode(ids)) if self._may_end[last] else None
 
     def _answer(
-        self, session: Session, scenarios: list[Scenario], said: list[Said], draws: FloatArray
+        self, session: Session, scenarios: list[Scenario], completions: list[Completion], draws: FloatArray
     ) -> tuple[IntArray | None, FloatArray, list[IntArray] | None]:
         """The arms, their probabilities (B, K), and the tokens that stood for the arms."""
         grammars = [scenario.answer() for scenario in scenarios]
-        self._force(session, said, [each.mark for each in said])
+        self._force(session, completions, [each.mark for each in completions])
         before = [
             "" if not each.mark and self._decode(each.ids)[-1:].isspace() else scenario.before_answer
-            for each, scenario in zip(said, scenarios, strict=True)
+            for each, scenario in zip(completions, scenarios, strict=True)
         ]
         choices: list[list[str]] = [[] for _ in scenarios]
         probabilities = np.zeros((len(scenarios), 0))
@@ -271,7 +276,7 @@ class LanguagePolicy:
             pieces = [grammar[step] for grammar in grammars]
             texts = [piece for piece in pieces if isinstance(piece, str)]
             if texts:
-                self._force(session, said, texts)
+                self._force(session, completions, texts)
                 before = texts
                 continue
             options = [piece for piece in pieces if not isinstance(piece, str)]
@@ -280,7 +285,7 @@ class LanguagePolicy:
                 np.stack(legal), draws[:, len(choices[0])], self.temperature
             )
             for row, piece in enumerate(options):
-                said[row].add([int(ids[row])], [float(logprobs[row])])
+                completions[row].add([int(ids[row])], [float(logprobs[row])])
                 choices[row].append(piece[int(np.flatnonzero(legal[row] == ids[row])[0])])
         decisions = [s.decision(made) for s, made in zip(scenarios, choices, strict=True)]
         arms = [arm for arm, _ in decisions if arm is not None]
@@ -288,11 +293,11 @@ class LanguagePolicy:
             return np.array(arms, dtype=np.int64), probabilities, legal
         return None, np.stack([weights for _, weights in decisions if weights is not None]), None
 
-    def _force(self, session: Session, said: list[Said], texts: list[str]) -> None:
+    def _force(self, session: Session, completions: list[Completion], texts: list[str]) -> None:
         if any(texts):
             forced = [self._encode(text.rstrip(" ")) for text in texts]  # a space belongs to the next token
             session.read(forced)
-            for each, ids in zip(said, forced, strict=True):
+            for each, ids in zip(completions, forced, strict=True):
                 each.add(ids)
 
     def _decode(self, ids: list[int]) -> str:

@@ -17,7 +17,7 @@ from rmft.errors import RunDirectoryError
 from rmft.records.batch import RecordedBatch, Told
 from rmft.types import FloatArray, Histories, IntArray, TrainingBatch, Trajectories, Turn
 
-OLD_NAMES = {"logprobs": "log_probabilities", "advantage": "weight"}
+OLD_NAMES = {"prompt": "told", "completion": "said", "logprobs": "log_probabilities", "advantage": "weight"}
 """What keys of a round were called in version 0.1, where they have changed."""
 
 
@@ -93,9 +93,9 @@ def _with_words(histories: Histories, row: int, rounds: Sequence[dict[str, Any]]
     return [
         {
             **({"system": turn.system} if turn.system else {}),
-            "told": turn.told,
+            "prompt": turn.prompt,
             "refused": turn.refused,
-            "said": turn.said,
+            "completion": turn.completion,
             **({"cut": True} if turn.cut else {}),
             **numbers,
             "ids": _listed(turn.ids),
@@ -123,29 +123,33 @@ def _listed(values: np.ndarray | None) -> list[Any] | None:
     return None if values is None else [None if math.isnan(value) else value for value in values.tolist()]
 
 
-class Said(BaseModel):
+def _either(name: str) -> AliasChoices:
+    return AliasChoices(name, OLD_NAMES[name])
+
+
+class RecordedTurn(BaseModel):
     """One round of a line, as far as it makes a turn."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
-    told: str
-    said: str
+    prompt: Annotated[str, Field(validation_alias=_either("prompt"))]
+    completion: Annotated[str, Field(validation_alias=_either("completion"))]
     system: str = ""
     refused: tuple[tuple[str, str], ...] = ()
     ids: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
     logprobs: Annotated[
         list[float | None] | None,
-        Field(validation_alias=AliasChoices("logprobs", OLD_NAMES["logprobs"])),
+        Field(validation_alias=_either("logprobs")),
     ] = None
     legal: list[Annotated[int, Field(ge=-1, lt=2**31)]] | None = None
     cut: bool = False
 
     @classmethod
-    def of(cls, turn: Turn) -> Said:
+    def of(cls, turn: Turn) -> RecordedTurn:
         """The round that `turn` is made of again."""
         return cls.model_construct(
-            told=turn.told,
-            said=turn.said,
+            prompt=turn.prompt,
+            completion=turn.completion,
             system=turn.system,
             refused=turn.refused,
             ids=_listed(turn.ids),
@@ -159,7 +163,7 @@ class Said(BaseModel):
         ids, legal = (
             None if listed is None else np.array(listed, dtype=np.int64) for listed in (self.ids, self.legal)
         )
-        return Turn(self.told, self.said, ids, logprobs, legal, self.system, self.refused, self.cut)
+        return Turn(self.prompt, self.completion, ids, logprobs, legal, self.system, self.refused, self.cut)
 
 
 class Line(BaseModel):
@@ -170,7 +174,7 @@ class Line(BaseModel):
     setting: str
     problem: int
     rollout: int
-    rounds: list[Said]
+    rounds: list[RecordedTurn]
 
 
 def turns_of(content: bytes, setting: str, problem: int, rollout: int, rules: tuple[int, int]) -> list[Turn]:
@@ -190,11 +194,11 @@ def turns_of(content: bytes, setting: str, problem: int, rollout: int, rules: tu
         raise RunDirectoryError(f"Found {found}; expected {where}.")
     horizon, num_arms = rules
     fitting = all(
-        (said.ids is None) == (said.logprobs is None)
-        and len(said.ids or ()) == len(said.logprobs or ())
-        and len(said.legal or ()) in (0, num_arms)
-        for said in line.rounds
+        (turn.ids is None) == (turn.logprobs is None)
+        and len(turn.ids or ()) == len(turn.logprobs or ())
+        and len(turn.legal or ()) in (0, num_arms)
+        for turn in line.rounds
     )
     if len(line.rounds) != horizon or not fitting:
         raise RunDirectoryError(f"{where} has {len(line.rounds)} rounds, or tokens that do not fit.")
-    return [said.turn for said in line.rounds]
+    return [recorded.turn for recorded in line.rounds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rmft.records.lines import OLD_NAMES
 from rmft.report.blocks import Json
 from rmft.report.trajectories import Shelf, advantage_of
 from rmft.report.untrusted import get, items_of, mapping, number, numbers, shown, text, whole
@@ -15,10 +16,10 @@ MAX_REFUSED = 20
 def conversation(shelf: Shelf, line: object) -> Json:
     """A trajectory for the page, from the line that is stored of it.
 
-    facts: pairs of names and values. options: what each arm is called. rounds: what was told, refused and
-    said (absent where there are no words), cut where the budget cut it, arm (None where none was played),
-    probabilities and true means (K,) or None, what was seen, regret of the round, advantage (0 outside the
-    loss). cut: rounds left out. missing: in words, if nothing could be read.
+    facts: pairs of names and values. options: what each arm is called. rounds: prompt, refused and
+    completion (absent where there are no words), cut where the budget cut it, arm (None where none was
+    played), probabilities and true means (K,) or None, what was seen, regret of the round, advantage (0
+    outside the loss). cut: rounds left out. missing: in words, if nothing could be read.
     """
     rounds = items_of(get(line, "rounds"))
     means = [numbers(each) for each in items_of(get(line, "expected_rewards"))]
@@ -58,9 +59,10 @@ def _options(line: object, rounds: list[Json]) -> list[str]:
 
 def _round(each: object, means: list[float] | None) -> Json:
     arm = whole(get(each, "arm"))
-    words = {key: found for key in ("told", "said") if isinstance(found := get(each, key), str)}
+    either = {key: (get(each, key), get(each, OLD_NAMES[key])) for key in ("prompt", "completion")}
+    words = {key: found for key, both in either.items() for found in both if isinstance(found, str)}
     if system := text(get(each, "system")):
-        words["told"] = "\n\n".join(filter(None, (system, words.get("told"))))
+        words["prompt"] = "\n\n".join(filter(None, (system, words.get("prompt"))))
     words = {key: shown(found, MAX_WORDS) for key, found in words.items()}
     refused = [
         [shown(str(part), MAX_WORDS) for part in items_of(pair)[:2]]

@@ -72,7 +72,7 @@ class Full:
         """The first question."""
         return self._question(0)
 
-    def told(self, news: News) -> str:
+    def prompt(self, news: News) -> str:
         """What was decided and what came of it, then the summary, then the next question."""
         facts = self.facts
         sentences = []

@@ -64,7 +64,7 @@ class Scenario:
         """The system message: what it is about, the options, the rules, and how to answer."""
         return self._style.opening()
 
-    def told(self, row: RowHistory) -> str:
+    def prompt(self, row: RowHistory) -> str:
         """The user's message before the next decision, of a row of fewer than T rounds.
 
         Tells of the last round, and in a summary also of each option so far. Raises ShapeError when the
@@ -85,7 +85,7 @@ class Scenario:
             rewards=tuple((self.labels[a], float(paid[a])) for a in self._listing(row.rewards)),
             summary=self._summary(row.arms, row.rewards) if self.wording.history == "summary" else (),
         )
-        return self._style.told(news)
+        return self._style.prompt(news)
 
     def answer(self) -> tuple[Piece, ...]:
         """The grammar of a decision: one choice among the labels in the order of the arms, or a digit

@@ -49,7 +49,7 @@ class Terse:
         """The first question."""
         return "Choose."
 
-    def told(self, news: News) -> str:
+    def prompt(self, news: News) -> str:
         """What the last round paid, then the summary: "1" and "G0.67x3 K?", with "x" before how often an
         option was played; or "G0K1" and "G0.67K0.5 x3" under full information, with "x" before the
         number of rounds. There no space stands before a letter: it would be another token than the answer."""

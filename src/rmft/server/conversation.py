@@ -97,7 +97,7 @@ class Conversations:
         form = self.with_system if system else self.without
         return [
             form.opening("".join(system), turns[0].text),
-            *(form.turn(m.text) if m.role == "user" else form.said(m.text) for m in turns[1:]),
+            *(form.turn(m.text) if m.role == "user" else form.completion(m.text) for m in turns[1:]),
         ]
 
 

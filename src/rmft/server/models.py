@@ -33,7 +33,7 @@ class Base:
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a text, where a control token's name is only text."""
-        return self.conversations.with_system.said(text)
+        return self.conversations.with_system.completion(text)
 
 
 def load_bases(models: Iterable[str], config: LocalConfig) -> dict[str, Base]:

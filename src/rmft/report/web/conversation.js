@@ -73,9 +73,9 @@ function bestArms(round) {
 function oneRound(trajectory, place, total, label) {
   const round = trajectory.rounds[place];
   if (!round) return element("div", { class: "side" }, label ? element("h4", {}, label) : null, element("p", { class: "none" }, "It had ended."));
-  const refused = (round.refused || []).flatMap(([said, replied]) => [message("agent", "Agent, not understood", said), message("told", "Reply", replied || "")]);
+  const refused = (round.refused || []).flatMap(([said, replied]) => [message("agent", "Agent, not understood", said), message("prompt", "Reply", replied || "")]);
   return element("div", { class: "side" }, label ? element("h4", {}, label) : null,
-    round.told ? message("told", "Told", round.told) : null, ...refused, round.said ? message("agent", round.cut ? "Agent, cut by its budget" : "Agent", round.said) : null,
+    round.prompt ? message("prompt", "Prompt", round.prompt) : null, ...refused, round.completion ? message("agent", round.cut ? "Agent, cut by its budget" : "Agent", round.completion) : null,
     armsTable(trajectory, round), outcome(round, total));
 }
 

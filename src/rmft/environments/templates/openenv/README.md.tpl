@@ -11,6 +11,6 @@ python -m __PACKAGE__.server.app      # serves at port 8000
 
 - `reset(seed=7, split="held_out")` begins problem 7 of a part (`train`, `validation`, `held_out`); `seed` and `index` are the same.
 - An action's `answer` is a letter. One that is not legal is asked again twice; then every round that is left counts as the worst
-  option's. An observation's `told` is what an agent may read; `reward` is the round's. When the problem is over, `regret` is
+  option's. An observation's `prompt` is what an agent may read; `reward` is the round's. When the problem is over, `regret` is
   what was lost to the best option.
 - `server/suite.yaml`: the problems. Nothing of what is hidden is told before the end.

@@ -16,7 +16,7 @@ class BanditEnv(EnvClient[BanditAction, BanditObservation, State]):
     def _parse_result(self, payload: dict[str, Any]) -> StepResult[BanditObservation]:
         seen, done = payload.get("observation", {}), payload.get("done", False)
         observation = BanditObservation(
-            told=seen.get("told", ""), regret=seen.get("regret"), done=done, reward=payload.get("reward")
+            prompt=seen.get("prompt", ""), regret=seen.get("regret"), done=done, reward=payload.get("reward")
         )
         return StepResult(observation=observation, reward=payload.get("reward"), done=done)
 

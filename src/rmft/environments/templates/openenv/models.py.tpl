@@ -9,5 +9,5 @@ class BanditAction(Action):
 
 
 class BanditObservation(Observation):
-    told: str = Field(default="", description="What the agent is told before its next decision.")
+    prompt: str = Field(default="", description="What the agent is told before its next decision.")
     regret: float | None = Field(default=None, description="Of the whole problem, once it is over.")

@@ -31,14 +31,14 @@ class BanditEnvironment(Environment):
         if number is None:
             number, self._begun = self._begun, self._begun + 1
         self._state = State(episode_id=episode_id or str(uuid4()), step_count=0)
-        told, _ = self._problem.reset(number, chosen.get("split"))
-        return BanditObservation(told=told)
+        prompt, _ = self._problem.reset(number, chosen.get("split"))
+        return BanditObservation(prompt=prompt)
 
     def step(self, action: BanditAction, *_: Any, **__: Any) -> BanditObservation:
-        told, reward, done, _ = self._problem.step(action.answer)
+        prompt, reward, done, _ = self._problem.step(action.answer)
         self._state.step_count += 1
         return BanditObservation(
-            told=told, reward=reward, done=done, regret=self._problem.regret() if done else None
+            prompt=prompt, reward=reward, done=done, regret=self._problem.regret() if done else None
         )
 
     @property

@@ -28,8 +28,8 @@ class BanditTaskset(vf.Taskset[BanditTask, BanditConfig]):
     def load(self) -> Iterator[BanditTask]:
         problems = Env(SUITE, self.config.part)
         for seed in range(self.config.num_tasks):
-            told, _ = problems.reset(seed)
-            opening, _, question = told.partition("\n\n")
+            prompt, _ = problems.reset(seed)
+            opening, _, question = prompt.partition("\n\n")
             data = BanditData(
                 name=f"__NAME__#{self.config.part}-{seed}",
                 prompt=question,
@@ -50,8 +50,8 @@ class BanditEnv(vf.Env[BanditEnvConfig]):
         async with agents.player.interaction(task) as interaction:
             segment = await interaction.turn()
             while not segment.terminated:
-                told, _, done, _ = problem.step(segment.last_reply)
+                prompt, _, done, _ = problem.step(segment.last_reply)
                 if done:
                     break
-                segment = await interaction.turn(told)
+                segment = await interaction.turn(prompt)
         interaction.trace.record_reward("minus_regret", -problem.regret(), 1.0)
