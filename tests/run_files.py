@@ -221,8 +221,14 @@ def write_words(
         {name: lambda _, player=player: player for name, player in players.items()},  # type: ignore[misc]
         suite.draw("held_out", num_problems), 1, 0, keep=kept,
     )  # fmt: skip
-    write_lines(run_dir / "conversations-words-bandits-held_out.jsonl.gz", kept.lines)
+    write_lines(run_dir / "conversations.jsonl.gz", kept.lines)
     return run_dir
+
+
+def evaluation_in(run_dir: Path) -> Path:
+    """The one evaluation that is kept there."""
+    [found] = run_dir.glob("evaluation*.json")
+    return found
 
 
 def write_iteration(

@@ -27,6 +27,7 @@ from rmft.problems.suites import suite_names
 from rmft.progress import TrainingProgress
 from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory
+from run_files import evaluation_in
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIG = """
@@ -212,7 +213,7 @@ def test_evaluate_prints_a_table_and_keeps_the_evaluation(rmft_: Rmft, run: Path
     ended = rmft_("evaluate", run, "--num-problems", 20)
     assert ended.code == 0
     assert "smoke held_out: 20 problems x 1 rollouts, 95% intervals" in ended.out
-    kept = Evaluation.from_json((run / "evaluation.json").read_text())
+    kept = Evaluation.from_json(evaluation_in(run).read_text())
     assert kept.policies == ["best", "start", "uniform", "greedy", "ucb", "thompson"]
     for policy in kept.policies:
         assert re.search(rf"^│ {policy} ", ended.out, re.MULTILINE)
@@ -224,7 +225,7 @@ def test_evaluate_json_prints_nothing_but_the_evaluation(rmft_: Rmft, run: Path)
     assert ended.code == 0
     printed = Evaluation.from_json(ended.out)
     assert printed.policies == ["best", "start", "ucb"]
-    assert printed == Evaluation.from_json((run / "evaluation.json").read_text())
+    assert printed == Evaluation.from_json(evaluation_in(run).read_text())
     difference = printed.overall["best"].paired_difference["start"]["regret"]
     assert difference.mean is not None
     assert json.loads(ended.out)["overall"]["best"]["measures"]["regret"]["mean"] is not None
@@ -235,8 +236,41 @@ def test_evaluation_on_another_suite_is_kept_apart(rmft_: Rmft, run: Path) -> No
     arguments = ("--suite", "mab/uniform-means", "--num-problems", 10, "--against", "uniform")
     assert rmft_("evaluate", run, *arguments).code == 0
     assert rmft_("evaluate", run, "--part", "validation", "--num-problems", 10).code == 0
-    kept = {path.name for path in run.glob("evaluation*")}
-    assert kept == {"evaluation-mab-uniform-means-held_out.json", "evaluation-smoke-validation.json"}
+    kept = sorted(path.name[:-13] for path in run.glob("evaluation*"))
+    assert kept == ["evaluation-mab-uniform-means-held_out-", "evaluation-smoke-validation-"]
+
+
+def test_no_evaluation_replaces_one_of_other_settings_or_of_a_suite_of_the_same_name(
+    rmft_: Rmft, run: Path, tmp_path: Path
+) -> None:
+    assert rmft_("evaluate", run).code == 0
+    whole = (run / "evaluation.json").read_bytes()
+    own = yaml.safe_load((run / "suite.yaml").read_text())
+    few: dict[str, object] = {"--num-problems": 4, "--against": "start"}
+    changes: list[dict[str, object]] = [{}, {"--seed": 1}, {"--num-rollouts": 2}, {"--against": "ucb"}]
+    for number, name in enumerate(
+        ("smoke", "AA/bb", "AA-bb", "x" * 200)
+    ):  # the first is named like the run's
+        own["train"]["settings"][0]["horizon"] = 5 + number
+        suite = tmp_path / f"{number}.yaml"
+        suite.write_text(yaml.safe_dump({**own, "name": name}))
+        changes.append({"--suite": suite})
+    for change in changes:
+        asked = [text for option in (few | change).items() for text in option]
+        assert rmft_("evaluate", run, *asked).code == 0
+    assert len(list(run.glob("evaluation-*.json"))) == len(list(run.glob("conversations-*"))) == len(changes)
+    assert (run / "evaluation.json").read_bytes() == whole
+    assert (
+        rmft_("evaluate", run, "--suite", "smoke", "--num-problems", own["held_out"]["num_problems"]).code
+        == 0
+    )
+    assert len(list(run.glob("evaluation-*.json"))) == len(changes), "the run's own suite, by its name"
+    assert (run / "conversations.jsonl.gz").exists()
+
+
+def test_where_nothing_can_be_kept_nothing_is_played(refused: Refused, run: Path) -> None:
+    (run / "evaluation.json.tmp").mkdir()
+    assert "Can't write to" in refused("evaluate", run)
 
 
 def test_baselines_and_checkpoints_are_evaluated_too(rmft_: Rmft, run: Path) -> None:
@@ -421,7 +455,33 @@ def test_a_wrong_opponent_is_refused_before_anything_is_played(rmft_: Rmft, run:
     ended = rmft_("evaluate", run, "--against", "greddy")
     assert ended.code == 2
     assert ended.err.startswith("Error: Unknown baseline 'greddy'")
-    assert not (run / "evaluation.json").exists()
+    assert not list(run.glob("evaluation*"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud800"])
+@pytest.mark.parametrize("where", ["setting", "suite"])
+def test_a_name_that_results_could_not_hold_is_refused_before_training(
+    refused: Refused, config: Path, suite_file: Callable[..., Path], tmp_path: Path, name: str, where: str
+) -> None:
+    suite = yaml.safe_load(suite_file().read_text())
+    (suite if where == "suite" else suite["train"]["settings"][0])["name"] = name
+    (tmp_path / "mine.json.yaml").write_text(json.dumps(suite))
+    message = refused("train", config, "--set", f"suite={tmp_path / 'mine.json.yaml'}")
+    assert "name" in message
+
+
+def test_a_report_replaces_reports_only(refused: Refused, rmft_: Rmft, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.html").write_text("mine")
+    (tmp_path / "link.html").symlink_to(tmp_path / "thesis.html")
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("link.html", "pipe"):
+        assert "does not replace" in refused("report", run, "--force", "-o", tmp_path / place)
+    assert "is a folder" in refused("report", run, "-o", "")
+    assert "no ordinary file" in refused("report", run, "-o", "/dev/null")
+    assert "exists and is no report" in refused("report", run, "-o", tmp_path / "thesis.html")
+    assert (tmp_path / "thesis.html").read_text() == "mine"
+    assert rmft_("report", run, "--force", "-o", tmp_path / "thesis.html").code == 0
+    assert rmft_("report", run, "-o", tmp_path / "thesis.html").code == 0, "by now a report"
 
 
 @pytest.mark.parametrize(
@@ -508,9 +568,13 @@ def test_a_refused_command_leaves_no_lock_behind(rmft_: Rmft, refused: Refused, 
 def test_a_full_disk_while_evaluating_is_reported(rmft_: Rmft, run: Path) -> None:
     with full_disk(2_000):
         ended = rmft_("evaluate", run, "--num-problems", 10, "--against", "start")
+        with pytest.warns(UserWarning, match="could not be kept"):
+            assert rmft.evaluate(run, num_problems=10, against=["start"]).policies == ["best", "start"]
     assert ended.code == 2
-    assert ended.err.endswith("Error: [Errno 27] File too large\n")
-    assert not (run / "evaluation.json").exists()
+    assert re.search(r"^│ best ", ended.out, re.MULTILINE), "what was played is shown all the same"
+    assert "could not be kept" in ended.err
+    assert "File too large" in ended.err
+    assert not list(run.glob("evaluation*"))
 
 
 WITHOUT = """

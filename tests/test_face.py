@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rmft
+from run_files import evaluation_in
 
 PARAMETERS = {
     "Agent": "policy folder",
@@ -155,7 +156,7 @@ def test_a_run_is_trained_and_evaluated_in_python(tmp_path: Path) -> None:
     assert (run, seen) == (tmp_path / "run", [0, 1])
     result = rmft.evaluate(run, against=["ucb1"], num_problems=4)
     assert result.policies == ["best", "ucb1"]
-    assert (run / "evaluation.json").read_text() == result.to_json()
+    assert evaluation_in(run).read_text() == result.to_json()
     with pytest.raises(rmft.RmftError, match="exists already"):
         rmft.train(config, run)
     with pytest.raises(rmft.RmftError, match=r"iteratoins.*iterations"):

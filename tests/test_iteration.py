@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -370,11 +371,13 @@ def test_the_best_policy_is_what_is_evaluated(tmp_path: Path) -> None:
     assert best > 0
     for iteration in set(ran.checkpoints) - {0, best}:
         (ran.path / "checkpoints" / f"{iteration:06d}" / "policy.safetensors").write_bytes(b"")
-    evaluated, written = evaluate_target(
+    evaluated, keep = evaluate_target(
         str(ran.path), None, ["start"], "validation", 20, 1, 0, progress=lambda _: None
     )
     assert evaluated.policies == ["best", "start"]
-    assert written == ran.path / "evaluation-mine-validation.json"
+    written = keep()
+    assert written is not None
+    assert re.fullmatch(r"evaluation-mine-validation-[0-9a-f]{8}\.json", written.name)
 
 
 def validated(iteration: int, regret: float, suff_fail: float = 0.0, entropy: float = 1.0) -> dict[str, Any]:

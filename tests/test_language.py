@@ -32,6 +32,7 @@ from rmft.streams import Streams
 from rmft.training.config import LocalTraining
 from rmft.training.local import LocalTrainer, new_policy
 from rmft.types import Histories, RewardTable, Rules, TrainingStep, Trajectories, Words
+from run_files import evaluation_in
 
 WORDS = Words("train", np.arange(1))
 SWITCHES = [
@@ -229,7 +230,7 @@ def test_a_run_keeps_every_rollout_in_words_and_tokens(run: Path) -> None:
 def test_evaluate_report_and_export_take_such_a_run(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     main_(["evaluate", copy, "--num-problems", 8, "--against", "start", "--against", "thompson"])
-    written = json.loads((copy / "evaluation.json").read_text())
+    written = json.loads(evaluation_in(copy).read_text())
     assert {"best", "start", "thompson"} == written["overall"].keys()
     (said,) = copy.glob("conversations-*-held_out.jsonl.gz")
     lines = [json.loads(line) for line in gzip.decompress(said.read_bytes()).splitlines()]

@@ -17,7 +17,7 @@ from rmft.errors import ConfigError, RunDirectoryError
 from rmft.problems.suites import load_suite
 from rmft.report.run_reader import read_run
 from rmft.run_directory import RunDirectory
-from run_files import lines
+from run_files import evaluation_in, lines
 
 GRADIENT = {"kind": "policy_gradient"}
 KL_HALF = {"objective": {"kind": "policy_gradient", "kl_coef": 0.5}}
@@ -193,7 +193,7 @@ def test_a_run_of_version_0_1_is_shown_reported_and_evaluated(
     old_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rmft("evaluate", old_run, "--num-problems", 4, "--against", "start") == 0
-    assert (old_run / "evaluation.json").exists()
+    assert evaluation_in(old_run).exists()
     assert rmft("report", old_run) == 0
     assert "above average" in (old_run / "report.html").read_text()
     assert rmft("show", old_run) == 0

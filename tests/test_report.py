@@ -551,7 +551,7 @@ def test_an_unwritable_target_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match=r"Cannot write the report to .*No such file or directory"):
         write_report(run_dir, tmp_path / "no" / "folder" / "report.html")
     (run_dir / "report.html").mkdir()
-    with pytest.raises(RunDirectoryError, match="Cannot write the report"):
+    with pytest.raises(RunDirectoryError, match="is a folder, which a report does not replace"):
         write_report(run_dir)
     assert not list(run_dir.glob(".report*"))
 

@@ -25,6 +25,7 @@ from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory
 from rmft.seeds import Experiment, parse_seeds
 from rmft.statistics import over_seeds
+from run_files import evaluation_in
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TINY = {
@@ -234,10 +235,8 @@ def test_a_run_that_is_gone_is_named(trained: Path, tmp_path: Path) -> None:
 
 
 def test_means_over_seeds_are_those_of_the_seeds(evaluated: Path) -> None:
-    found = Evaluation.from_json((evaluated / "evaluation.json").read_bytes())
-    own = [
-        Evaluation.from_json((evaluated / f"seed-{seed}" / "evaluation.json").read_bytes()) for seed in SEEDS
-    ]
+    found = Evaluation.from_json(evaluation_in(evaluated).read_bytes())
+    own = [Evaluation.from_json(evaluation_in(evaluated / f"seed-{seed}").read_bytes()) for seed in SEEDS]
     for policy in ("best", "start"):
         means = [each.overall[policy].measures["regret"].mean for each in own]
         assert found.overall[policy].measures["regret"].mean == pytest.approx(np.mean(means))
@@ -293,7 +292,7 @@ def test_seeds_without_a_policy_are_left_out_and_named(
         (folder / "seed-2" / name).unlink()
     assert here("evaluate", folder, "--num-problems", 10) == 0
     assert "Left out, since they hold no policy yet: seeds 2" in capsys.readouterr().err
-    found = Evaluation.from_json((folder / "evaluation.json").read_bytes())
+    found = Evaluation.from_json(evaluation_in(folder).read_bytes())
     assert [each.seed for each in found.overall["best"].seeds or ()] == [0, 7]
     for seed in (0, 7):
         (folder / f"seed-{seed}" / "metrics.jsonl").unlink()
@@ -317,7 +316,7 @@ def test_compare_has_a_row_for_the_folder(evaluated: Path, capsys: pytest.Captur
     table = summary_table([evaluated])
     assert table is not None
     [row] = table.rows
-    found = Evaluation.from_json((evaluated / "evaluation.json").read_bytes()).overall["best"]
+    found = Evaluation.from_json(evaluation_in(evaluated).read_bytes()).overall["best"]
     assert row[:2] == ["evaluated", 3]
     means = [each.regret.mean for each in found.seeds or ()]
     assert row[5].mean == pytest.approx(found.measures["regret"].mean)  # type: ignore[union-attr]
@@ -347,7 +346,7 @@ def test_a_damaged_evaluation_of_a_folder_leaves_the_rest(
     evaluated: Path, tmp_path: Path, content: str
 ) -> None:
     folder = Path(shutil.copytree(evaluated, tmp_path / "run"))
-    (folder / "evaluation.json").write_text(content)
+    evaluation_in(folder).write_text(content)
     lines = folder_lines(folder)
     assert any("Not evaluated over seeds yet" in line for line in lines)
     assert sum("seed-" in line for line in lines) == 3

@@ -36,7 +36,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 def test_the_index_tells_of_every_trajectory_what_its_line_says(made: Path) -> None:
     found = shelves(made)
-    assert [shelf.name for shelf in found] == ["000001", "000002", "conversations-words-bandits-held_out"]
+    assert [shelf.name for shelf in found] == ["000001", "000002", "conversations"]
     assert [shelf.iteration for shelf in found] == [1, 2, None]
     assert [len(shelf.entries) for shelf in found] == [18, 18, 12]
     for shelf in found[:2]:
@@ -152,7 +152,7 @@ DAMAGED = (
     [
         "trajectories/000001.npz",
         "trajectories/000001.jsonl.gz",
-        "conversations-words-bandits-held_out.jsonl.gz",
+        "conversations.jsonl.gz",
     ],
 )
 def test_damaged_files_are_told_and_the_rest_is_shown(run_dir: Path, name: str, content: bytes) -> None:
@@ -211,7 +211,7 @@ def test_one_file_holds_a_sample_that_it_tells_of(run_dir: Path, monkeypatch: py
     assert {name.partition(".")[0] for name in names} == {
         "000001",
         "000002",
-        "conversations-words-bandits-held_out",
+        "conversations",
     }
     columns = some["0/trajectories"]["columns"]
     assert {

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium")
 VIEWS = ("overview", "curves", "trajectories", "compare")
-SAID = "conversations-words-bandits-held_out"
+SAID = "conversations"
 SPOKEN = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",

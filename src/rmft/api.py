@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 from rmft.build import backend, load_suites
 from rmft.commands import evaluate_target
 from rmft.config import RunConfig, load_config, parse_config
+from rmft.errors import RunDirectoryError
 from rmft.iteration import iterate
 from rmft.opponents import best_baseline
 from rmft.problems.suites import as_data
@@ -78,10 +80,17 @@ def evaluate(
     num_rollouts: of each problem. seed: of the policies' draws; the problems stay the same. progress: told
     what is played next.
 
-    Returns every policy's measures with 95% intervals, which a run also keeps in its evaluation.json; see
-    docs/evaluation-json.md. Raises ConfigError, UnknownNameError and RunDirectoryError.
+    Returns every policy's measures with 95% intervals, which a run also keeps in its evaluation.json, or of
+    another suite or other settings in a file beside it; see docs/evaluation-json.md. Raises ConfigError,
+    UnknownNameError and RunDirectoryError before anything is played, and warns when the disk is full at the
+    end.
     """
     named = None if suite is None else str(suite)
     rivals = None if against is None else list(against)
     arguments = (part, num_problems, num_rollouts, seed, progress, trust_code)
-    return evaluate_target(str(target), named, rivals, *arguments)[0]
+    result, keep = evaluate_target(str(target), named, rivals, *arguments)
+    try:
+        keep()
+    except RunDirectoryError as error:
+        warnings.warn(str(error), stacklevel=2)
+    return result

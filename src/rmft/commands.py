@@ -14,17 +14,16 @@ from rmft.config import load_config
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate, evaluate_seeds
-from rmft.files import write_atomically
 from rmft.messages import estimate_tokens
 from rmft.models.catalogue import find_model
 from rmft.opponents import baselines, optima
 from rmft.play import Game, play
 from rmft.policies.baselines.catalogue import baselines_for, make_baseline
 from rmft.policies.config import HostedConfig, LocalConfig
-from rmft.problems.suites import load_suite
+from rmft.problems.suites import as_data, load_suite
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.results import Evaluation
-from rmft.run_directory import RunDirectory, policy_in, write_lines
+from rmft.run_directory import EvaluationFiles, RunDirectory, policy_in
 from rmft.scenarios.wording import Wording
 from rmft.seeds import Experiment, is_experiment
 from rmft.targets import check_path, of_run, opponents_in, players, policies_of
@@ -42,11 +41,12 @@ def evaluate_target(
     seed: int,
     progress: Callable[[str], None],
     trust: bool = False,
-) -> tuple[Evaluation, Path | None]:
+) -> tuple[Evaluation, Callable[[], Path | None]]:
     """Evaluate a run, a folder of seeds, a checkpoint's folder or a baseline.
 
-    The result of a run or a folder of seeds is written into it, of a folder also each seed's into its run.
-    trust: whether the classes that a run directory's suite names may be run.
+    Returns the result, and what writes it into the run or the folder of seeds, of the latter also each seed's
+    into its run, and returns the file: first the result can be shown, whatever becomes of the disk. trust:
+    whether the classes that a run directory's suite names may be run.
     """
     if part not in ("held_out", "validation"):
         raise UnknownNameError("part", part, ["held_out", "validation"])
@@ -66,9 +66,16 @@ def evaluate_target(
     if run is not None and run.config.policy.kind != "hosted":
         torch_threads(run.config.num_threads)
     count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
+    settings = {"num_problems": count, "num_rollouts": num_rollouts, "seed": seed, "against": against}
+    usual = {"num_problems": suite.held_out.num_problems, "num_rollouts": 1, "seed": 0, "against": None}
+    (data,) = as_data({"": suite}).values()
+    own = suite_name is None or (run is not None and data == run.suites[run.config.suite])
+    files = EvaluationFiles()
+    if not own or (part, settings) != ("held_out", usual):
+        files = EvaluationFiles.named(data, part, settings)
+    for folder in [each.path for each in (run, several, *runs.values()) if each is not None]:
+        files.check(folder)
     problems = suite.draw("held_out" if part == "held_out" else "validation", count)
-    own, played = suite_name is None and part == "held_out", f"{suite.name.replace('/', '-')}-{part}"
-    name = "evaluation.json" if own else f"evaluation-{played}.json"
     if several is not None:
         kept_of = {seed: KeptConversations() for seed in runs}
         with players(suite, one_at_a_time=True) as playing:
@@ -79,10 +86,14 @@ def evaluate_target(
                 by_seed, others, problems, num_rollouts, seed, progress,
                 suite=suite.name, part=part, keep=kept_of, optima=known,
             )  # fmt: skip
-        for each, found in of_seeds.items():
-            _write(runs[each].path, name, found, played, kept_of[each])
-        write_atomically(several.path / name, result.to_json().encode())
-        return result, several.path / name
+
+        def keep() -> Path:
+            for each, found in of_seeds.items():
+                files.write(runs[each].path, found.to_json(), kept_of[each].lines)
+            files.write(several.path, result.to_json())
+            return files.results(several.path)
+
+        return result, keep
     kept = KeptConversations()
     with players(suite) as playing:
         policies = policies_of(target, run, suite, against, playing)
@@ -91,10 +102,14 @@ def evaluate_target(
             policies, problems, num_rollouts, seed, progress,
             suite=suite.name, part=part, keep=kept, optima=known,
         )  # fmt: skip
-    if run is None:
-        return result, None
-    _write(run.path, name, result, played, kept)
-    return result, run.path / name
+
+    def keep_one() -> Path | None:
+        if run is None:
+            return None
+        files.write(run.path, result.to_json(), kept.lines)
+        return files.results(run.path)
+
+    return result, keep_one
 
 
 def _begun(experiment: Experiment, progress: Callable[[str], None]) -> dict[int, RunDirectory]:
@@ -111,12 +126,6 @@ def _begun(experiment: Experiment, progress: Callable[[str], None]) -> dict[int,
     if left_out := sorted(runs.keys() - begun.keys()):
         progress(f"Left out, since they hold no policy yet: seeds {', '.join(map(str, left_out))}")
     return begun
-
-
-def _write(path: Path, name: str, result: Evaluation, played: str, kept: KeptConversations) -> None:
-    """Keep an evaluation in its run, and what was said and done in it."""
-    write_atomically(path / name, result.to_json().encode())
-    write_lines(path / f"conversations-{played}.jsonl.gz", kept.lines)
 
 
 def play_problem(

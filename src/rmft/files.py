@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
+def check_place(path: Path) -> None:
+    """Raises OSError where `write_atomically` would not be able to write a file of this name."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    staged = _staged(path)
+    with open(staged, "ab"):
+        pass
+    staged.unlink()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace `path` by `content` in one step, on disk when this returns, its name in the folder too."""
-    staged = path.with_name(path.name + ".tmp")
-    with open(staged, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
+    staged = _staged(path)
+    try:
+        with open(staged, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+    except OSError:  # a disk without room
+        with suppress(OSError):
+            staged.unlink()
+        raise
     sync(path.parent)
+
+
+def _staged(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
 
 
 def sync(path: Path) -> None:

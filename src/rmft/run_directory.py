@@ -13,8 +13,9 @@
     result.json              how the run ended; absent while it is going on
     answers.jsonl            of hosted policies: every answer and job that was paid for, as it came
     fine-tuning/000001.jsonl, .json  of hosted policies: what was uploaded, and how far its job is
-    evaluation.json          held-out results, written by `rmft evaluate`
-    conversations-SUITE-PART.jsonl.gz  what language policies said there on the first 50 problems
+    evaluation.json          held-out results of the run's own suite, written by `rmft evaluate`
+    conversations.jsonl.gz   what was said and done there on the first 50 problems
+    evaluation-SUITE-PART-0a1b2c3d.json, conversations-...  of another suite, or with other settings
 
 An iteration counts once its line in metrics.jsonl is whole, and that line is written last. Whatever
 a killed run left beyond it is thrown away and computed again from the same seeds.
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -32,6 +34,7 @@ import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,7 +47,7 @@ from rmft import __version__
 from rmft.config import RunConfig, parse_config
 from rmft.errors import RunDirectoryError
 from rmft.evaluation.findings import best_iteration
-from rmft.files import append_line, write_atomically
+from rmft.files import append_line, check_place, write_atomically
 from rmft.policies.config import KIND_OF_FILE
 from rmft.reading import read_mapping
 from rmft.types import PolicyRef
@@ -242,6 +245,53 @@ class RunDirectory:
         """The content of `name`, or None when there is none. Raises RunDirectoryError when damaged."""
         path = self.path / name
         return read_json(path) if path.exists() else None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationFiles:
+    """Where an evaluation is kept in its run or folder of seeds.
+
+    name: "" of the run's own suite as `rmft evaluate` plays it by itself; else -SUITE-PART-DIGITS, of which
+    the digits stand for the suite and all settings, so that no evaluation replaces another one.
+    """
+
+    name: str = ""
+
+    @classmethod
+    def named(cls, suite: Mapping[str, Any], part: str, settings: Mapping[str, Any]) -> EvaluationFiles:
+        """Those of a suite, as data, that is not the run's own, or that is played with other settings."""
+        about = json.dumps([suite, part, settings], sort_keys=True)
+        digits = hashlib.sha256(about.encode()).hexdigest()[:8]
+        legible = re.sub(r"[^\w.-]+", "-", suite["name"])[:40]
+        return cls(f"-{legible}-{part}-{digits}")
+
+    def results(self, folder: Path) -> Path:
+        return folder / f"evaluation{self.name}.json"
+
+    def conversations(self, folder: Path) -> Path:
+        return folder / f"conversations{self.name}.jsonl.gz"
+
+    def check(self, folder: Path) -> None:
+        """Raises RunDirectoryError when nothing can be written there."""
+        try:
+            check_place(self.results(folder))
+            check_place(self.conversations(folder))
+        except OSError as error:
+            raise RunDirectoryError(
+                f"Can't write to '{folder}', where the evaluation would be kept: {error.strerror or error}. "
+                "Mend that, or evaluate a checkpoint's folder with --suite, which writes nothing."
+            ) from None
+
+    def write(self, folder: Path, results: str, conversations: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Keep an evaluation, as JSON, and what was said and done in it. Raises RunDirectoryError."""
+        try:
+            write_atomically(self.results(folder), results.encode())
+            write_lines(self.conversations(folder), conversations)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"The evaluation could not be kept in '{folder}': {error.strerror or error}. Keep what was "
+                "printed, or make room and evaluate again."
+            ) from None
 
 
 def locked(path: Path) -> int:

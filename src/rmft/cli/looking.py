@@ -21,6 +21,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", help="(default: report.html in the run, or the first)")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is no report, too.")] = False,
 ) -> None:
     """Write one self-contained HTML file about a run, or several beside each other; it opens offline.
 
@@ -28,7 +29,7 @@ def report(
     """
     from rmft.report.page import write_report
 
-    print(write_report(runs, output))
+    print(write_report(runs, output, replace=force))
 
 
 @app.command()

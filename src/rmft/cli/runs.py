@@ -155,20 +155,22 @@ def evaluate(
 
     A run's best and first policies are compared with the opponents; every mean has a 95% interval
     from a cluster bootstrap over problems. Baselines named `tuned:` take their parameters from the
-    suite's validation part. Written to the run's evaluation.json, which `rmft report` shows.
+    suite's validation part. Written to the run's evaluation.json, and with another suite or other settings to
+    a file beside it; `rmft report` shows all of them.
 
-    Of a folder of seeds all runs are evaluated, each into its own evaluation.json too: means over seeds and
+    Of a folder of seeds all runs are evaluated, each into a file of its own too: means over seeds and
     problems, with intervals that cluster by both, and each seed's own mean.
     """
     from rmft.commands import evaluate_target
 
-    result, written = evaluate_target(
+    result, keep = evaluate_target(
         target, suite, against, part, num_problems, num_rollouts, seed, progress=say, trust=trust_code
     )
     if as_json:
         print(result.to_json(), end="")
     else:
         print_table(result.table(against=_rivals(result)))
+    written = keep()
     if written is not None:
         say(f"Written to {written}. Next: rmft report {target}")
 

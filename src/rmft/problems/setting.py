@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rmft.bayes.prior import Prior
 from rmft.errors import ConfigError, ShapeError
+from rmft.lenient import check_name
 from rmft.own_code import load_class, require
 from rmft.problems.environment import TableEnvironment, Unobserved
 from rmft.problems.kinds import AnyProcess
@@ -53,7 +62,7 @@ class Setting(Config):
 
     model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
 
-    name: str = Field(min_length=1)
+    name: Annotated[str, Field(min_length=1), AfterValidator(check_name)]
     feedback: Feedback
     horizon: int = Field(ge=1, le=MAX_HORIZON)
     num_arms: int = Field(ge=2, le=MAX_ARMS)

@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from rmft.errors import ConfigError, UnknownNameError
+from rmft.lenient import check_name
 from rmft.problems.logged import PartName
 from rmft.problems.setting import Setting
 from rmft.problems.tasks import Task, in_words_of_a_task, is_task, task_file
@@ -87,7 +88,7 @@ class Suite(Config):
     leave out their settings: they are then the training part's.
     """
 
-    name: str = Field(min_length=1)
+    name: Annotated[str, Field(min_length=1), AfterValidator(check_name)]
     title: str
     description: str = ""
     source: str = ""

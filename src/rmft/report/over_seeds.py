@@ -50,7 +50,9 @@ class OverSeeds:
 def over_seeds(path: Path) -> OverSeeds:
     """Read a folder of seeds. Raises RunDirectoryError when one of its runs is none."""
     runs = [read_run(run) for run in runs_in(path)]
-    evaluation = _evaluation(path)
+    evaluation = _evaluation(
+        path / next((run.evaluation_file for run in runs if run.evaluation_file), EVALUATION)
+    )
     found = [_policy(name, each) for name, each in mapping(get(evaluation, "overall")).items()]
     problems = number(get(evaluation, "num_problems"))
     count = f", {problems:,.0f} problems" if problems else ""
@@ -64,9 +66,8 @@ def over_seeds(path: Path) -> OverSeeds:
     )
 
 
-def _evaluation(path: Path) -> object:
+def _evaluation(file: Path) -> object:
     """What the folder's evaluation holds; None where there is none, or a damaged one."""
-    file = path / EVALUATION
     if not file.is_file() or file.stat().st_size > MAX_BYTES:
         return None
     try:

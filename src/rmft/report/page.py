@@ -13,6 +13,7 @@ import html
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -30,10 +31,12 @@ SCRIPTS = ("dom.js", "tables.js", "charts.js", "blocks.js", "conversation.js", "
 MAX_SAMPLE = 400  # trajectories in one file
 MAX_SAMPLE_BYTES = 4 * 2**20
 
+GENERATOR = '<meta name="generator" content="rmft"/>'
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8"/>
+$generator
 <meta name="viewport" content="width=device-width, initial-scale=1"/>
 <meta http-equiv="Content-Security-Policy" content="$policy"/>
 <meta name="referrer" content="no-referrer"/>
@@ -51,16 +54,20 @@ PAGE = Template("""<!DOCTYPE html>
 """)
 
 
-def write_report(run_dirs: Sequence[Path] | Path, target: Path | None = None) -> Path:
+def write_report(
+    run_dirs: Sequence[Path] | Path, target: Path | None = None, *, replace: bool = False
+) -> Path:
     """Write the report on runs, or folders of seeds, to `target`, by default report.html in the first.
 
     Returns its path. Parts of a run that are missing or damaged are named in the page, and the rest is
-    shown. A report that exists is replaced, at once and whole. Raises RunDirectoryError when a folder is no
-    run directory or the page cannot be written.
+    shown. A report that exists is replaced, at once and whole; any other file only with `replace`, and what
+    is no file never. Raises RunDirectoryError when a folder is no run directory or the page cannot be
+    written.
     """
     paths = [run_dirs] if isinstance(run_dirs, Path) else list(run_dirs)
+    replace, target = replace or target is None, target or paths[0] / "report.html"
+    _check_target(target, replace=replace)
     page = page_with(embedded(paths))
-    target = paths[0] / "report.html" if target is None else target
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         try:
@@ -74,6 +81,23 @@ def write_report(run_dirs: Sequence[Path] | Path, target: Path | None = None) ->
             "that exists and can be written."
         ) from error
     return target
+
+
+def _check_target(target: Path, *, replace: bool) -> None:
+    """Raises RunDirectoryError when something else than a report would be replaced."""
+    if not os.path.lexists(target):
+        return
+    if target.is_symlink() or not target.is_file():
+        found = "a link" if target.is_symlink() else "a folder" if target.is_dir() else "no ordinary file"
+        raise RunDirectoryError(
+            f"'{target}' is {found}, which a report does not replace; name a file with -o."
+        )
+    with suppress(OSError), target.open("rb") as file:
+        if GENERATOR.encode() in file.read(500) or replace:
+            return
+    raise RunDirectoryError(
+        f"'{target}' exists and is no report. Choose another name, or replace it with --force."
+    )
 
 
 def embedded(run_dirs: Sequence[Path]) -> dict[str, Json]:
@@ -115,6 +139,7 @@ def page_with(pieces: dict[str, Json] | None) -> str:
     )
     title = "rmft" if pieces is None else str(pieces["0/overview"]["title"])
     return PAGE.substitute(
+        generator=GENERATOR,
         policy=policy,
         title=html.escape(title),
         style=_resource("page.css"),

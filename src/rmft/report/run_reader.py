@@ -18,6 +18,7 @@ from rmft.errors import ConfigError, RunDirectoryError
 from rmft.reading import parse_yaml
 from rmft.report.evaluation_reader import EvaluationResult, read_evaluation
 from rmft.report.folders import folder_of
+from rmft.report.suite_names import suite_name
 from rmft.report.untrusted import Interval, get, interval, intervals, items_of, mapping, number, text, whole
 
 RUN_FORMATS = (1, 2)
@@ -70,6 +71,7 @@ class Run:
     status: str | None = None
     best_iteration: int | None = None
     findings: list[str] = field(default_factory=list)
+    own_suite: str = ""
     evaluations: dict[str, EvaluationResult] = field(default_factory=dict)  # by file; the run's own first
     peak_memory_gb: float | None = None  # that the training process held
     journal: dict[str, float] = field(default_factory=dict)  # what answers.jsonl says was paid
@@ -84,9 +86,19 @@ class Run:
         return named or self.path.resolve().name
 
     @property
+    def evaluation_file(self) -> str | None:
+        """That of the run's own suite on its held-out part: whole, else with the most problems."""
+        own = [
+            (each.num_problems or 0, name)
+            for name, each in self.evaluations.items()
+            if (each.suite, each.part) == (self.own_suite, "held_out")
+        ]
+        return EVALUATION if EVALUATION in self.evaluations else max(own, default=(0, None))[1]
+
+    @property
     def evaluation(self) -> EvaluationResult | None:
-        """That of the run's own suite on its held-out part."""
-        return self.evaluations.get(EVALUATION)
+        """What is in `evaluation_file`."""
+        return self.evaluations.get(self.evaluation_file or "")
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -138,10 +150,12 @@ def read_run(run_dir: Path) -> Run:
     run.best_iteration = whole(get(result, "best_iteration"))
     run.findings = [str(item) for item in items_of(get(result, "findings"))]
     others = sorted(path.name for path in run_dir.glob("evaluation-*.json"))[:MAX_EVALUATIONS]
-    for name in (EVALUATION, *others):
-        content = _json(run, name, "'rmft evaluate' has not been run on it yet")
-        if evaluation := read_evaluation(content, run.notes, name):
+    run.own_suite = suite_name(run_dir)
+    for name in (*([EVALUATION] if (run_dir / EVALUATION).exists() else []), *others):
+        if evaluation := read_evaluation(_json(run, name), run.notes, name):
             run.evaluations[name] = evaluation
+    if run.evaluation is None and not (run_dir / EVALUATION).exists():
+        run.notes.append(f"{EVALUATION} is missing: 'rmft evaluate' has not been run on it yet.")
     return run
 
 

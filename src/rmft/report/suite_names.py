@@ -16,14 +16,15 @@ MAX_NAME = 80
 def suite_name(run_dir: Path, played: str = "") -> str:
     """The run's own suite, or that of an evaluation; "" where it is not known.
 
-    played: its suite and part as in names of files, "words-bandits-held_out", which have no room for a slash.
+    played: what the evaluation's files are called by, "words-bandits-held_out-0a1b2c3d"; in version 0.1
+    without digits, and the run's own suite too.
     """
     own = _said_by(run_dir / "suite.yaml", "name") or _said_by(run_dir / "run.json", "suite")
     if not played:
         return own
-    dashed, _, part = played.rpartition("-")
     if name := _said_by(run_dir / f"evaluation-{played}.json", "suite"):
         return name
+    dashed, _, part = played.rpartition("-")
     return own if own.replace("/", "-") == dashed else shown(dashed or part, MAX_NAME)
 
 

@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The trajectories of one file, without its ending: "000005" or "conversations-...".
+    """The trajectories of one file, without its ending: "000005", "conversations" or "conversations-...".
 
     title: what they are, in words. suite: whose problems, "" if not known. iteration: None of an evaluation.
     notes: what could not be read.
@@ -70,7 +70,7 @@ def shelves(run_dir: Path) -> list[Shelf]:
     names = {path.name.partition(".")[0] for path in folder.glob("[0-9]*.*") if path.suffix != ".tmp"}
     own = suite_name(run_dir)
     found = [_iteration_shelf(folder, name, own, *_stamps(folder, name)) for name in sorted(names)]
-    said = sorted(run_dir.glob("conversations-*.jsonl.gz"))
+    said = sorted(run_dir.glob("conversations*.jsonl.gz"))
     stamped = [(path, suite_name(run_dir, _played(path)), path.stat().st_mtime_ns) for path in said]
     return found + [_conversation_shelf(*each) for each in stamped]
 
@@ -115,8 +115,8 @@ def _iteration_shelf(folder: Path, name: str, suite: str, arrays: int, lines: in
 
 
 def _played(path: Path) -> str:
-    """The suite and part of an evaluation's trajectories as in the file's name, "words-bandits-held_out"."""
-    return path.name.removesuffix(".jsonl.gz").removeprefix("conversations-")
+    """What an evaluation's files are called by, "" of the run's own suite."""
+    return path.name.removesuffix(".jsonl.gz").removeprefix("conversations").removeprefix("-")
 
 
 @cache
@@ -125,7 +125,7 @@ def _conversation_shelf(path: Path, suite: str, stamp: int) -> Shelf:
     del stamp
     name, notes = path.name.removesuffix(".jsonl.gz"), list[str]()
     entries = _from_lines(path, {}, notes)
-    return Shelf(name, f"evaluation, {_played(path)}", suite, None, True, entries, notes)
+    return Shelf(name, f"evaluation, {_played(path) or suite}", suite, None, True, entries, notes)
 
 
 def _from_arrays(path: Path, *, in_words: bool) -> tuple[list[Entry], bool]:
