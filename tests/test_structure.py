@@ -39,7 +39,7 @@ def dotted(path: Path) -> str:
 
 
 def tree_paths(markdown: str) -> set[str]:
-    """The paths below src/rmft/ that the tree in docs/architecture.md names: the first fenced block that has it.
+    """The paths below src/rmft/ in the tree of docs/architecture.md: the first fenced block that has it.
 
     Indentation says what lies in what; a line may name several files (with an ending) and folders (with
     a slash), and what follows two spaces or a `#` is a note: `    moving.py, logged.py   two of them`.
@@ -88,7 +88,7 @@ def test_the_readme_names_every_module_and_no_other() -> None:
     modules = {path.relative_to(PACKAGE).as_posix() for path in MODULES if path.name != "__init__.py"}
     missing = sorted((modules | {"problems/suites/"}) - named)
     unknown = sorted(path for path in named if not (PACKAGE / path).exists())
-    assert (missing, unknown) == ([], []), "docs/architecture.md's tree of src/rmft/: (missing, does not exist)"
+    assert (missing, unknown) == ([], []), "docs/architecture.md's tree: (missing, does not exist)"
 
 
 @pytest.mark.parametrize("imported", ["rmft", "rmft.cli", "every module of the core"])
