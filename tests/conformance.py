@@ -18,6 +18,7 @@ from rmft.types import (
     Decisions,
     Environment,
     Histories,
+    Observation,
     Policy,
     PolicyRef,
     RewardTable,
@@ -38,7 +39,19 @@ def table_of(rules: Rules, size: int) -> RewardTable:
     generator, (low, high) = np.random.default_rng(0), rules.reward_range
     means = np.repeat(generator.random((size, 1, rules.num_arms)), rules.horizon, axis=1)
     paid = (generator.random(means.shape) < means).astype(float)
-    return RewardTable(low + (high - low) * paid, low + (high - low) * means)
+    return RewardTable(low + (high - low) * paid, low + (high - low) * means, observation_of(rules, size))
+
+
+def observation_of(rules: Rules, size: int) -> Observation | None:
+    """What is shown under these rules, in all rounds of a batch."""
+    generator, shown, axes = np.random.default_rng(1), rules.shown, (size, rules.horizon)
+    if not shown:
+        return None
+    return Observation(
+        generator.standard_normal((*axes, len(shown.numbers))) if shown.numbers else None,
+        generator.standard_normal((*axes, rules.num_arms, len(shown.features))) if shown.features else None,
+        np.full(axes, "x" * shown.text_length) if shown.text_length else None,
+    )
 
 
 def check_policy(policy: Policy, rules: Rules, size: int = 5, tolerance: float = 0.0) -> None:
@@ -71,6 +84,8 @@ def check_policy(policy: Policy, rules: Rules, size: int = 5, tolerance: float =
             grown = together.prefix(num_rounds - 1)
             policy.decide(grown, streams(everyone, 4))
             grown.append(_decided(together, num_rounds - 1), together.round(num_rounds - 1).rewards)
+            if num_rounds < rules.horizon:
+                grown.observe(together.shown(num_rounds))
             _check_same(policy.decide(grown, streams(everyone, 3)), first, tolerance)
 
 
@@ -168,7 +183,10 @@ def check_environment(make: Callable[[], Environment]) -> None:
     gone_on, failed = make(), dict.fromkeys([size - 1], "no answer")
     for index in range(rules.horizon):
         shown = gone_on.observe()
-        assert shown is None or (shown.shape[0] == size and np.isfinite(shown).all())
+        if isinstance(shown, np.ndarray):
+            shown = Observation(shown)
+        if shown is not None:
+            shown.check(rules, size)
         chosen = arms[index].copy()
         chosen[size - 1] = -1
         rewards = gone_on.step(Decisions(chosen, failed=failed))

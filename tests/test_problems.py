@@ -52,6 +52,9 @@ PROCESSES = {
     "drift": {"kind": "drift", "budget": 2},
     "drift-ten": {"kind": "drift", "budget": 300, "noise": "truncated-gaussian", "noise_std": 2} | TEN,
     "alternating": {"kind": "alternating"},
+    "linear": {"kind": "linear", "num_numbers": 4},
+    "linear-of-arms": {"kind": "linear", "shows": "features", "noise_std": 0.1},
+    "logistic": {"kind": "logistic", "bias": -1},
     "logged": {"kind": "logged", "rewards": LOG},
     "logged-still": {
         "kind": "logged",

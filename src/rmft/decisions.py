@@ -1,11 +1,11 @@
-"""What a policy is told before round 1 and what it does in a round: rules, words, decisions, rounds.
+"""What a policy is told before round 1 and before a round, and what it does in it.
 
 Arrays have the rollout as their first axis. B = rollouts in a batch, T = horizon, K = num_arms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -23,6 +23,27 @@ Feedback = Literal["full", "bandit"]
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What every round shows before its decision; nothing, unless the bandit is a contextual one.
+
+    numbers: names of the d numbers of the round. features: names of the m numbers of each arm. text_length:
+    characters of the longest text of a round, 0 where there is none.
+    """
+
+    numbers: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    text_length: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.numbers or self.features or self.text_length)
+
+    @property
+    def num_inputs(self) -> int:
+        """d + m, how many numbers there are on the choice of an arm."""
+        return len(self.numbers) + len(self.features)
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """What every policy is told before round 1. reward_range is (low, high), infinite when unbounded."""
 
@@ -30,11 +51,82 @@ class Rules:
     horizon: int
     num_arms: int
     reward_range: tuple[float, float] = (0.0, 1.0)
+    shown: Shown = Shown()
 
     def normalize(self, rewards: FloatArray) -> FloatArray:
         """Rewards on [0, 1] when the range is bounded; as they are when it is not."""
         low, high = self.reward_range
         return (rewards - low) / (high - low) if np.isfinite(high - low) else rewards
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """What is shown before a decision: axes (...) are () of one, (B,) of a batch, (B, T) of all its rounds.
+
+    numbers: (..., d) of the round. features: (..., K, m) of every arm. texts: (...), in which a policy in
+    words is told what the numbers say. None where nothing of the kind is shown. Raises ShapeError for a
+    number that is not finite.
+    """
+
+    numbers: FloatArray | None = None
+    features: FloatArray | None = None
+    texts: TextArray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("numbers", "features"):
+            given = getattr(self, name)
+            if given is not None:
+                array = np.asarray(given, dtype=np.float64)
+                object.__setattr__(self, name, array)
+                if not np.isfinite(array).all():
+                    raise ShapeError(f"The {name} shown hold NaN or infinity; expected finite numbers.")
+        if self.texts is not None:
+            object.__setattr__(self, "texts", np.asarray(self.texts, dtype=TEXTS))
+
+    def check(self, rules: Rules, *axes: int) -> None:
+        """Raises ShapeError when it is not of these axes, or not what `rules.shown` says.
+
+        Where that says nothing, numbers of any width may be shown.
+        """
+        shown = rules.shown
+        width = 0 if self.numbers is None else (1, *self.numbers.shape)[-1]
+        for name, array, expected in (
+            ("numbers", self.numbers, (*axes, len(shown.numbers) if shown else width)),
+            ("features", self.features, (*axes, rules.num_arms, len(shown.features))),
+            ("texts", self.texts, axes),
+        ):
+            none = not (shown.text_length if name == "texts" else expected[-1])
+            if (array is None) != none or (array is not None and array.shape != expected):
+                found = "none" if array is None else f"an array of shape {array.shape}"
+                raise ShapeError(
+                    f"Found {found} as the {name} shown; expected {'none' if none else expected}."
+                )
+
+    def arrays(self) -> list[np.ndarray]:
+        """Those that are given."""
+        return [array for array in (self.numbers, self.features, self.texts) if array is not None]
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Observation:
+        """The same with every array changed alike."""
+        arrays = (self.numbers, self.features, self.texts)
+        return Observation(*(None if array is None else change(array) for array in arrays))
+
+    @staticmethod
+    def join(
+        parts: Sequence[Observation | None], joined: Callable[[list[np.ndarray]], np.ndarray]
+    ) -> Observation | None:
+        """The arrays of several joined one by one; None where a part shows nothing."""
+        some = [part for part in parts if part is not None]
+        if not some or len(some) < len(parts):
+            return None
+        kinds = zip(*((part.numbers, part.features, part.texts) for part in some), strict=True)
+        return Observation(
+            *(None if any(each is None for each in kind) else joined(list(kind)) for kind in kinds)
+        )
+
+
+TEXTS = np.dtypes.StringDType()
+"""The type of arrays of texts of any length."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +263,8 @@ class Round:
 
     index: from 0. arms: (B,), -1 where a distribution was played, or nothing. played: (B, K) the
     distribution played (one-hot for an arm, 0 for nothing). rewards: (B,) under bandit feedback, (B, K)
-    under full. observations: (B, d), what was shown before the decision, where something was.
+    under full. observations: (B, d) the numbers shown before the decision, where some were. features:
+    (B, K, m) those of every arm.
     """
 
     index: int
@@ -179,6 +272,7 @@ class Round:
     played: FloatArray
     rewards: FloatArray
     observations: FloatArray | None = None
+    features: FloatArray | None = None
 
 
 def one_hot(arms: IntArray, num_arms: int) -> FloatArray:

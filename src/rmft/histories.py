@@ -11,7 +11,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rmft.decisions import Decisions, FloatArray, IntArray, Round, Rules, Turn, Words, one_hot
+from rmft.decisions import (
+    TEXTS,
+    Decisions,
+    FloatArray,
+    IntArray,
+    Observation,
+    Round,
+    Rules,
+    TextArray,
+    Turn,
+    Words,
+    one_hot,
+)
 from rmft.errors import ShapeError
 
 State = TypeVar("State")
@@ -25,9 +37,9 @@ class Field:
     there is not until a first entry tells it. ahead: of the coming round too, by as many rounds.
     """
 
-    fill: float
+    fill: float | str
     shape: Callable[[Rules], tuple[int, ...]] | None = None
-    dtype: type = np.float64
+    dtype: Any = np.float64
     ahead: int = 0
 
     def new(self, size: int, horizon: int, entry: tuple[int, ...]) -> np.ndarray:
@@ -41,8 +53,13 @@ FIELDS = {
     "played": Field(0.0),  # kept under full information only; else it follows from the arms
     "probabilities": Field(0.0),
     "observations": Field(np.nan, ahead=1),
+    "features": Field(np.nan, ahead=1),
+    "texts": Field("", dtype=TEXTS, ahead=1),
 }
-"""All that is kept of a round in numbers; whatever copies, cuts or joins histories loops over it."""
+"""All that is kept of a round in arrays; whatever copies, cuts or joins histories loops over it."""
+
+SHOWN = {"observations": "numbers", "features": "features", "texts": "texts"}
+"""Those that are kept of an `Observation`, each with the name that it has there."""
 
 
 class Histories:
@@ -121,30 +138,48 @@ class Histories:
         """
         return self._so_far("observations")
 
-    def observe(self, observations: FloatArray | None) -> None:
-        """Keep what is shown before the coming round's decision: (B, d), the same d each time, or None.
+    @property
+    def features(self) -> FloatArray | None:
+        """(B, num_rounds + 1, K, m) the same of the numbers of every arm."""
+        return self._so_far("features")
 
-        Raises ShapeError when it is neither, or when there was something in some rounds only.
+    @property
+    def texts(self) -> TextArray | None:
+        """(B, num_rounds + 1) the same of texts."""
+        return self._so_far("texts")
+
+    def shown(self, index: int) -> Observation | None:
+        """What was shown before the round `index`, from 0; None where nothing was."""
+        arrays = {its: self._arrays[name][:, index] for name, its in SHOWN.items() if name in self._arrays}
+        return Observation(**arrays) if arrays else None
+
+    def observe(self, shown: Observation | FloatArray | None) -> None:
+        """Keep what is shown before the coming round's decision, of B rows, or None; an array (B, d) is its
+        numbers.
+
+        Raises ShapeError when it is not what the rules say, or when there was something in some rounds only.
         """
-        kept = self._arrays.get("observations")
-        if observations is None and kept is None:
+        if shown is not None and not isinstance(shown, Observation):
+            shown = Observation(np.asarray(shown, dtype=np.float64))
+        kept = [name for name in SHOWN if name in self._arrays]
+        if shown is None and not kept and not self.rules.shown:
             return
-        if observations is None or (kept is None and self.num_rounds):
+        if shown is None or (self.num_rounds and not kept):
             raise ShapeError(
                 "An environment showed something before some rounds only; expected all, or none."
             )
-        shown = np.asarray(observations, dtype=np.float64)
-        width: int | str = "d"
-        if kept is not None:
-            width = kept.shape[2]
-        elif shown.ndim == 2:
-            width = shown.shape[1]
-        if shown.shape != (self.size, width) or not np.isfinite(shown).all():
-            raise ShapeError(
-                f"An environment showed an array of shape {shown.shape}; expected ({self.size}, {width}), "
-                "finite numbers, as many before every round."
-            )
-        self._put("observations", self.num_rounds, shown)
+        shown.check(self.rules, self.size)
+        for name, its in SHOWN.items():
+            entries = getattr(shown, its)
+            if kept and (name in kept) != (entries is not None):
+                raise ShapeError(
+                    f"An environment showed {its} before some rounds only; expected all, or none."
+                )
+            if name in kept and (expected := (self.size, *self._arrays[name].shape[2:])) != entries.shape:
+                raise ShapeError(
+                    f"An environment showed {its} of shape {entries.shape}; expected {expected}, as before."
+                )
+            self._put(name, self.num_rounds, entries)
 
     def append(self, decisions: Decisions, rewards: FloatArray) -> None:
         """Add one round. Raises ShapeError when a decision is not legal under the rules."""
@@ -183,7 +218,7 @@ class Histories:
         arms = self._arrays["arms"][:, index]
         kept = {name: array[:, index] for name, array in self._arrays.items()}
         played = kept["played"] if "played" in kept else one_hot(arms, self.rules.num_arms)
-        return Round(index, arms, played, kept["rewards"], kept.get("observations"))
+        return Round(index, arms, played, kept["rewards"], kept.get("observations"), kept.get("features"))
 
     def row(self, row: int) -> RowHistory:
         """What one row has seen so far."""
@@ -191,7 +226,8 @@ class Histories:
             name: array[row, : self.num_rounds + FIELDS[name].ahead] for name, array in self._arrays.items()
         }
         played = seen["played"] if "played" in seen else one_hot(seen["arms"], self.rules.num_arms)
-        return RowHistory(self.rules, seen["arms"], seen["rewards"], played, seen.get("observations"))
+        shown = {name: seen.get(name) for name in SHOWN}
+        return RowHistory(self.rules, seen["arms"], seen["rewards"], played, **shown)
 
     def fold(self, key: Hashable, start: Callable[[], State], step: Callable[[State, Round], State]) -> State:
         """`step` folded over the rounds so far, remembering under `key` where it left off.
@@ -274,8 +310,8 @@ class RowHistory:
     """What one rollout has seen in t rounds, 0 <= t <= T.
 
     arms: (t,), -1 where a distribution was played, or nothing. rewards: (t,), or (t, K) under full
-    information. played: (t, K). observations: (t + 1, d), where something is shown before every decision
-    ((T, d) after the last). Raises ShapeError.
+    information. played: (t, K). observations: (t + 1, d), features: (t + 1, K, m) and texts: (t + 1,), where
+    such is shown before every decision (T of them after the last). Raises ShapeError.
     """
 
     rules: Rules
@@ -283,6 +319,8 @@ class RowHistory:
     rewards: FloatArray
     played: FloatArray
     observations: FloatArray | None = None
+    features: FloatArray | None = None
+    texts: TextArray | None = None
 
     def __post_init__(self) -> None:
         each = (self.num_rounds, self.rules.num_arms)
@@ -294,9 +332,12 @@ class RowHistory:
             )
 
     @classmethod
-    def of_arms(cls, rules: Rules, arms: IntArray, rewards: FloatArray) -> RowHistory:
+    def of_arms(
+        cls, rules: Rules, arms: IntArray, rewards: FloatArray, shown: Observation | None = None
+    ) -> RowHistory:
         """The history in which these arms were played, (t,), -1 for nothing. Raises ShapeError."""
-        return cls(rules, arms, rewards, one_hot(arms, rules.num_arms))
+        arrays = {} if shown is None else {name: getattr(shown, its) for name, its in SHOWN.items()}
+        return cls(rules, arms, rewards, one_hot(arms, rules.num_arms), **arrays)
 
     @property
     def num_rounds(self) -> int:

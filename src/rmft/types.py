@@ -5,6 +5,7 @@ A batch holds problems of one shape (`Rules`), so that nothing is ever padded.
 
     RewardTable   what every arm pays in every round, drawn before round 1 (hidden)
     Rules         what every policy is told before round 1            (visible, rmft.decisions)
+    Observation   what is shown before a decision, in contextual bandits (visible, rmft.decisions)
     Words         what a policy that decides in words is told besides (visible, rmft.decisions)
     Histories     what it has seen since: decisions and feedback      (visible, rmft.histories)
     RowHistory    the same of one rollout                             (visible, rmft.histories)
@@ -15,7 +16,7 @@ A batch holds problems of one shape (`Rules`), so that nothing is ever padded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -23,7 +24,19 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rmft.decisions import Decisions, Feedback, FloatArray, IntArray, Round, Rules, TextArray, Turn, Words
+from rmft.decisions import (
+    Decisions,
+    Feedback,
+    FloatArray,
+    IntArray,
+    Observation,
+    Round,
+    Rules,
+    Shown,
+    TextArray,
+    Turn,
+    Words,
+)
 from rmft.errors import ShapeError
 from rmft.histories import Histories, RowHistory
 from rmft.streams import Streams
@@ -38,12 +51,14 @@ __all__ = [
     "FloatArray",
     "Histories",
     "IntArray",
+    "Observation",
     "Policy",
     "PolicyRef",
     "RewardTable",
     "Round",
     "RowHistory",
     "Rules",
+    "Shown",
     "TextArray",
     "Trainer",
     "TrainingBatch",
@@ -58,12 +73,14 @@ __all__ = [
 class RewardTable:
     """What every arm pays in every round: one problem's, or a batch's with leading axes.
 
-    rewards: (..., T, K), what is paid. expected_rewards: (..., T, K), its mean before the draw.
-    Both finite. Never shown to a policy. Raises ShapeError.
+    rewards: (..., T, K), what is paid. expected_rewards: (..., T, K), its mean before the draw, given what
+    is shown. Both finite, and never shown to a policy. observations: axes (..., T), what is shown to it
+    before each round; None where nothing is. Raises ShapeError.
     """
 
     rewards: FloatArray
     expected_rewards: FloatArray
+    observations: Observation | None = None
 
     def __post_init__(self) -> None:
         for name in ("rewards", "expected_rewards"):
@@ -84,6 +101,12 @@ class RewardTable:
                 f"rewards {self.rewards.shape} and expected_rewards "
                 f"{self.expected_rewards.shape} must have the same shape."
             )
+        for array in () if self.observations is None else self.observations.arrays():
+            if array.shape[: self.rewards.ndim - 1] != self.rewards.shape[:-1]:
+                raise ShapeError(
+                    f"What is shown has shape {array.shape}; expected axes {self.rewards.shape[:-1]} first, "
+                    "one entry per round."
+                )
 
     @property
     def horizon(self) -> int:
@@ -100,22 +123,34 @@ class RewardTable:
         return np.asarray(moved.sum(axis=-1))
 
     @staticmethod
-    def stack(tables: list[RewardTable]) -> RewardTable:
+    def stack(tables: Sequence[RewardTable]) -> RewardTable:
         """A batch (B, T, K) of single tables of one shape."""
+        return RewardTable._joined(tables, np.stack)
+
+    @staticmethod
+    def concatenate(tables: Sequence[RewardTable]) -> RewardTable:
+        """The problems of several batches, one after the other."""
+        return RewardTable._joined(tables, np.concatenate)
+
+    @staticmethod
+    def _joined(
+        tables: Sequence[RewardTable], joined: Callable[[list[np.ndarray]], np.ndarray]
+    ) -> RewardTable:
         return RewardTable(
-            np.stack([table.rewards for table in tables]),
-            np.stack([table.expected_rewards for table in tables]),
+            joined([table.rewards for table in tables]),
+            joined([table.expected_rewards for table in tables]),
+            Observation.join([table.observations for table in tables], joined),
         )
 
     def repeat(self, times: int) -> RewardTable:
         """Every problem of a batch `times` times in a row: (B * times, T, K)."""
-        return RewardTable(
-            np.repeat(self.rewards, times, axis=0), np.repeat(self.expected_rewards, times, axis=0)
-        )
+        return self.rows(np.repeat(np.arange(len(self.rewards)), times))
 
     def rows(self, rows: slice | IntArray) -> RewardTable:
         """The problems of a batch at `rows`."""
-        return RewardTable(self.rewards[rows], self.expected_rewards[rows])
+        shown = self.observations
+        shown = None if shown is None else shown.map(lambda array: array[rows])
+        return RewardTable(self.rewards[rows], self.expected_rewards[rows], shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +170,8 @@ class Trajectories:
     @staticmethod
     def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
         """The rows of several, one after the other, played under the same rules."""
-        paid = np.concatenate([part.table.rewards for part in parts])
-        expected = np.concatenate([part.table.expected_rewards for part in parts])
         histories = Histories.concatenate([part.histories for part in parts])
-        return Trajectories(histories, RewardTable(paid, expected))
+        return Trajectories(histories, RewardTable.concatenate([part.table for part in parts]))
 
     def rows(self, rows: slice | IntArray) -> Trajectories:
         return Trajectories(self.histories.rows(rows), self.table.rows(rows))
@@ -148,9 +181,9 @@ class Trajectories:
 class Environment(Protocol):
     """A batch of B problems being played. An adaptive opponent implements this itself.
 
-    `observe` is called once before every decision and returns what is shown for the coming round: (B, d)
-    finite numbers, the same d in every round, or None in all rounds. A class that inherits from this one
-    shows nothing unless it says otherwise. `step` is called once per round with the decisions of all rows
+    `observe` is called once before every decision and returns what is shown for the coming round, of B rows
+    (an array (B, d) is its numbers), or None in all rounds. A class that inherits from this one shows
+    nothing unless it says otherwise. `step` is called once per round with the decisions of all rows
     and returns what is seen of the rewards: (B,) under bandit feedback, (B, K) under full. Rows that have
     failed, which `decisions.failed` names, decide nothing: their arm is -1, their probabilities mean
     nothing, and what is returned for them is ignored. `table`, asked for after the last round, is what was
@@ -163,7 +196,7 @@ class Environment(Protocol):
     @property
     def size(self) -> int: ...
 
-    def observe(self) -> FloatArray | None:
+    def observe(self) -> Observation | FloatArray | None:
         return None
 
     def step(self, decisions: Decisions) -> FloatArray: ...

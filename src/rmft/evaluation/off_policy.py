@@ -75,6 +75,7 @@ def target_propensities(policy: Policy, trajectories: Trajectories) -> FloatArra
     seen = Histories(recorded.rules, recorded.size, recorded.words.unspoken())
     found = np.zeros(recorded.arms.shape)
     for index in range(recorded.num_rounds):
+        seen.observe(recorded.shown(index))
         stated = policy.decide(seen, Streams.at(0, [(row,) for row in range(seen.size)])).probabilities
         if stated is None:
             raise ConfigError(f"The policy '{policy.name}' states no probabilities, which estimates need.")

@@ -5,19 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from rmft.errors import ShapeError
-from rmft.types import Decisions, Environment, FloatArray, RewardTable, Rules
+from rmft.types import Decisions, Environment, FloatArray, Observation, RewardTable, Rules
 
 
 class TableEnvironment(Environment):
     """A batch of problems played from their reward tables, (B, T, K), all of one shape.
 
-    Raises ShapeError when the table does not fit the rules, or when a bandit's decision is no arm.
+    It shows what the tables say. Raises ShapeError when the table does not fit the rules, or when a bandit's
+    decision is no arm.
     """
 
     def __init__(self, rules: Rules, table: RewardTable) -> None:
         expected = (rules.horizon, rules.num_arms)
         if table.rewards.ndim != 3 or table.rewards.shape[1:] != expected:
             raise ShapeError(f"The table has shape {table.rewards.shape}; expected (batch, *{expected}).")
+        if (table.observations is not None) != bool(rules.shown):
+            raise ShapeError(f"The rules say that {rules.shown} is shown; the table differs.")
         self._rules, self._table = rules, table
         self._round = 0
         self._rows = np.arange(len(table.rewards))
@@ -33,6 +36,11 @@ class TableEnvironment(Environment):
     @property
     def table(self) -> RewardTable:
         return self._table
+
+    def observe(self) -> Observation | None:
+        """What is shown before the coming round; see `Environment`."""
+        shown = self._table.observations
+        return None if shown is None else shown.map(lambda array: array[:, self._round])
 
     def step(self, decisions: Decisions) -> FloatArray:
         """The feedback on one round's decisions, 0 for a bandit's row without one; see `Environment`."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Discriminator, Tag
 
 from rmft.errors import UnknownNameError
 from rmft.problems.alternating import Alternating
+from rmft.problems.contextual import Linear, Logistic
 from rmft.problems.logged import Logged
 from rmft.problems.moving import AbruptSwitches, Drift, LinearTrend, SineTrend
 from rmft.problems.own import OwnProcess
@@ -26,6 +27,8 @@ KINDS = (
     "abrupt_switches",
     "drift",
     "alternating",
+    "linear",
+    "logistic",
     "logged",
 )
 
@@ -55,6 +58,8 @@ AnyProcess = Annotated[
     | Annotated[AbruptSwitches, Tag("abrupt_switches")]
     | Annotated[Drift, Tag("drift")]
     | Annotated[Alternating, Tag("alternating")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Logistic, Tag("logistic")]
     | Annotated[Logged, Tag("logged")]
     | Annotated[OwnProcess, Tag("own")],
     Discriminator(

@@ -30,6 +30,7 @@ CURRENCY = re.compile(r"[$€£¥₹%'\s]")
 THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+")
 UNNAMED = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # what pandas calls its index
 YEARS = range(1900, 2101)
+MAX_LABELS = 1_000
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,32 @@ class LogColumns:
 
     header: whether its first line names the columns. columns: those that are arms, in their order; where no
     header names them, names for all of them, None for one that is no arm. group: the column that says whose
-    a line is.
+    a line is. label: the column that names the arm which pays 1 in a line, where all others pay 0; `columns`
+    are then the names of the arms. shown: the columns that are shown before the decision.
     """
 
     header: Header = "auto"
     columns: tuple[str | None, ...] | None = None
     group: str | None = None
+    label: str | None = None
+    shown: tuple[str, ...] | None = None
+
+    @property
+    def by_name(self) -> tuple[str, ...]:
+        """Columns that only a header can name."""
+        return tuple(name for name in (self.group, self.label, *(self.shown or ())) if name is not None)
 
 
 @dataclass(frozen=True)
 class Log:
     """names: of the K arms, None where nothing names them. logs: one (T, K) array for each group, in the
-    order in which groups first occur; T may differ."""
+    order in which groups first occur; T may differ. columns: those that are shown. cells: of each log, theirs
+    in every line."""
 
     names: tuple[str, ...] | None
     logs: tuple[FloatArray, ...]
+    columns: tuple[str, ...] = ()
+    cells: tuple[list[Cells], ...] = ()
 
 
 def load_log(given: str | Sequence[Sequence[float]], what: str, how: LogColumns) -> Log:
@@ -78,8 +90,8 @@ def load_log(given: str | Sequence[Sequence[float]], what: str, how: LogColumns)
 
 
 def _of_array(array: FloatArray, what: str, how: LogColumns) -> Log:
-    if how.group is not None:
-        raise ConfigError(f"{what}: found group '{how.group}', but nothing names the columns of this log.")
+    if how.by_name:
+        raise ConfigError(f"{what}: found '{how.by_name[0]}', but nothing names the columns of this log.")
     logs = array[None] if array.ndim == 2 else array
     if logs.ndim != 3 or logs.shape[0] < 1 or logs.shape[1] < 1 or logs.shape[2] < 2:
         raise ShapeError(
@@ -172,9 +184,9 @@ def _header(rows: list[list[str]], where: str, how: LogColumns) -> list[str] | N
         "Say header: true where it names the columns, and header: false where it holds rewards; columns: "
         "[...] names those that are arms."
     )
-    numbers = [_number(cell) for cell in first]
+    numbers = [number_in(cell) for cell in first]
     if all(number is None for number in numbers):
-        money = next((cell for cell in first if _number(CURRENCY.sub("", cell)) is not None), None)
+        money = next((cell for cell in first if number_in(CURRENCY.sub("", cell)) is not None), None)
         if money is not None:
             raise ConfigError(f"{where}: the first line holds '{money}', a name or an amount. {advice}")
         return None if all(cell.lower() in MISSING for cell in first) else first
@@ -183,7 +195,7 @@ def _header(rows: list[list[str]], where: str, how: LogColumns) -> list[str] | N
     whole = [int(cell) for cell in first if re.fullmatch(r"\d{1,9}", cell)]
     counts = len(first) == len(whole) > 1 and all(b - a == 1 for a, b in itertools.pairwise(whole))
     years = len(first) == len(whole) == len(set(whole)) and all(number in YEARS for number in whole)
-    others = {_number(cell) for row in rows[1:] for cell in row}
+    others = {number_in(cell) for row in rows[1:] for cell in row}
     if (counts or years) and others and not set(numbers) <= others:
         shown = ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
         raise ConfigError(f"{where}: the first line is {shown}, numbers of arms or rewards. {advice}")
@@ -196,35 +208,66 @@ def _of_cells(
     """The log in lines of cells. places: what each line is called in messages."""
     width = len(rows[0]) if rows else 0
     group: list[object] | None = None
+    shown: tuple[str, ...] = ()
     if header is None:
-        if how.group is not None:
-            raise ConfigError(f"{where}: found group '{how.group}', but no header that names the columns.")
+        if how.by_name:
+            raise ConfigError(f"{where}: found '{how.by_name[0]}', but no header that names the columns.")
         arms, names = _named(how.columns, width, where)
         titles = [f"column {place + 1}" for place in range(width)]
     else:
-        chosen = how.columns
-        if chosen is None:
-            chosen = tuple(name for name in header if not UNNAMED.fullmatch(name) and name != how.group)
-        wanted = [name for name in (*chosen, how.group) if name is not None]
-        for name in wanted:
-            if name not in header:
-                raise ConfigError(f"{where}: {UnknownNameError('column', name, filter(None, header))}")
-            if list(header).count(name) > 1:
-                raise ConfigError(f"{where}: found several columns '{name}'; expected one.")
-        arms = [list(header).index(name) for name in chosen if name is not None]
+        others = [name for name in header if not UNNAMED.fullmatch(name) and name not in how.by_name]
+        shown = tuple(others if how.shown is None and how.label is not None else how.shown or ())
+        chosen = () if how.label is not None else how.columns or tuple(others)
+        arms = [_place(name, header, where) for name in chosen if name is not None]
         names = tuple(name for name in chosen if name is not None)
         titles = [f"column '{name}'" for name in header]
         if how.group is not None:
-            group = [row[list(header).index(how.group)] for row in rows]
-    if not rows or len(arms) < 2:
+            group = [row[_place(how.group, header, where)] for row in rows]
+    if how.label is not None and header is not None and rows:
+        names, rewards = _labelled(
+            [row[_place(how.label, header, where)] for row in rows], how.columns, where
+        )
+    elif not rows or len(arms) < 2:
         raise ShapeError(
             f"{where}: found {len(rows)} rounds of {len(arms)} arms; expected at least 1 round and 2 arms: a "
             "line per round, a column per arm."
         )
-    rewards = _numbers(rows, arms, titles, places, where)
-    if how.columns is None:
-        _refuse_counting(rewards, [titles[arm] for arm in arms], where)
-    return Log(names, _by_group(rewards, group, where))
+    else:
+        rewards = _numbers(rows, arms, titles, places, where)
+        if how.columns is None:
+            _refuse_counting(rewards, [titles[arm] for arm in arms], where)
+    lines = _by_group(len(rows), group, where)
+    at = [_place(name, header or (), where) for name in shown]
+    cells: tuple[list[Cells], ...] = tuple(
+        [[rows[line][place] for place in at] for line in each] for each in lines
+    )
+    return Log(names, tuple(rewards[each] for each in lines), shown, cells if shown else ())
+
+
+def _place(name: str, header: Sequence[str], where: str) -> int:
+    """The place of a column. Raises ConfigError when there is none of that name, or several."""
+    if name not in header:
+        raise ConfigError(f"{where}: {UnknownNameError('column', name, filter(None, header))}")
+    if list(header).count(name) > 1:
+        raise ConfigError(f"{where}: found several columns '{name}'; expected one.")
+    return list(header).index(name)
+
+
+def _labelled(
+    labels: Sequence[object], columns: tuple[str | None, ...] | None, where: str
+) -> tuple[tuple[str, ...], FloatArray]:
+    """The arms' names and (T, K) rewards: 1 of the arm that the line's label names, 0 of the others."""
+    found = np.array([str(label).strip() for label in labels])
+    names = tuple(name for name in columns or np.unique(found).tolist() if name is not None)
+    unknown = sorted(set(found.tolist()) - set(names))
+    if unknown or not 2 <= len(names) <= MAX_LABELS:
+        what = (
+            f"the label '{unknown[0]:.60}', which columns does not name"
+            if unknown
+            else f"{len(names)} labels"
+        )
+        raise ShapeError(f"{where}: found {what}; expected 2 to {MAX_LABELS}, the names of the arms.")
+    return names, np.asarray(found[:, None] == np.array(names)[None], dtype=np.float64)
 
 
 def _numbers(
@@ -242,14 +285,14 @@ def _numbers(
     found = np.zeros((len(rows), len(arms)))
     for line, (row, place) in enumerate(zip(rows, places, strict=True)):
         for number, arm in enumerate(arms):
-            value = _number(row[arm])
+            value = number_in(row[arm])
             if value is None or not math.isfinite(value):
-                raise ShapeError(_no_number(row[arm], f"{where}, {place}, {titles[arm]}"))
+                raise ShapeError(_nonumber_in(row[arm], f"{where}, {place}, {titles[arm]}"))
             found[line, number] = value
     return found
 
 
-def _no_number(cell: object, place: str) -> str:
+def _nonumber_in(cell: object, place: str) -> str:
     shown = f"{cell!r:.40}" if isinstance(cell, str) else f"'{cell!s:.40}'"
     if cell is None or str(cell).strip().lower() in MISSING:
         return (
@@ -262,7 +305,7 @@ def _no_number(cell: object, place: str) -> str:
     )
 
 
-def _number(cell: object) -> float | None:
+def number_in(cell: object) -> float | None:
     """A cell as a number, with a decimal point or comma; None where it is none."""
     if isinstance(cell, str):
         try:
@@ -288,12 +331,13 @@ def _refuse_counting(rewards: FloatArray, titles: Sequence[str], where: str) -> 
             )
 
 
-def _by_group(rewards: FloatArray, group: Iterable[object] | None, where: str) -> tuple[FloatArray, ...]:
+def _by_group(count: int, group: Iterable[object] | None, where: str) -> list[list[int]]:
+    """The lines of every group."""
     if group is None:
-        return (rewards,)
+        return [list(range(count))]
     lines: dict[str, list[int]] = {}
     for line, whose in enumerate(group):
         if str(whose).strip().lower() in MISSING:
             raise ConfigError(f"{where}: found no group in round {line}; expected whose it is in every line.")
         lines.setdefault(str(whose), []).append(line)
-    return tuple(rewards[each] for each in lines.values())
+    return list(lines.values())

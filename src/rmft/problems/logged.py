@@ -11,10 +11,11 @@ import numpy as np
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from rmft.errors import ConfigError, ShapeError
+from rmft.problems.encoding import Encoder
 from rmft.problems.log_files import Header, Log, LogColumns, load_log
 from rmft.reading import Config
 from rmft.streams import generator as new_generator
-from rmft.types import RewardTable
+from rmft.types import IntArray, Observation, RewardTable, Shown
 
 Rows = tuple[tuple[float, ...], ...]
 PartName = Literal["train", "validation", "held_out"]
@@ -56,7 +57,7 @@ class Parts(Config):
 
 
 class Logged(Config):
-    """Problems cut from a log of rewards.
+    """Problems cut from a log of rewards, or from a table of classes.
 
     rewards: rows of a (T, K) array, or the name of a .csv, .tsv, .parquet or .npy file that holds one (one
     row per round, one column per arm; a .npy may hold (N, T, K), N logs). expected_rewards: the means, of the
@@ -68,7 +69,12 @@ class Logged(Config):
     share of the logs that each part of a suite has, so that no group is in two; unless given, .6, .2 and .2
     where there are groups, and every part has all where there are none. A problem is one log of those, and in
     the validation and held-out parts of a suite with `parts` each log is one problem. A log longer than the
-    horizon gives a window at random. shuffle_arms: the arms change places at random from problem to problem.
+    horizon gives a window at random. label: the column that names the arm which pays 1 in a line, where the
+    others pay 0: the class of a classification table, whose arms are all classes, or those that `columns`
+    names. context: columns that are shown before the decision; with a label all others, unless given. Numbers
+    are standardized and words become a number for each, as in the training part (`rmft.problems.encoding`).
+    sampled: whether a problem is lines at random, each once, and parts share no line; unless given, where
+    there is a label and no group. shuffle_arms: the arms change places at random from problem to problem.
     low, high: the range told to policies; the log's own unless given. Relative file names start from the
     folder of the file that names them. Raises ConfigError for a file that cannot be read or is too short,
     ShapeError for NaN, infinity or a wrong shape.
@@ -80,6 +86,9 @@ class Logged(Config):
     header: Header = "auto"
     columns: Annotated[tuple[str | None, ...] | None, BeforeValidator(lambda given: _texts(given))] = None
     group: str | None = None
+    label: str | None = None
+    context: Annotated[tuple[str, ...] | None, BeforeValidator(lambda given: _texts(given))] = None
+    sampled: bool | None = None
     parts: Parts | None = None
     part: PartName | None = None
     shuffle_arms: bool = True
@@ -106,11 +115,14 @@ class Logged(Config):
             shapes = [[log.shape for log in each.logs] for each in (self._log, self._expected)]
             if shapes[0] != shapes[1]:
                 raise ShapeError("rewards and expected_rewards must have the same shape, group by group.")
+        if self.at_random and self.group is not None:
+            raise ConfigError("found sampled with group; lines at random are of no group: leave one out.")
         return self
 
     @cached_property
     def _log(self) -> Log:
-        return load_log(self.rewards, "rewards", LogColumns(self.header, self.columns, self.group))
+        how = LogColumns(self.header, self.columns, self.group, self.label, self.context)
+        return load_log(self.rewards, "rewards", how)
 
     @cached_property
     def _expected(self) -> Log | None:
@@ -118,6 +130,40 @@ class Logged(Config):
             return None
         how = LogColumns(self.header, self.columns, self.group)
         return load_log(self.expected_rewards, "expected_rewards", how)
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """How the columns that are shown become numbers and texts; fitted to the training part."""
+        log = self._log
+        if not log.columns:
+            return None
+        counts = [len(each) for each in log.logs]
+        fit: Sequence[int] = range(sum(counts))
+        if self._parted:
+            of_train = (self.parts or Parts()).of(counts[0] if self.at_random else len(counts))["train"]
+            starts = np.cumsum([0, *counts])
+            spans = [range(starts[number], starts[number + 1]) for number in of_train if not self.at_random]
+            fit = of_train if self.at_random else [line for span in spans for line in span]
+        return Encoder.fitted(log.columns, [row for each in log.cells for row in each], fit)
+
+    @cached_property
+    def _observations(self) -> list[Observation] | None:
+        """What is shown in every line of each log."""
+        return None if self.encoder is None else [self.encoder.encode(cells) for cells in self._log.cells]
+
+    @property
+    def shown(self) -> Shown:
+        """What is shown before every decision."""
+        return Shown() if self.encoder is None else self.encoder.shown
+
+    @property
+    def at_random(self) -> bool:
+        """Whether a problem is lines at random."""
+        return self.label is not None and self.group is None if self.sampled is None else self.sampled
+
+    @property
+    def _parted(self) -> bool:
+        return self.parts is not None or self.group is not None or self.at_random
 
     @cached_property
     def _extremes(self) -> tuple[float, float]:
@@ -147,8 +193,7 @@ class Logged(Config):
 
     def for_part(self, part: PartName) -> Logged:
         """The same, of the logs that a part of a suite has."""
-        parted = self.parts is not None or self.group is not None
-        return self.model_copy(update={"part": part}) if parted else self
+        return self.model_copy(update={"part": part}) if self._parted else self
 
     def which(self, horizon: int) -> list[int]:
         """The logs that problems are cut from: of the part, and at least as long as the horizon.
@@ -157,6 +202,10 @@ class Logged(Config):
         """
         logs = self._log.logs
         of_part: Sequence[int] = range(len(logs))
+        if self.at_random:
+            for log in of_part:
+                self._lines(log, horizon)
+            return list(of_part)
         if self.part is not None:  # by all logs, so that other horizons part them alike
             of_part = (self.parts or Parts()).of(len(logs))[self.part]
         long = [number for number in of_part if len(logs[number]) >= horizon]
@@ -167,6 +216,21 @@ class Logged(Config):
                 f"setting's horizon is {horizon}."
             )
         return long
+
+    def _lines(self, log: int, horizon: int) -> Sequence[int]:
+        """The lines of a log that a part has, where problems are lines at random.
+
+        Raises ConfigError when they are fewer than the horizon.
+        """
+        count = len(self._log.logs[log])
+        lines = range(count) if self.part is None else (self.parts or Parts()).of(count)[self.part]
+        if len(lines) < horizon:
+            of_part = f" in the part {self.part}" if self.part else ""
+            raise ConfigError(
+                f"the table has {len(lines)} lines{of_part}; the setting's horizon is {horizon}, and a "
+                "problem has each line once."
+            )
+        return lines
 
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
         which = self.which(horizon)
@@ -180,10 +244,14 @@ class Logged(Config):
                 f"the log has {rewards.shape[1]} arms (columns); the setting has num_arms {num_arms}."
             )
         expected = rewards if self._expected is None else self._expected.logs[log]
-        start = generator.integers(len(rewards) - horizon + 1)
+        if self.at_random:
+            rows: slice | IntArray = generator.choice(self._lines(log, horizon), horizon, replace=False)
+        else:
+            start = generator.integers(len(rewards) - horizon + 1)
+            rows = slice(start, start + horizon)
         arms = generator.permutation(num_arms) if self.shuffle_arms else np.arange(num_arms)
-        rows = slice(start, start + horizon)
-        return RewardTable(rewards[rows][:, arms], expected[rows][:, arms])
+        shown = None if self._observations is None else self._observations[log].map(lambda array: array[rows])
+        return RewardTable(rewards[rows][:, arms], expected[rows][:, arms], shown)
 
 
 def _texts(given: object) -> object:

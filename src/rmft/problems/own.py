@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_v
 from rmft.bayes.prior import PRIORS, Prior
 from rmft.errors import ConfigError, ShapeError
 from rmft.own_code import load_class, require
-from rmft.problems.process import RewardProcess, StatesPrior
-from rmft.types import RewardTable
+from rmft.problems.process import RewardProcess, Shows, StatesPrior
+from rmft.types import RewardTable, Shown
 
 
 class OwnProcess(BaseModel):
@@ -77,6 +77,14 @@ class OwnProcess(BaseModel):
             f"{self.kind}.prior returned {type(found).__name__}; expected None or one of {names} of "
             "rmft.bayes.prior."
         )
+
+    @property
+    def shown(self) -> Shown:
+        """What the class says by a property `shown`, where it has one."""
+        found: object = self._process.shown if isinstance(self._process, Shows) else Shown()
+        if not isinstance(found, Shown):
+            raise ConfigError(f"{self.kind}.shown is {type(found).__name__}; expected a rmft.Shown.")
+        return found
 
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
         table = self._process.draw(generator, horizon, num_arms)

@@ -10,12 +10,12 @@ from pydantic import model_validator
 from rmft.bayes.prior import Prior
 from rmft.errors import ConfigError
 from rmft.reading import Config
-from rmft.types import FloatArray, RewardTable
+from rmft.types import FloatArray, RewardTable, Shown
 
 
 @runtime_checkable
 class RewardProcess(Protocol):
-    """Where rewards come from. A user's own class needs these three; `StatesPrior` is welcome."""
+    """Where rewards come from. A user's own class needs these three, and may be `StatesPrior` and `Shows`."""
 
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
         """One problem's table, (horizon, num_arms). All its luck comes from `generator`."""
@@ -40,6 +40,16 @@ class StatesPrior(Protocol):
 
     def prior(self) -> Prior | None:
         """The law of its means, if these rest and it is one of `rmft.bayes.prior`; else None."""
+        ...
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """A reward process of contextual bandits: its tables have `observations`, shown before every decision."""
+
+    @property
+    def shown(self) -> Shown:
+        """The names of what is shown."""
         ...
 
 

@@ -25,7 +25,7 @@ from rmft.own_code import load_class, require
 from rmft.problems.environment import TableEnvironment, Unobserved
 from rmft.problems.kinds import AnyProcess
 from rmft.problems.logged import Logged, PartName
-from rmft.problems.process import StatesPrior
+from rmft.problems.process import Shows, StatesPrior
 from rmft.reading import Config
 from rmft.regret import RegretKind
 from rmft.scenarios.contexts import (
@@ -38,7 +38,7 @@ from rmft.scenarios.contexts import (
     read_contexts,
 )
 from rmft.streams import generator
-from rmft.types import Environment, Feedback, RewardTable, Rules, Words
+from rmft.types import Environment, Feedback, RewardTable, Rules, Shown, Words
 
 MAX_HORIZON, MAX_ARMS, MAX_REWARDS = 100_000, 1_000, 10_000_000
 
@@ -48,16 +48,16 @@ class Setting(Config):
 
     name: its own within a suite's part. regret: which regret counts; unless given, static under full
     information and of a log without expected rewards, pseudo for a bandit whose means rest and dynamic for
-    one whose means move (see `regret_kind`). arms: `anonymous`, so that what they are called is drawn anew
-    for every problem and means nothing, and those of a log change places; `named` as the log's columns are;
-    or a name for each, in the order of the reward process. Named arms keep names and places, so that what a
-    name means can be learned. reward_range: (low, high) as told to policies, when it should be wider than the
-    process's own, such as to make the settings of a mixture look alike. contexts: where the words come from
-    that a language policy is told the problem in: a group of contexts, the name of one, or contexts of one's
-    own, as a mapping or the name of a YAML file; unless given, the group `held_out` in the held-out part and
-    `train` elsewhere. environment: "module:Class" of a user's own, called as Class(rules, table) with a table
-    (B, T, K) of the reward process; for an opponent that adapts to what is played; see `load_class` for where
-    it is looked for, and when it is run. Checked by drawing one problem.
+    one whose means move or depend on what is shown (see `regret_kind`). arms: `anonymous`, so that what they
+    are called is drawn anew for every problem and means nothing, and those of a log change places; `named` as
+    the log's columns are; or a name for each, in the order of the reward process. Named arms keep names and
+    places, so that what a name means can be learned. reward_range: (low, high) as told to policies, when it
+    should be wider than the process's own, such as to make the settings of a mixture look alike. contexts:
+    where the words come from that a language policy is told the problem in: a group of contexts, the name of
+    one, or contexts of one's own, as a mapping or the name of a YAML file; unless given, the group `held_out`
+    in the held-out part and `train` elsewhere. environment: "module:Class" of a user's own, called as
+    Class(rules, table) with a table (B, T, K) of the reward process; for an opponent that adapts to what is
+    played; see `load_class` for where it is looked for, and when it is run. Checked by drawing one problem.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
@@ -147,7 +147,13 @@ class Setting(Config):
                 f"found reward_range [{low}, {high}]; expected it to hold the reward process's own, "
                 f"[{process_low}, {process_high}]."
             )
-        rewards = self.draw([generator(0)]).rewards
+        drawn = self.draw([generator(0)])
+        rewards, observations = drawn.rewards, drawn.observations
+        if (observations is not None) != bool(self.shown):
+            found = "nothing" if observations is None else "something"
+            raise ConfigError(f"the reward process drew {found} to be shown; its `shown` says {self.shown}.")
+        if observations is not None:
+            observations.check(self.rules, 1, self.horizon)
         if rewards.min() < low or rewards.max() > high:
             raise ConfigError(
                 f"the reward process drew rewards from {rewards.min()} to {rewards.max()}, outside its "
@@ -161,7 +167,12 @@ class Setting(Config):
     def rules(self) -> Rules:
         """What a policy is told before round 1."""
         told = self.reward_range or self.reward_process.reward_range
-        return Rules(self.feedback, self.horizon, self.num_arms, told)
+        return Rules(self.feedback, self.horizon, self.num_arms, told, self.shown)
+
+    @property
+    def shown(self) -> Shown:
+        """What is shown before every decision, which the reward process says."""
+        return self.reward_process.shown if isinstance(self.reward_process, Shows) else Shown()
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -183,6 +194,8 @@ class Setting(Config):
         """The regret that counts here."""
         if self.regret is not None:
             return self.regret
+        if self.shown:
+            return "dynamic"
         if self.feedback == "full" or (
             isinstance(self.reward_process, Logged) and self.reward_process.expected_rewards is None
         ):
@@ -210,9 +223,10 @@ class Setting(Config):
     def groups(self) -> Sequence[int] | None:
         """The groups of a log of which each is one problem, in parts that are not trained on; else None."""
         process = self.reward_process
-        if not isinstance(process, Logged) or process.part in (None, "train"):
+        if not isinstance(process, Logged) or process.part is None:
             return None
-        return process.which(self.horizon)
+        which = process.which(self.horizon)
+        return None if process.at_random or process.part == "train" else which
 
     def draw(
         self, generators: Sequence[np.random.Generator], groups: Sequence[int] | None = None

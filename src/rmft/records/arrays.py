@@ -2,7 +2,8 @@
 
 An iteration's arrays lie in trajectories/000001.npz, those of a setting under "SETTING/NAME" (see
 docs/records.md). B = rollouts, M = problems, T = horizon, K = num_arms, and P is M where the rollouts of a
-problem had one reward table, else B. Under full information `reward` has K numbers for every round.
+problem had one reward table, else B. D numbers of the round and F of every arm are shown before a decision.
+Under full information `reward` has K numbers for every round.
 
 Precision. What training and off-policy estimates multiply by is stored in single precision, which is what
 networks compute in: propensities, advantages and action targets, rewards, regret. The distributions of a
@@ -28,8 +29,10 @@ from rmft.types import (
     FloatArray,
     Histories,
     IntArray,
+    Observation,
     RewardTable,
     Rules,
+    Shown,
     TrainingBatch,
     Trajectories,
     Turn,
@@ -62,9 +65,15 @@ ARRAYS = {
     "action_target": Stored("BTK", np.float32, required=False),
     "rewards": Stored("PTK", np.float32),  # the hidden table
     "expected_rewards": Stored("PTK", np.float32),
+    "observation": Stored("BTD", np.float32, required=False),  # what was shown before the decision
+    "feature": Stored("BTKF", np.float32, required=False),  # of every arm
+    "text": Stored("BT", np.str_, required=False),
     "context": Stored("M", np.str_, required=False),  # what a problem is about in words
     "arm_name": Stored("MK", np.str_, required=False),  # where arms are named
 }
+SHOWN = {"observation": "numbers", "feature": "features", "text": "texts"}
+"""Those of what was shown, each with the name that it has in an `Observation`."""
+
 ABOUT = "about"  # a text beside the arrays: JSON of `About`
 
 
@@ -77,6 +86,7 @@ class About(BaseModel):
     horizon: int = Field(ge=1, le=1_000_000)
     num_arms: int = Field(ge=2, le=100_000)
     reward_range: tuple[float | None, float | None]
+    shown: Shown = Shown()
     contexts: str = "train"
     regret: RegretKind
     temperature: float = Field(gt=0)
@@ -92,6 +102,7 @@ class About(BaseModel):
             horizon=rules.horizon,
             num_arms=rules.num_arms,
             reward_range=(low, high),
+            shown=rules.shown,
             contexts=histories.words.contexts,
             regret=recorded.regret_kind,
             temperature=recorded.learned.temperature,
@@ -102,7 +113,7 @@ class About(BaseModel):
     def rules(self) -> Rules:
         low, high = self.reward_range
         bounds = -math.inf if low is None else low, math.inf if high is None else high
-        return Rules(self.feedback, self.horizon, self.num_arms, bounds)
+        return Rules(self.feedback, self.horizon, self.num_arms, bounds, self.shown)
 
 
 def to_arrays(record: Sequence[RecordedBatch]) -> dict[str, np.ndarray]:
@@ -143,6 +154,9 @@ def _arrays(recorded: RecordedBatch) -> dict[str, np.ndarray]:
         "action_target": learned.action_targets,
         "rewards": tables.rewards,
         "expected_rewards": tables.expected_rewards,
+        "observation": histories.observations,
+        "feature": histories.features,
+        "text": histories.texts,
     }
     if recorded.told:
         seeds = histories.words.seeds[first].tolist()
@@ -162,10 +176,19 @@ def checked(setting: str, arrays: Mapping[str, np.ndarray]) -> tuple[About, dict
         about = About.model_validate_json(text if isinstance(text, str) else "")
     except ValueError:
         raise RunDirectoryError(f"'{setting}/{ABOUT}' does not say what its arrays are of.") from None
-    group = arrays.get(f"{setting}/group", np.zeros(0))
+
+    def array_of(name: str) -> np.ndarray:
+        return arrays.get(f"{setting}/{name}", np.zeros(0))
+
+    group = array_of("group")
     problems = len(np.unique(group))
     sizes = {"B": (group.size,), "M": (problems,), "P": (problems, group.size)}
     sizes |= {"T": (about.horizon,), "K": (about.num_arms,)}
+    sizes |= {"F": (len(about.shown.features),)}
+    if about.shown or array_of("observation").ndim != 3:
+        sizes["D"] = (len(about.shown.numbers),)
+    else:  # an environment of one's own showed more than its rules say
+        sizes["D"] = (array_of("observation").shape[2],)
     found = {}
     for name, stored in ARRAYS.items():
         array = arrays.get(f"{setting}/{name}")
@@ -225,7 +248,10 @@ def _histories(about: About, arrays: Mapping[str, np.ndarray], turns: Sequence[S
         names = names[np.unique(arrays["group"], return_inverse=True)[1]]
     words = Words(about.contexts, arrays["word_seed"].astype(np.int64), names=names)
     histories = Histories(about.rules, len(arms), words)
+    shown = {its: arrays[name] for name, its in SHOWN.items() if name in arrays}
     for index in range(about.horizon):
+        if shown:
+            histories.observe(Observation(**{its: array[:, index] for its, array in shown.items()}))
         of_round, probabilities = arms[:, index], None if stated is None else stated[:, index]
         if probabilities is not None and not probabilities.any():
             probabilities = None

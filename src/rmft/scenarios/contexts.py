@@ -27,7 +27,7 @@ MAX_CONTEXTS, MAX_BYTES = 1_000, 1_000_000  # of a user's own
 JOINERS = "\u200c\u200d"  # invisible, and part of how some scripts are written
 
 
-def _on_one_line(text: str, limit: int) -> str:
+def on_one_line(text: str, limit: int) -> str:
     """`text`, if a line of a prompt can hold it. Raises ValueError."""
     if not text or text != text.strip() or len(text) > limit:
         raise ValueError(
@@ -44,15 +44,15 @@ def _on_one_line(text: str, limit: int) -> str:
 
 
 def _words(text: str) -> str:
-    return _on_one_line(text, MAX_NAME)
+    return on_one_line(text, MAX_NAME)
 
 
 def _description(text: str) -> str:
-    return _on_one_line(text, MAX_DESCRIPTION)
+    return on_one_line(text, MAX_DESCRIPTION)
 
 
 def _sentences(text: str) -> str:
-    if not unicodedata.category(_on_one_line(text, MAX_SENTENCE)[-1]).startswith("P"):
+    if not unicodedata.category(on_one_line(text, MAX_SENTENCE)[-1]).startswith("P"):
         raise ValueError(f"found {text[-40:]!r}; expected a sentence, with a full stop at its end")
     return text
 

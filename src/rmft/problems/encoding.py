@@ -1,0 +1,118 @@
+"""Columns of a table as they are shown before a decision: as numbers, and as a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rmft.errors import ConfigError, ShapeError, UnknownNameError
+from rmft.problems.log_files import MISSING, Cells, number_in
+from rmft.reading import Config
+from rmft.scenarios.contexts import on_one_line
+from rmft.types import FloatArray, Observation, Shown
+
+MAX_VALUES = 20  # of a column of words, of which each has a number; of more, words alone are told
+MAX_CELL = 200  # characters
+CONSTANT = "constant"
+
+
+class Column(Config):
+    """One column. Numbers are told to policies as (number - mean) / std, 0 where one is missing.
+
+    values: of a column of words, which is a number for each of them, 1 where the cell holds it, else 0; None
+    of a column of numbers.
+    """
+
+    name: str
+    mean: float = 0.0
+    std: float = 1.0
+    values: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the numbers that it becomes."""
+        return (self.name,) if self.values is None else tuple(f"{self.name} {value}" for value in self.values)
+
+    def numbers(self, cells: Sequence[object]) -> FloatArray:
+        """(N, n) of N cells."""
+        if self.values is not None:
+            texts = np.array([text_of(cell) for cell in cells])
+            return np.asarray(texts[:, None] == np.array(self.values, dtype=np.str_)[None], dtype=np.float64)
+        found = []
+        for cell in cells:
+            value = number_in(cell)
+            if value is None and not _missing(cell):
+                raise ShapeError(f"Found {cell!r:.40} in '{self.name}'; expected a number, as in training.")
+            found.append(np.nan if value is None else value)
+        scaled = (np.array(found) - self.mean) / self.std
+        return np.where(np.isfinite(scaled), scaled, 0.0)[:, None]
+
+
+class Encoder(Config):
+    """Rows of cells as numbers, the last of which is always 1, and as texts such as "age 41, job teacher"."""
+
+    columns: tuple[Column, ...]
+    text_length: int
+
+    @classmethod
+    def fitted(cls, names: Sequence[str], rows: Sequence[Cells], fit: Sequence[int]) -> Encoder:
+        """The encoder of all rows; means, deviations and values are those of the rows `fit`."""
+        columns = []
+        for place, name in enumerate(names):
+            cells = [rows[row][place] for row in fit if not _missing(rows[row][place])]
+            numbers = [number_in(cell) for cell in cells]
+            if cells and all(number is not None for number in numbers):
+                found = np.array(numbers, dtype=np.float64)
+                columns.append(Column(name=name, mean=found.mean(), std=found.std() or 1.0))
+                continue
+            values = sorted({text_of(cell) for cell in cells})
+            columns.append(Column(name=name, values=tuple(values) if len(values) <= MAX_VALUES else ()))
+        whole = cls(columns=tuple(columns), text_length=0)
+        longest = max(map(len, whole._texts(rows)), default=0)
+        return whole.model_copy(update={"text_length": longest})
+
+    @property
+    def shown(self) -> Shown:
+        """What a round shows of such rows."""
+        names = tuple(name for column in self.columns for name in column.names)
+        return Shown((*names, CONSTANT) if names else (), text_length=self.text_length)
+
+    def encode(self, rows: Sequence[Cells]) -> Observation:
+        """Of N rows: numbers (N, d), none where all columns are texts, and texts (N,)."""
+        numbers = [column.numbers([row[place] for row in rows]) for place, column in enumerate(self.columns)]
+        whole = np.concatenate([*numbers, np.ones((len(rows), 1))], axis=1)
+        return Observation(whole if whole.shape[1] > 1 else None, texts=np.array(self._texts(rows)))
+
+    def encode_one(self, values: Mapping[str, object]) -> Observation:
+        """The same of one row by the columns' names. Raises ConfigError when names are missing or unknown."""
+        names = [column.name for column in self.columns]
+        for name in values:
+            if name not in names:
+                raise ConfigError(str(UnknownNameError("column that is shown", name, names)))
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise ConfigError(f"Found no value of {', '.join(missing)}; expected one of each of {names}.")
+        return self.encode([[values[name] for name in names]])
+
+    def _texts(self, rows: Sequence[Cells]) -> list[str]:
+        told = []
+        for row in rows:
+            known = zip(self.columns, row, strict=True)
+            told.append(
+                ", ".join(f"{column.name} {text_of(cell)}" for column, cell in known if not _missing(cell))
+            )
+        return [text or "nothing is known" for text in told]
+
+
+def text_of(cell: object) -> str:
+    """A cell as it is told. Raises ConfigError where no line of a prompt can hold it."""
+    text = f"{cell:g}" if isinstance(cell, float) else str(cell).strip()
+    try:
+        return on_one_line(text, MAX_CELL)
+    except ValueError as error:
+        raise ConfigError(f"What is shown {error}.") from None
+
+
+def _missing(cell: object) -> bool:
+    return cell is None or str(cell).strip().lower() in MISSING

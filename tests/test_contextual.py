@@ -1,0 +1,251 @@
+"""Contextual bandits: what is shown before a decision, where it comes from, and what is made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from rmft.errors import RmftError, ShapeError
+from rmft.problems.environment import TableEnvironment
+from rmft.problems.kinds import resolve_process
+from rmft.problems.suites import load_suite, suite_from
+from rmft.regret import regret
+from rmft.rollout import rollout
+from rmft.streams import Streams, generator
+from rmft.types import Decisions, FloatArray, Histories, Observation, RewardTable, Rules, Shown
+
+RULES = Rules("bandit", 3, 2, shown=Shown(numbers=("age",), features=("price", "size"), text_length=9))
+
+
+def observation(*axes: int) -> Observation:
+    draw = np.random.default_rng(0)
+    texts = np.full(axes, "it rains")
+    return Observation(draw.random((*axes, 1)), draw.random((*axes, 2, 2)), texts)
+
+
+def test_a_table_shows_each_round_before_its_decision() -> None:
+    shown = observation(4, 3)
+    table = RewardTable(np.zeros((4, 3, 2)), np.zeros((4, 3, 2)), shown)
+    seen: list[Histories] = []
+
+    class First:
+        name, max_concurrency = "first", 1
+
+        def rows_at_once(self, rules: Rules) -> int:  # noqa: ARG002
+            return 4
+
+        def decide(self, histories: Histories, streams: Streams) -> Decisions:  # noqa: ARG002
+            seen.append(histories.rows(slice(None)))
+            return Decisions(np.zeros(4, dtype=np.int64))
+
+    played = rollout(First(), TableEnvironment(RULES, table), Streams.at(0, [(row,) for row in range(4)]))
+    for index, histories in enumerate(seen):
+        assert histories.observations is not None
+        assert histories.features is not None
+        assert histories.texts is not None
+        np.testing.assert_array_equal(histories.observations, shown.numbers[:, : index + 1])  # type: ignore[index]
+        np.testing.assert_array_equal(histories.features, shown.features[:, : index + 1])  # type: ignore[index]
+        assert histories.texts.shape == (4, index + 1)
+        row = histories.row(2)
+        assert row.texts is not None
+        assert row.texts[-1] == "it rains"
+    whole = played.histories
+    again = Histories.concatenate([whole.rows(slice(0, 1)), whole.rows(slice(1, None))])
+    assert again.round(1).features is not None
+    np.testing.assert_array_equal(again.round(1).features, whole.round(1).features)
+    both = RewardTable.concatenate([table.rows(slice(0, 2)), table.rows(slice(2, None))])
+    np.testing.assert_array_equal(both.repeat(2).observations.numbers[::2], shown.numbers)  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        None,
+        Observation(np.zeros((4, 1))),
+        Observation(np.zeros((4, 2)), np.zeros((4, 2, 2)), np.full(4, "")),
+        Observation(np.zeros((4, 1)), np.zeros((4, 2, 1)), np.full(4, "")),
+        Observation(np.zeros((4, 1)), np.zeros((4, 2, 2)), np.full(3, "")),
+    ],
+)
+def test_what_the_rules_do_not_say_is_refused(shown: Observation | None) -> None:
+    with pytest.raises(ShapeError):
+        Histories(RULES, 4).observe(shown)
+
+
+def test_a_table_that_shows_something_else_than_its_rules_is_refused() -> None:
+    rewards = np.zeros((4, 3, 2))
+    with pytest.raises(ShapeError, match="shown"):
+        TableEnvironment(RULES, RewardTable(rewards, rewards))
+    with pytest.raises(ShapeError, match="one entry per round"):
+        RewardTable(rewards, rewards, observation(4, 2))
+    with pytest.raises(ShapeError, match="finite"):
+        Observation(np.full((4, 1), np.nan))
+
+
+def numbers_of(table: RewardTable) -> FloatArray:
+    assert table.observations is not None
+    assert table.observations.numbers is not None
+    return table.observations.numbers
+
+
+def test_expected_rewards_are_those_of_what_is_shown() -> None:
+    weights = [[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]]
+    linear = resolve_process({"kind": "linear", "num_numbers": 2, "weights": weights})
+    table = linear.draw(generator(0), 2000, 3)
+    np.testing.assert_allclose(table.expected_rewards, numbers_of(table) @ np.array(weights).T)
+    noise = table.rewards - table.expected_rewards
+    assert abs(noise.std() - 0.5) < 0.02
+    logistic = resolve_process({"kind": "logistic", "num_numbers": 2, "weights": weights, "bias": 0.5})
+    table = logistic.draw(generator(0), 2000, 3)
+    np.testing.assert_allclose(table.expected_rewards, expit(0.5 + numbers_of(table) @ np.array(weights).T))
+    assert set(np.unique(table.rewards)) == {0, 1}
+    np.testing.assert_allclose(table.rewards.mean(axis=0), table.expected_rewards.mean(axis=0), atol=0.05)
+    features = resolve_process(
+        {"kind": "linear", "num_numbers": 2, "shows": "features", "weights": [[1, -1]]}
+    )
+    table = features.draw(generator(0), 5, 3)
+    assert table.observations is not None
+    assert table.observations.features is not None
+    np.testing.assert_allclose(table.expected_rewards, table.observations.features @ [1, -1])
+    with pytest.raises(RmftError, match="rows of"):
+        resolve_process({"kind": "linear", "num_numbers": 2, "weights": [[1.0]]}).draw(generator(0), 5, 3)
+
+
+@pytest.mark.parametrize("name", ["contextual/linear", "contextual/logistic"])
+def test_a_suite_compares_with_the_best_arm_of_each_round(name: str) -> None:
+    suite = load_suite(name)
+    parts = [suite.draw(part, 30)[0] for part in ("train", "validation", "held_out")]  # type: ignore[arg-type]
+    assert len({float(numbers_of(batch.table)[0, 0, 0]) for batch in parts}) == 3
+    (batch,) = suite.draw("held_out", 30)
+    rules = batch.setting.rules
+    assert (rules.horizon, rules.num_arms, len(rules.shown.numbers)) == (100, 5, 5)
+    assert batch.setting.regret_kind == "dynamic"
+    played = rollout(
+        Best(batch.table), batch.setting.play(batch.table), Streams.at(0, [(row,) for row in range(30)])
+    )
+    np.testing.assert_allclose(regret(played, batch.setting.regret_kind), 0, atol=1e-12)
+
+
+class Best:
+    """Plays the best arm of each round, which it is told."""
+
+    name, max_concurrency = "best", 1
+
+    def __init__(self, table: RewardTable) -> None:
+        self.table = table
+
+    def rows_at_once(self, rules: Rules) -> int:  # noqa: ARG002
+        return len(self.table.rewards)
+
+    def decide(self, histories: Histories, streams: Streams) -> Decisions:  # noqa: ARG002
+        return Decisions(self.table.expected_rewards[:, histories.num_rounds].argmax(axis=1))
+
+
+TABLE = "petal,colour,kind\n" + "".join(
+    f"{number % 7 + 0.5},{['red', 'blue'][number % 2]},{['rose', 'iris', 'lily'][number % 3]}\n"
+    for number in range(60)
+)
+
+
+def a_table(folder: Path, content: str = TABLE, **keys: object) -> dict[str, object]:
+    (folder / "plants.csv").write_text(content, "utf-8")
+    process = {"kind": "logged", "rewards": str(folder / "plants.csv"), "label": "kind", **keys}
+    setting = {
+        "name": "plants",
+        "feedback": "bandit",
+        "horizon": 10,
+        "num_arms": 3,
+        "reward_process": process,
+    }
+    return {"name": "plants", "title": "plants", "train": {"settings": [setting]}}
+
+
+def test_a_classification_table_is_a_bandit(tmp_path: Path) -> None:
+    suite = suite_from(a_table(tmp_path) | {"validation": {"num_problems": 9}}, "plants")
+    seen = {}
+    for part in ("train", "validation", "held_out"):
+        (batch,) = suite.draw(part, 9)  # type: ignore[arg-type]
+        setting, table = batch.setting, batch.table
+        assert setting.regret_kind == "dynamic"
+        np.testing.assert_array_equal(table.rewards.sum(axis=2), 1)
+        assert setting.shown.numbers == ("petal", "colour blue", "colour red", "constant")
+        assert table.observations is not None
+        numbers, texts = table.observations.numbers, table.observations.texts
+        assert numbers is not None
+        assert texts is not None
+        np.testing.assert_array_equal(numbers[..., 1] + numbers[..., 2], 1)
+        np.testing.assert_array_equal(numbers[..., 3], 1)
+        seen[part] = {text for row in texts.tolist() for text in row}
+        assert all(text.startswith("petal ") and ", colour " in text for text in seen[part])
+        assert max(map(len, seen[part])) <= setting.shown.text_length
+    (train,) = suite.draw("train", 200)
+    shares = train.table.rewards.mean(axis=(0, 1))
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.06)  # anonymous arms change places
+    again = suite_from(suite.model_dump(mode="json"), "again")
+    np.testing.assert_array_equal(numbers_of(again.draw("train", 1)[0].table), numbers_of(train.table)[:1])
+
+
+def test_parts_of_a_table_share_no_line_and_names_stay(tmp_path: Path) -> None:
+    content = "line,kind\n" + "".join(f"n{n},{'ab'[n % 2]}\n" for n in range(50))
+    data = a_table(tmp_path, content, parts={"train": 0.6, "validation": 0.2, "held_out": 0.2})
+    data["train"]["settings"][0] |= {"arms": "named", "num_arms": 2}  # type: ignore[index]
+    suite = suite_from(data, "lines")
+    lines = {}
+    for part in ("train", "validation", "held_out"):
+        (batch,) = suite.draw(part, 50)  # type: ignore[arg-type]
+        assert batch.words.names is not None
+        assert batch.words.names[0].tolist() == ["a", "b"]
+        assert batch.table.observations is not None
+        assert batch.table.observations.numbers is None  # too many words to be numbers
+        texts = batch.table.observations.texts
+        assert texts is not None
+        assert all(len(set(row)) == 10 for row in texts.tolist())
+        best = batch.table.rewards.argmax(axis=2)
+        assert all(
+            int(text.removeprefix("line n")) % 2 == arm
+            for text, arm in zip(texts.flat, best.flat, strict=True)
+        )
+        lines[part] = set(texts.flat)
+    assert not lines["train"] & lines["validation"]
+    assert not (lines["train"] | lines["validation"]) & lines["held_out"]
+
+
+def test_a_log_of_rewards_shows_its_columns(tmp_path: Path) -> None:
+    rows = [f"u{n // 6},{n},{'sun' if n % 2 else 'rain'},{n % 2},{1 - n % 2}" for n in range(60)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,hour,sky,ice,tea", *rows]), "utf-8")
+    process = resolve_process(
+        {"kind": "logged", "rewards": "log.csv", "group": "user", "context": ["hour", "sky"],
+         "columns": ["ice", "tea"], "shuffle_arms": False},
+        str(tmp_path),
+    )  # fmt: skip
+    table = process.draw(generator(0), 6, 2)
+    assert table.observations is not None
+    assert table.observations.texts is not None
+    for text, pays in zip(table.observations.texts, table.rewards, strict=True):
+        assert text.endswith("sky sun" if pays[0] else "sky rain")
+    hours = [int(text.split(",")[0].removeprefix("hour ")) for text in table.observations.texts]
+    assert np.diff(hours).tolist() == [1] * 5
+    assert hours[0] % 6 == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "message"),
+    [
+        (TABLE, {"label": "kin"}, "Did you mean 'kind'"),
+        (TABLE, {"context": ["petals"]}, "Did you mean 'petal'"),
+        (TABLE, {"columns": ["rose", "iris"]}, "the label 'lily', which columns does not name"),
+        (TABLE, {"sampled": True, "group": "colour"}, "leave one out"),
+        ("".join(TABLE.splitlines(keepends=True)[:15]), {}, "horizon is 10"),
+        ("1,2\n3,4\n", {"header": False}, "no header"),
+        ("petal,kind\nok\x07,rose\n" + "a,iris\n" * 60, {}, "words on one line"),
+        ("petal,kind\n" + "1,rose\n" * 60, {}, "1 labels"),
+    ],
+)
+def test_a_wrong_table_is_refused(
+    content: str, keys: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RmftError, match=message):
+        suite_from(a_table(tmp_path, content, **keys), "plants")
