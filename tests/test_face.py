@@ -58,7 +58,7 @@ PARAMETERS = {
     "TrainingBatch": "trajectories group mask advantages action_targets temperature",
     "TrainingStep": "iteration seed progress",
     "Trajectories": "histories table",
-    "Turn": "told said ids logprobs legal system refused",
+    "Turn": "prompt completion ids logprobs legal system refused",
     "Words": "contexts seeds turns",
     "evaluate": "target suite against part num_problems num_rollouts seed trust_code progress",
     "load_suite": "name_or_path trust",
