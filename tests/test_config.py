@@ -44,7 +44,7 @@ def credits_of(rollouts: int) -> st.SearchStrategy[dict[str, Any]]:
     plain = {
         "top_k_regret": selected,
         "top_k_regret_to_go": selected | {"discount": share()},
-        "top_k_reward": selected,
+        "top_k_reward": selected | {"reward": st.sampled_from(["realised", "expected"])},
         "random": selected,
         "all": {},
         "policy_gradient": {
@@ -54,6 +54,8 @@ def credits_of(rollouts: int) -> st.SearchStrategy[dict[str, Any]]:
             "advantage_clip": st.tuples(share(-100, 0), share(0, 100, exclude_min=True)).map(list),
             "all_actions": st.booleans(),
         },
+        "grpo": {"reward": st.sampled_from(["realised", "expected"])},
+        "preference_pairs": {"reward": st.sampled_from(["realised", "expected"])},
     }
     return st.one_of(
         *(st.fixed_dictionaries({"kind": st.just(kind), **keys}) for kind, keys in plain.items())
@@ -63,6 +65,21 @@ def credits_of(rollouts: int) -> st.SearchStrategy[dict[str, Any]]:
 objectives = st.fixed_dictionaries(
     {"kind": st.just("policy_gradient"), "kl_coef": share(0, 100, exclude_min=True)}
 )
+clipped = st.fixed_dictionaries(
+    {
+        "kind": st.just("ppo_clip"),
+        "clip_range": share(exclude_min=True, exclude_max=True),
+        "kl_coef": share(0, 100),
+    }
+)
+paired = st.fixed_dictionaries({"kind": st.just("dpo"), "beta": share(0, 100, exclude_min=True)})
+plain = st.just({"kind": "cross_entropy"})
+OBJECTIVES = {
+    "policy_gradient": objectives | clipped,
+    "grpo": objectives | clipped,
+    "preference_pairs": paired,
+}
+"""Of a kind of credit; of others plain | objectives."""
 
 
 @st.composite
@@ -70,7 +87,6 @@ def valid_configs(draw: st.DrawFn) -> dict[str, Any]:
     """Settings within every documented range."""
     heads, rollouts = draw(st.integers(1, 8)), draw(st.integers(2, 100_000))
     credit = draw(credits_of(rollouts))
-    plain = st.just({"kind": "cross_entropy"})
     return {
         "name": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)),
         "seed": draw(st.integers(0, 2**63 - 1)),
@@ -84,9 +100,9 @@ def valid_configs(draw: st.DrawFn) -> dict[str, Any]:
         },
         "credit": credit,
         "training": {
-            "objective": draw(objectives if credit["kind"] == "policy_gradient" else plain | objectives),
+            "objective": draw(OBJECTIVES.get(credit["kind"], plain | objectives)),
             "epochs": draw(st.integers(1, 1000)),
-            "batch_size": draw(st.integers(1, 10**9)),
+            "batch_size": 2 * draw(st.integers(1, 10**9)),
             "learning_rate": draw(share(exclude_min=True)),
             "warmup": draw(share(exclude_max=True)),
             "weight_decay": draw(share()),
@@ -329,12 +345,22 @@ USELESS = [
     ({"credit": {"kind": "all", "num_selected": 1}}, "'num_selected' does nothing with kind all"),
     ({"credit": {"kind": "top_k_regret", "discount": 0.9}}, "setting of top_k_regret_to_go, policy_gradient"),
     ({"credit": {"kind": "random", "advantage_clip": [-1, 5]}}, "it is a setting of policy_gradient"),
+    ({"credit": {"reward": "expected"}}, "it is a setting of top_k_reward, grpo, preference_pairs."),
+    (
+        {"training": {"objective": {"kind": "dpo", "clip_range": 0.1}}},
+        "'clip_range' does nothing with kind dpo: it is a setting of ppo_clip.",
+    ),
+    (
+        {"training": {"objective": {"kind": "regret_loss", "power": 2}}},
+        "power does nothing with num_sequences 1",
+    ),
     ({"credit": {"all_actions": True}}, "'all_actions' does nothing with kind top_k_regret"),
     ({"training": {"legality_coef": 1}}, "training: 'legality_coef' does nothing with kind numeric: "),
     ({"training": {"num_processes": 2}}, "does nothing with kind numeric: it is a setting of local."),
     (
         {"training": {"objective": {"kl_coef": 1}}},
-        "objective: 'kl_coef' does nothing with kind cross_entropy: it is a setting of policy_gradient.",
+        "objective: 'kl_coef' does nothing with kind cross_entropy: it is a setting of policy_gradient, "
+        "ppo_clip.",
     ),
     (
         HOSTED | {"training": {"learning_rate": 0.1}},

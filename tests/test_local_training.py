@@ -35,7 +35,7 @@ from rmft.errors import ConfigError, RunDirectoryError, TrainingError, UnknownNa
 from rmft.generators.local import load_model
 from rmft.policies.checkpoint import adapter_in, model_of
 from rmft.policies.config import LocalConfig
-from rmft.training.config import LocalTraining
+from rmft.training.config import CrossEntropy, LocalTraining, PolicyGradient
 from rmft.training.export import export_policy
 from rmft.training.local import LocalTrainer, new_policy, packed_loss
 from rmft.training.low_rank import fuse
@@ -417,8 +417,9 @@ def test_numbers_and_words_have_one_objective(temperature: float, kl_coef: float
     batch = batch_of(trajectories, generator.normal(size=(5, 3)), mask, targets, temperature)
     assert 0 < mask.sum() < 15
 
+    objective = PolicyGradient(kl_coef=kl_coef) if kl_coef else CrossEntropy()
     numeric = torch.from_numpy(generator.normal(size=(5, 3, 3)) * 2).requires_grad_()
-    loss, kl = batch_loss(numeric, batch, kl_coef)
+    loss, kl = batch_loss(numeric, batch, objective)
     torch.autograd.backward(loss)
 
     packed = pack(token_sequences(batch), torch.device("cpu"))
@@ -426,7 +427,7 @@ def test_numbers_and_words_have_one_objective(temperature: float, kl_coef: float
     rows = torch.from_numpy(generator.normal(size=(int(mask.sum()), VOCABULARY)))
     rows[packed.decision_at[:, None], torch.from_numpy(LEGAL)] = numeric.detach()[torch.from_numpy(mask)]
     rows.requires_grad_()
-    spoken, spoken_kl = packed_loss(rows, packed, kl_coef, legality_coef=0.0)
+    spoken, spoken_kl = packed_loss(rows, packed, objective, legality_coef=0.0)
     torch.autograd.backward(spoken)
 
     assert spoken.item() == pytest.approx(loss.item(), rel=1e-6)
@@ -439,6 +440,78 @@ def test_numbers_and_words_have_one_objective(temperature: float, kl_coef: float
     elsewhere[:, LEGAL] = 0
     torch.testing.assert_close(elsewhere, torch.zeros_like(elsewhere), rtol=0, atol=1e-6)
     assert not numeric.grad[~torch.from_numpy(mask)].any()
+
+
+def test_ratios_are_clipped_and_the_start_is_held_to_by_tokens_and_by_decisions(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """PPO's clip, and KL(pi || ref) to another policy than that which was rolled out, term by term."""
+    trajectories = play(1, 2, horizon=2)
+    advantages = np.array([[2.0, -1.0], [0.5, -3.0]])
+    batch = batch_of(trajectories, advantages)
+    other, _ = train(start, [batch], tmp_path / "other", config, legality_coef=0, learning_rate=0.05)
+    now, then = (loaded(each, config) for each in (start, other))
+    total, count = 0.0, 0
+    for row in range(2):
+        own, held_to = (log_likelihood(model, trajectories, row) for model in (now, then))
+        for index in range(2):
+            spoken, advantage = trajectories.histories.words.turns[index][row], advantages[row, index]
+            drawn = spoken.logprobs[np.isfinite(spoken.logprobs)][:-1]
+            for logprob, mu, ref in zip(own[index], drawn, held_to[index], strict=False):
+                x = math.exp(ref - logprob)
+                total += clipped(math.exp(logprob - mu), advantage) + 0.3 * (x - 1 - math.log(x))
+            count += len(own[index])
+            before = [turns[row] for turns in trajectories.histories.words.turns[: index + 1]]
+            pi, ref_pi = (legal_probabilities(model, before) for model in (now, then))
+            assert trajectories.histories.probabilities is not None
+            mu_of = trajectories.histories.probabilities[row, index]
+            arm = trajectories.histories.arms[row, index]
+            total += clipped(pi[arm] / mu_of[arm], advantage) + 0.3 * float(pi @ np.log(pi / ref_pi))
+    (tmp_path / "next").mkdir()
+    settings = {"objective": {"kind": "ppo_clip", "clip_range": 0.1, "kl_coef": 0.3}, "legality_coef": 0}
+    trainer = LocalTrainer(LocalTraining.model_validate({"warmup": 0, "batch_size": 2, **settings}), config)
+    step = TrainingStep(1, 3, 0.0, other)
+    _, figures = trainer.train(start, [batch], tmp_path / "next", step)
+    assert figures["loss"] == pytest.approx(total / count, rel=1e-4)
+
+
+def clipped(rho: float, advantage: float) -> float:
+    return -min(rho * advantage, min(max(rho, 0.9), 1.1) * advantage)
+
+
+def legal_probabilities(model: PreTrainedModel, turns: list[Turn]) -> FloatArray:
+    """(3,) of the last turn's answers among each other, at temperature 1."""
+    logs = scaled_logs(model, turns, 1.0)[sum(len(each.ids) for each in turns) - 2, LEGAL]
+    return np.asarray(np.exp(logs - np.logaddexp.reduce(logs)))
+
+
+def test_a_pair_of_trajectories_is_told_apart_by_its_log_ratios(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """DPO: -log sigmoid(beta [log ratio of the chosen - that of the rejected]), over all that was sampled."""
+    trajectories = play(2, 2, horizon=2)
+    signs = np.array([[1.0, 1.0], [-1.0, -1.0], [-1.0, -1.0], [1.0, 1.0]])
+    margins = np.zeros(2)
+    model = loaded(start, config)
+    for row in range(4):
+        own = log_likelihood(model, trajectories, row)
+        for index in range(2):
+            spoken = trajectories.histories.words.turns[index][row]
+            drawn = spoken.logprobs[np.isfinite(spoken.logprobs)][:-1]
+            before = [turns[row] for turns in trajectories.histories.words.turns[: index + 1]]
+            arm, stated = trajectories.histories.arms[row, index], trajectories.histories.probabilities
+            assert stated is not None
+            decided = math.log(legal_probabilities(model, before)[arm] / stated[row, index, arm])
+            margins[row // 2] += signs[row, 0] * (sum(own[index][:-1]) - drawn.sum() + decided)
+    expected = np.mean([math.log1p(math.exp(-0.4 * margin)) for margin in margins])
+    batch = replace(batch_of(trajectories, signs), group=np.array([0, 0, 1, 1]))
+    settings = {"objective": {"kind": "dpo", "beta": 0.4}, "legality_coef": 0, "tokens_at_once": 10}
+    trained, figures = train(start, [batch], tmp_path / "next", config, **settings)
+    assert figures["loss"] == pytest.approx(expected, rel=1e-4)
+    gained = decisions(trained, config, trajectories) - decisions(start, config, trajectories)
+    assert (gained * signs).sum() > 0
+    whole = train(start, [batch], tmp_path / "whole", config, **settings | {"tokens_at_once": 4096})
+    assert content(whole[0].path) == content(trained.path)
 
 
 def plain_loss(
@@ -489,7 +562,7 @@ def test_a_packed_pass_has_the_loss_and_gradients_of_plain_ones(kind: str) -> No
         logits_to_keep=packed.predicting,
         use_cache=False,
     ).logits
-    loss, _ = packed_loss(logits.flatten(0, -2), packed, 0.7, 0.2)
+    loss, _ = packed_loss(logits.flatten(0, -2), packed, PolicyGradient(kl_coef=0.7), 0.2)
     torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(plain, rel=1e-5)
     scale = max(float(each.abs().max()) for each in expected.values())

@@ -38,7 +38,7 @@ all_wordings = st.builds(
     Wording,
     style=st.sampled_from(["terse", "full"]),
     hint=st.booleans(),
-    history=st.sampled_from(["raw", "ranked", "summary"]),
+    history=st.sampled_from(["raw", "ranked", "summary", "guided"]),
     answer=st.sampled_from(["arm", "distribution"]),
     reasoning=st.sampled_from(["off", "brief", "free"]),
     rewards=st.sampled_from(["raw", "scaled"]),
@@ -171,6 +171,8 @@ PAID = np.array([1, 0.25, 0.5])
         ({"history": "summary"}, "bandit", "0.5\nT0.25x1 K0.75x2 B?"),
         ({}, "full", "T0.75K0.5B0"),
         ({"history": "summary"}, "full", "T0.75K0.5B0\nT0.5K0.5B0 x3"),
+        ({"history": "guided"}, "bandit", "0.5\nT0.25x1+1.48 K0.75x2+1.05 B?"),
+        ({"history": "guided"}, "full", "T0.75K0.5B0\nT0.5K0.5B0 x3"),
         ({"history": "ranked"}, "full", "T0.75K0.5B0"),  # totals 1.5, 1.5 and 0: a tie stays as it was
         ({"history": "ranked"}, "bandit", "0.5"),
         (

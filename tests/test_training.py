@@ -15,7 +15,7 @@ from rmft.policies.numeric import NetworkConfig, NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
 from rmft.streams import Streams
-from rmft.training.config import NumericTraining
+from rmft.training.config import NumericTraining, PolicyGradient
 from rmft.training.numeric import NumericTrainer, batch_loss, new_policy
 from rmft.types import PolicyRef, RewardTable, Rules, TrainingBatch, TrainingStep, Trajectories
 
@@ -230,7 +230,7 @@ def test_at_the_policy_rolled_out_the_kl_term_has_no_value_and_no_gradient(decid
     batch = batch_of(trajectories, advantages, temperature=temperature)
     network = load_network(decided.path)[0]
     logits = NumericPolicy(network).logits(trajectories.histories)
-    loss, kl = batch_loss(logits, batch, kl_coef=3.0)
+    loss, kl = batch_loss(logits, batch, PolicyGradient(kl_coef=3.0))
     assert kl.item() == pytest.approx(0, abs=1e-4)
     found = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
     arms = torch.from_numpy(trajectories.histories.arms)[..., None]
@@ -250,7 +250,7 @@ def test_the_gradient_is_the_slope_of_what_the_rollouts_were_drawn_from(decided:
     batch = batch_of(trajectories, advantages, temperature=temperature)
     network = load_network(decided.path)[0]
     player, weight = NumericPolicy(network), network.get_parameter("logit.weight")
-    loss, _ = batch_loss(player.logits(trajectories.histories), batch, kl_coef=3.0)
+    loss, _ = batch_loss(player.logits(trajectories.histories), batch, PolicyGradient(kl_coef=3.0))
     [gradient] = torch.autograd.grad(loss, [weight])
 
     def score() -> float:

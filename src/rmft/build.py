@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmft.config import RunConfig, check_pool
+from rmft.config import RunConfig, StageConfig, check_pool
 from rmft.credit import TopK
 from rmft.errors import ConfigError, MissingExtraError
 from rmft.messages import estimate_tokens
+from rmft.policies import demonstration
 from rmft.policies.config import HostedConfig, LocalConfig
+from rmft.policies.demonstration import Demonstration
+from rmft.problems.setting import Setting
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
 from rmft.providers.catalogue import find_provider
 from rmft.run_directory import STAGE_SUITES, SUITE, RunDirectory, policy_in
 from rmft.scenarios.scenario import scenarios_of
-from rmft.training.config import TrainingConfig
+from rmft.training.config import RegretLoss, TrainingConfig
 from rmft.types import Policy, PolicyRef, Trainer
 
 if TYPE_CHECKING:
@@ -40,6 +43,12 @@ class FolderBackend:
 
     def load(self, policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:
         return load_policy(policy, temperature, sample_arms=sample_arms)
+
+    def demonstrator(self, baseline: str, policy: PolicyRef) -> Policy:
+        if policy.kind != "local":
+            return Demonstration(baseline)
+        player = load_policy(policy)
+        return Demonstration(baseline, player.state)  # type: ignore[attr-defined]
 
     def trainer(self, config: TrainingConfig) -> Trainer:
         return self.new_trainer(config)
@@ -83,11 +92,15 @@ def backend(
     MissingExtraError, ConfigError when the problems can't be played by such a policy, and EndpointError.
     """
     for stage in config.schedule():
+        settings = suites[stage.suite].settings("train")
         if isinstance(stage.credit, TopK):
             try:
-                check_pool(stage.credit, stage.rollout, len(suites[stage.suite].settings("train")))
+                check_pool(stage.credit, stage.rollout, len(settings))
             except ValueError as error:
                 raise ConfigError(f"{error}.") from None
+        if stage.rollout.policy is not None:
+            demonstration.check(stage.rollout.policy, *(setting.rules for setting in settings))
+        _check_feedback(stage, settings)
     policy = config.policy
     if isinstance(policy, HostedConfig):
         if folder is None:
@@ -120,6 +133,16 @@ def backend(
     if config.init_from is not None:
         start = partial(numeric.same_policy, policy, policy_in(Path(config.init_from)))
     return FolderBackend(start, numeric.NumericTrainer)
+
+
+def _check_feedback(stage: StageConfig, settings: Sequence[Setting]) -> None:
+    objective = getattr(stage.training, "objective", None)
+    bandits = [setting.name for setting in settings if setting.feedback != "full"]
+    if isinstance(objective, RegretLoss) and bandits:
+        raise ConfigError(
+            f"training.objective regret_loss needs all rewards to be seen; '{bandits[0]}' of suite "
+            f"{stage.suite} gives bandit feedback."
+        )
 
 
 def hosted_backend(

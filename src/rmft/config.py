@@ -13,14 +13,31 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from rmft.credit import CreditConfig, PolicyGradientCredit, TopK, TopKRegret
+from rmft.credit import (
+    GRPO,
+    All,
+    CreditConfig,
+    PolicyGradientCredit,
+    PreferencePairs,
+    TopK,
+    TopKRegret,
+)
 from rmft.errors import ConfigError
 from rmft.old_settings import renamed
 from rmft.policies.config import ArmEncoderConfig, PolicyConfig
 from rmft.providers.config import BudgetConfig
 from rmft.reading import Config, parse_yaml, read, read_mapping
 from rmft.scenarios.wording import Wording
-from rmft.training.config import HostedTraining, NumericTraining, PolicyGradient, TrainingConfig
+from rmft.training.config import (
+    DPO,
+    CrossEntropy,
+    HostedTraining,
+    NumericTraining,
+    PolicyGradient,
+    PPOClip,
+    RegretLoss,
+    TrainingConfig,
+)
 
 
 class RolloutConfig(Config):
@@ -32,6 +49,9 @@ class RolloutConfig(Config):
     """L: rollouts of each problem, a group."""
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     """Divides the logits while rolling out for training, and in the loss. Evaluation always plays at 1."""
+    policy: str | None = None
+    """A baseline such as `ucb(coefficient=0.2)` that is rolled out in place of the policy, which imitates its
+    decisions: distillation. None: the policy itself."""
 
 
 class ValidationConfig(Config):
@@ -62,25 +82,65 @@ class StageConfig(Config):
 
 def _check(stage: StageConfig | RunConfig) -> None:
     """Raises ValueError where credit, rollouts and training do not fit together."""
-    credit, rollouts = stage.credit, stage.rollout.num_rollouts
+    credit, training, rollouts = stage.credit, stage.training, stage.rollout.num_rollouts
     if isinstance(credit, TopK):
         check_pool(credit, stage.rollout)
-    if not isinstance(credit, PolicyGradientCredit):
+    compares = isinstance(credit, PolicyGradientCredit | GRPO | PreferencePairs)
+    if isinstance(training, HostedTraining):
+        if compares:
+            raise ValueError(
+                "policy.kind hosted learns whole answers, each or not: choose a credit.kind other than "
+                f"{credit.kind}, such as top_k_regret_to_go"
+            )
+        if stage.rollout.policy is not None:
+            raise ValueError("rollout.policy does nothing with policy.kind hosted: leave it out")
         return
-    if isinstance(stage.training, HostedTraining):
+    if compares and rollouts < 2:
         raise ValueError(
-            "policy.kind hosted learns whole answers, each or not: choose a credit.kind other than "
-            "policy_gradient, such as top_k_regret_to_go"
-        )
-    if rollouts < 2:
-        raise ValueError(
-            "credit.kind policy_gradient compares the rollouts of a problem: rollout.num_rollouts is "
+            f"credit.kind {credit.kind} compares the rollouts of a problem: rollout.num_rollouts is "
             f"{rollouts}, needs at least 2"
         )
-    if not isinstance(stage.training.objective, PolicyGradient):
+    objective = training.objective
+    if isinstance(credit, PolicyGradientCredit | GRPO):
+        if not isinstance(objective, PolicyGradient | PPOClip):
+            raise ValueError(
+                f"credit.kind {credit.kind} has advantages of both signs, which would drive the policy off "
+                "without a KL term or a clip: set training.objective, for instance to {kind: "
+                "policy_gradient, kl_coef: 1} or {kind: ppo_clip}"
+            )
+    elif isinstance(objective, PPOClip):
         raise ValueError(
-            "credit.kind policy_gradient has advantages of both signs, which would drive the policy off "
-            "without a KL term: set training.objective, for instance to {kind: policy_gradient, kl_coef: 1}"
+            "training.objective ppo_clip needs advantages: set credit.kind to grpo or policy_gradient"
+        )
+    if isinstance(credit, PreferencePairs) != isinstance(objective, DPO):
+        raise ValueError(
+            f"found credit.kind {credit.kind} with training.objective {objective.kind}: preference_pairs and "
+            "dpo go with each other"
+        )
+    if isinstance(objective, RegretLoss):
+        _check_regret_loss(stage)
+    if stage.rollout.policy is not None and not (
+        isinstance(objective, CrossEntropy) and stage.rollout.temperature == 1 and training.target_kl is None
+    ):
+        raise ValueError(
+            "rollout.policy gives decisions of another's to imitate: leave out rollout.temperature and "
+            "training.target_kl, and set training.objective to cross_entropy"
+        )
+    if training.batch_size % objective.rows_together:
+        raise ValueError(
+            f"training.batch_size is {training.batch_size}; expected a multiple of "
+            f"{objective.rows_together}: so many trajectories belong together with training.objective "
+            f"{objective.kind}"
+        )
+
+
+def _check_regret_loss(stage: StageConfig | RunConfig) -> None:
+    if stage.training.kind != "numeric":
+        raise ValueError("training.objective regret_loss is for policies that play numbers, not words")
+    if not isinstance(stage.credit, All) or stage.rollout.num_rollouts != 1:
+        raise ValueError(
+            "training.objective regret_loss learns from every reward sequence once, whatever is played: set "
+            "credit.kind to all and rollout.num_rollouts to 1"
         )
 
 
@@ -171,7 +231,14 @@ class RunConfig(Config):
             raise ValueError(f"iterations is {self.iterations}, but the stages have {total}: leave it out")
         if not self.stages:
             _check(self)
-        answer = getattr(self.policy, "wording", Wording()).answer
+        wording = getattr(self.policy, "wording", Wording())
+        answer = wording.answer
+        imitates = any(stage.rollout.policy is not None for stage in self.schedule())
+        if imitates and (answer, wording.reasoning) != ("arm", "off"):
+            raise ValueError(
+                "rollout.policy decides without reasoning, one arm each: set policy.wording.reasoning to off "
+                "and policy.wording.answer to arm"
+            )
         all_actions = [
             isinstance(s.credit, PolicyGradientCredit) and s.credit.all_actions for s in self.schedule()
         ]

@@ -4,19 +4,21 @@
                         with `per`, of every setting or of the iteration
     top_k_regret_to_go  in every round the k rollouts whose regret from there on is lowest
     policy_gradient     every decision, by its advantage, which can have either sign
+    grpo                every decision, by its trajectory's reward, normalized within the group
+    preference_pairs    of every group the best trajectory against the worst
     top_k_reward, random, all       controls
 
 A top-k credit returns a mask, with advantages of 1; together with cross-entropy it is rejection-sampling
-fine-tuning. `policy_gradient` is REINFORCE with a group baseline, a state baseline and GAE; it is *not* GRPO:
-rollouts are on policy for one batch, so there are no ratios and no clipping of them; advantages are
-per decision, not per trajectory; they are whitened over the batch, not within a group; and the KL term is to
-the rollout policy, not to a fixed reference. Keeping few whole trajectories rewards luck: the
+fine-tuning. `policy_gradient` is REINFORCE with a group baseline, a state baseline and GAE; it is *not*
+`grpo`: advantages are per decision, not per trajectory, and whitened over the batch, not within a group; and
+with the objective `policy_gradient` there are no ratios, and the KL term is to the rollout policy, not to a
+fixed reference. Keeping few whole trajectories rewards luck: the
 lowest regret of many rollouts goes to one that committed early to an arm that happened to be good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -65,8 +67,17 @@ class TopKRegretToGo(TopK):
     """gamma: how much each later round counts in the regret-to-go."""
 
 
-class TopKReward(TopK):
-    """A control: the k rollouts of highest realised reward, which is expected reward with noise."""
+class OnReward(Config):
+    """What the kinds that look at a trajectory's reward have in common."""
+
+    reward: Literal["realised", "expected"] = "realised"
+    """`realised`: what was paid, which an agent sees itself; `expected`: its mean, without the noise. On one
+    table, and so within a group, the latter is a constant minus pseudo- and dynamic regret, and the former
+    minus static regret."""
+
+
+class TopKReward(TopK, OnReward):
+    """A control: the k rollouts of highest reward."""
 
     kind: Literal["top_k_reward"] = "top_k_reward"
 
@@ -105,10 +116,33 @@ class PolicyGradientCredit(Config):
     is known."""
 
 
-KINDS = (TopKRegret, TopKRegretToGo, TopKReward, RandomK, All, PolicyGradientCredit)
+class GRPO(OnReward):
+    """Of every decision (R - mean) / std of its trajectory's reward R within the group (Shao et al. 2024,
+    section 4.1.2). Goes with `training.objective` ppo_clip or policy_gradient."""
+
+    kind: Literal["grpo"] = "grpo"
+
+
+class PreferencePairs(OnReward):
+    """Of every group the trajectory of highest reward, chosen, and that of lowest, rejected: advantages 1 and
+    -1. Groups whose rewards are all the same have none. Goes with `training.objective` dpo."""
+
+    kind: Literal["preference_pairs"] = "preference_pairs"
+
+
+KINDS = (
+    TopKRegret,
+    TopKRegretToGo,
+    TopKReward,
+    RandomK,
+    All,
+    PolicyGradientCredit,
+    GRPO,
+    PreferencePairs,
+)
 
 CreditConfig = Annotated[
-    TopKRegret | TopKRegretToGo | TopKReward | RandomK | All | PolicyGradientCredit,
+    TopKRegret | TopKRegretToGo | TopKReward | RandomK | All | PolicyGradientCredit | GRPO | PreferencePairs,
     by_kind("credit", "top_k_regret", *KINDS),
 ]
 """Steps 3 and 4 of the method; `kind` is `top_k_regret` unless given."""
@@ -140,6 +174,13 @@ def credit(
             return TrainingBatch(trajectories, group, mask, scaled, None, temperature)
         case All():
             return TrainingBatch(trajectories, group, mask, ones, None, temperature)
+        case GRPO():
+            normalized = _normalized(total_reward(trajectories, config.reward), group, mask[:, 0])
+            return TrainingBatch(trajectories, group, mask, ones * normalized[:, None], None, temperature)
+        case PreferencePairs():
+            sign = _best_and_worst(total_reward(trajectories, config.reward), group, mask[:, 0], generator)
+            signs = ones * sign[:, None]
+            return TrainingBatch(trajectories, group, mask & (signs != 0), signs, None, temperature)
     scores = _scores(trajectories, regret, config, generator)
     pool = group if config.per == "problem" else np.zeros_like(group)
     chosen = lowest_in_group(scores, pool, config.num_selected, generator)
@@ -196,13 +237,51 @@ def _scores(
         case TopKRegretToGo():
             scores = cost_to_go(regret, config.discount)
         case TopKReward():
-            paid = trajectories.histories.played * trajectories.table.rewards
-            scores = -paid.sum(axis=(1, 2))[:, None]
+            scores = -total_reward(trajectories, config.reward)[:, None]
         case RandomK():
             scores = generator.random((len(regret), 1))
         case _:
             scores = regret.sum(axis=1, keepdims=True)
     return np.where(_finished(trajectories), scores, np.inf)
+
+
+def total_reward(trajectories: Trajectories, reward: Literal["realised", "expected"]) -> FloatArray:
+    """(B,) what each rollout was paid, or was to expect."""
+    table = trajectories.table
+    rewards = table.rewards if reward == "realised" else table.expected_rewards
+    return np.asarray((trajectories.histories.played * rewards).sum(axis=(1, 2)))
+
+
+def _normalized(rewards: FloatArray, group: IntArray, finished: BoolArray) -> FloatArray:
+    """(B,) (R - mean) / std within each group, over rollouts that finished; 0 where all are the same."""
+    found = np.zeros_like(rewards)
+    for rows, own in _uneven(rewards, group, finished):
+        found[rows] = (own - own.mean()) / own.std()
+    return found
+
+
+def _best_and_worst(
+    rewards: FloatArray, group: IntArray, finished: BoolArray, generator: np.random.Generator
+) -> FloatArray:
+    """(B,) 1 for the highest of each group, -1 for the lowest, of equals one at random; 0 for others."""
+    found = np.zeros_like(rewards)
+    for rows, own in _uneven(rewards, group, finished):
+        order = generator.permutation(len(rows))
+        found[rows[order[own[order].argmax()]]] = 1.0
+        found[rows[order[own[order].argmin()]]] = -1.0
+    return found
+
+
+def _uneven(
+    rewards: FloatArray, group: IntArray, finished: BoolArray
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Of every group whose finished rollouts' rewards are not all the same: their rows, and the rewards."""
+    rows = np.flatnonzero(finished)
+    rows = rows[np.argsort(group[rows], kind="stable")]
+    _, starts = np.unique(group[rows], return_index=True)
+    for own in np.split(rows, starts[1:]):
+        if len(own) and np.ptp(rewards[own]) > ROUNDING * np.abs(rewards[own]).max():
+            yield own, rewards[own]
 
 
 def _all_actions(

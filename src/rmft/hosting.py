@@ -90,6 +90,10 @@ class HostedBackend:
         model = read_hosted(policy.path)
         return HostedPolicy(self.model(model.called, model.called != model.base), self.policy, temperature)
 
+    def demonstrator(self, baseline: str, policy: PolicyRef) -> Policy:
+        """See `Backend`; settings refuse it."""
+        raise ConfigError(f"'{baseline}' can't be rolled out for the hosted policy in '{policy.path}'.")
+
     def trainer(self, config: TrainingConfig) -> Trainer:
         """See `Backend`."""
         assert isinstance(config, HostedTraining)

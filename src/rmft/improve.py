@@ -17,7 +17,7 @@ from rmft.problems.suites import ProblemBatch
 from rmft.regret import round_regret
 from rmft.rollout import rollout_in_pieces
 from rmft.streams import generator, seed_sequence
-from rmft.training.config import TrainingConfig
+from rmft.training.config import RegretLoss, TrainingConfig
 from rmft.types import FloatArray, Policy, PolicyRef, Trainer, TrainingBatch, TrainingStep, Trajectories
 
 CREDIT = 1_000_000_004
@@ -33,6 +33,10 @@ class Backend(Protocol):
 
     def load(self, policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:
         """The policy, ready to play. sample_arms: under full information play an arm, not a distribution."""
+        ...
+
+    def demonstrator(self, baseline: str, policy: PolicyRef) -> Policy:
+        """What plays the decisions of a baseline, stated as `policy` would state them."""
         ...
 
     def trainer(self, config: TrainingConfig) -> Trainer:
@@ -66,19 +70,21 @@ def improve(
     iteration: int,
     seed: int,
     progress: float = 0.0,
+    start: PolicyRef | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> tuple[PolicyRef, Improvement]:
     """The next policy, written to the empty folder `target`, and what made it.
 
     problems: drawn for this iteration, each played `rollout.num_rollouts` times. seed: of all draws,
-    by address. progress: 0 to 1, which the learning rate follows. on_step: told what is done next, in
-    words. Raises TrainingError when the loss is not finite.
+    by address. progress: 0 to 1, which the learning rate follows. start: the policy that the run began
+    with, for objectives that hold to it; None: `policy`. on_step: told what is done next, in words. Raises
+    TrainingError when the loss is not finite.
     """
     clock = Clock()
     on_step("rolling out")
     with clock("rollout"):
         temperature = config.rollout.temperature
-        player = backend.load(policy, temperature, sample_arms=True)
+        player = _player(policy, backend, config)
         times = config.rollout.num_rollouts
         played = roll_out(player, problems, times, seed, iteration, on_step)
         del player  # a model's memory is the trainer's now
@@ -92,9 +98,20 @@ def improve(
         batches = credit_of_iteration(played, regrets, groups, config.credit, ties, temperature)
     on_step("training")
     with clock("train"):
-        step = TrainingStep(iteration, seed_of(seed, iteration), progress)
+        step = TrainingStep(iteration, seed_of(seed, iteration), progress, start)
         policy, figures = backend.trainer(config.training).train(policy, batches, target, step)
     return policy, Improvement(problems, batches, regrets, figures, clock.seconds)
+
+
+def _player(policy: PolicyRef, backend: Backend, config: StageConfig) -> Policy:
+    """What is rolled out for training: the policy, or the algorithm that it is to imitate.
+
+    Under full information arms are sampled, so that rollouts differ, unless regret itself is differentiated.
+    """
+    if config.rollout.policy is not None:
+        return backend.demonstrator(config.rollout.policy, policy)
+    sample_arms = not isinstance(getattr(config.training, "objective", None), RegretLoss)
+    return backend.load(policy, config.rollout.temperature, sample_arms=sample_arms)
 
 
 def roll_out(

@@ -96,6 +96,7 @@ def _one_iteration(
         iteration=iteration,
         seed=config.seed,
         progress=progress,
+        start=run.policy(0),
         on_step=on_step,
     )
     everything = made.problems, made.batches, made.regrets

@@ -288,11 +288,15 @@ class TrainingBatch:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
-    """Where in a run a training stands. iteration: from 1. progress: 0 to 1, the share of its stage done."""
+    """Where in a run a training stands. iteration: from 1. progress: 0 to 1, the share of its stage done.
+
+    start: the policy that the run began with, for objectives that hold to it; None: that which is trained.
+    """
 
     iteration: int
     seed: int
     progress: float
+    start: PolicyRef | None = None
 
 
 @runtime_checkable

@@ -171,12 +171,7 @@ class LanguagePolicy:
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """One decision per history; what was read before is not read again. See `Policy`."""
         playing: Playing = histories.remember(self, lambda: self._begin(histories))
-        texts = [scenario.prompt(histories.row(row)) for row, scenario in enumerate(playing.scenarios)]
-        if histories.num_rounds:
-            prompts = [self._turn(words) for words in texts]
-        else:
-            openings = [scenario.opening() for scenario in playing.scenarios]
-            prompts = [self.chat.opening(*both) for both in zip(openings, texts, strict=True)]
+        texts, prompts = self._prompts(playing, histories)
         session = self._session(playing, histories, prompts)
         steps = playing.scenarios[0].answer()
         draws = streams.uniform(self.budget + sum(not isinstance(piece, str) for piece in steps))
@@ -201,6 +196,27 @@ class LanguagePolicy:
         if arms is None or (histories.rules.feedback == "full" and not self.sample_arms):
             return Decisions(probabilities=probabilities, turns=turns)
         return Decisions(arms, probabilities, turns)
+
+    def state(self, histories: Histories, arms: IntArray) -> tuple[Turn, ...]:
+        """The turns in which it would name these arms, (B,), without reasoning; the model is not asked."""
+        playing: Playing = histories.remember(self, lambda: self._begin(histories))
+        texts, prompts = self._prompts(playing, histories)
+        turns = []
+        for text, prompt, scenario, arm in zip(texts, prompts, playing.scenarios, arms, strict=True):
+            legal = self._ids(scenario.before_answer, scenario.labels)
+            ids = np.array([*prompt, legal[arm]], dtype=np.int64)
+            logprobs = np.where(np.arange(len(ids)) < len(prompt), np.nan, 0.0)
+            opening = "" if histories.num_rounds else scenario.opening()
+            turns.append(Turn(text, scenario.labels[arm], ids, logprobs, legal, opening))
+        return tuple(turns)
+
+    def _prompts(self, playing: Playing, histories: Histories) -> tuple[list[str], list[list[int]]]:
+        """What each row is told before its next decision, as words and as tokens."""
+        texts = [scenario.prompt(histories.row(row)) for row, scenario in enumerate(playing.scenarios)]
+        if histories.num_rounds:
+            return texts, [self._turn(words) for words in texts]
+        openings = [scenario.opening() for scenario in playing.scenarios]
+        return texts, [self.chat.opening(*both) for both in zip(openings, texts, strict=True)]
 
     def _begin(self, histories: Histories) -> Playing:
         return Playing(scenarios_of(histories.rules, histories.words, self.config.wording))

@@ -58,11 +58,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What has been seen of one option so far: how many rewards, and their mean (0 of none)."""
+    """What has been seen of one option so far: how many rewards, and their mean (0 of none).
+
+    bonus: what UCB1 adds to the mean of an option that was tried, where the wording asks for it.
+    """
 
     label: str
     count: int
     mean: float
+    bonus: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rmft.scenarios.facts import Facts, News, Tally
 from rmft.scenarios.parsing import MARK
-from rmft.scenarios.rewards import write_range, write_reward
+from rmft.scenarios.rewards import write_difference, write_range, write_reward
 
 HINTS = {
     "full": (
@@ -94,7 +94,11 @@ class Full:
         if not tally.count:
             return f"{tally.label} not tried yet"
         over = "" if news.rewards else f" over {_times(tally.count, 'trial')}"
-        return f"{tally.label} {self._amount(tally.mean)}{over}"
+        bonus = ""
+        if tally.bonus is not None:
+            written = write_difference(tally.bonus, self.facts.rules, self.facts.scaled)
+            bonus = f", exploration bonus {written}"
+        return f"{tally.label} {self._amount(tally.mean)}{over}{bonus}"
 
     def _amount(self, reward: float) -> str:
         written = write_reward(reward, self.facts.rules, self.facts.scaled)

@@ -21,6 +21,12 @@ def write_reward(reward: float, rules: Rules, scaled: bool) -> str:
     return _write(reward, high - low)
 
 
+def write_difference(difference: float, rules: Rules, scaled: bool) -> str:
+    """A difference of two rewards, as `write_reward` writes one."""
+    low, high = rules.reward_range
+    return _write(10 * difference / (high - low), 10.0) if scaled else _write(difference, high - low)
+
+
 def write_range(rules: Rules, scaled: bool) -> str:
     """The range of rewards: "0 to 10", "at least 0", "at most 5" or, when there are no bounds, ""."""
     low, high = rules.reward_range

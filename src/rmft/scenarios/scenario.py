@@ -9,6 +9,7 @@ Named arms keep their names, whatever letter they have: what a name means can be
 from __future__ import annotations
 
 import json
+import math
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Scenario:
             chosen=self.labels[arm] if arm >= 0 else None,
             earned=float(row.played[-1] @ paid) if self.rules.feedback == "full" else float(paid),
             rewards=tuple((self.labels[a], float(paid[a])) for a in self._listing(row.rewards)),
-            summary=self._summary(row.arms, row.rewards) if self.wording.history == "summary" else (),
+            summary=self._summary(row.arms, row.rewards),
         )
         return self._style.prompt(news)
 
@@ -187,10 +188,19 @@ class Scenario:
         return tuple(sorted(self.order, key=lambda arm: -totals[arm]))
 
     def _summary(self, arms: IntArray, rewards: FloatArray) -> tuple[Tally, ...]:
+        if self.wording.history not in ("summary", "guided"):
+            return ()
+        guided = self.wording.history == "guided" and rewards.ndim == 1
+        low, high = self.rules.reward_range
+        width = high - low if math.isfinite(high - low) else 1.0
         tallies = []
         for arm in self.order:
             seen = rewards[:, arm] if rewards.ndim == 2 else rewards[arms == arm]
-            tallies.append(Tally(self.labels[arm], len(seen), float(seen.mean()) if len(seen) else 0.0))
+            mean, bonus = 0.0, None
+            if len(seen):
+                mean = float(seen.mean())
+                bonus = width * math.sqrt(2 * math.log(len(arms)) / len(seen)) if guided else None
+            tallies.append(Tally(self.labels[arm], len(seen), mean, bonus))
         return tuple(tallies)
 
     def _probabilities(self, weights: Iterable[int]) -> FloatArray:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rmft.scenarios.facts import Facts, News
+from rmft.scenarios.facts import Facts, News, Tally
 from rmft.scenarios.parsing import MARK
-from rmft.scenarios.rewards import write_range, write_reward
+from rmft.scenarios.rewards import write_difference, write_range, write_reward
 
 SEEN = {"full": "the {units} of all", "bandit": "its {units}"}
 HINTS = {"full": "A lead may not last.", "bandit": "Try options, then settle on good ones."}
@@ -51,8 +51,9 @@ class Terse:
 
     def prompt(self, news: News) -> str:
         """What the last round paid, then the summary: "1" and "G0.67x3 K?", with "x" before how often an
-        option was played; or "G0K1" and "G0.67K0.5 x3" under full information, with "x" before the
-        number of rounds. There no space stands before a letter: it would be another token than the answer."""
+        option was played, and "+0.86" for what UCB1 adds; or "G0K1" and "G0.67K0.5 x3" under full
+        information, with "x" before the number of rounds. There no space stands before a letter: it would be
+        another token than the answer."""
         facts = self.facts
 
         def write(reward: float) -> str:
@@ -65,7 +66,14 @@ class Terse:
         else:
             paid = write(news.earned)
             tallies = [
-                f"{tally.label}{write(tally.mean)}x{tally.count}" if tally.count else f"{tally.label}?"
+                f"{tally.label}{write(tally.mean)}x{tally.count}{self._bonus(tally)}"
+                if tally.count
+                else f"{tally.label}?"
                 for tally in news.summary
             ]
         return f"{paid}\n{' '.join(tallies)}" if tallies else paid
+
+    def _bonus(self, tally: Tally) -> str:
+        if tally.bonus is None:
+            return ""
+        return f"+{write_difference(tally.bonus, self.facts.rules, self.facts.scaled)}"

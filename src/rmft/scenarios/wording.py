@@ -14,10 +14,12 @@ class Wording(Config):
     """`terse`: a handful of tokens per round; `full`: whole sentences."""
     hint: bool = False
     """Whether the policy is told that trying options and settling on good ones have to be balanced."""
-    history: Literal["raw", "ranked", "summary"] = "raw"
+    history: Literal["raw", "ranked", "summary", "guided"] = "raw"
     """`raw`: each round tells what just happened. `ranked`: the same, under full information with the option
     of the best total first, which lays the answer out: follow-the-leader plays what is named first, and what
-    is learned is to trust that, not to compare. `summary`: also each option's count and mean so far."""
+    is learned is to trust that, not to compare. `summary`: also each option's count and mean so far.
+    `guided`: also, in a bandit, the exploration bonus that UCB1 gives each option, sqrt(2 ln t / n) of the
+    range of rewards (algorithm-guided support, Nie et al. 2025)."""
     answer: Literal["arm", "distribution"] = "arm"
     """`distribution` (full information only): how much of one unit goes on each option."""
     reasoning: Literal["off", "brief", "free"] = "off"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rmft.reading import Config, by_kind
 
@@ -13,11 +13,11 @@ class CrossEntropy(Config):
     """Weighted cross-entropy; see `rmft.training.objective`. The method as published."""
 
     kind: Literal["cross_entropy"] = "cross_entropy"
-
-    @property
-    def kl_coef(self) -> float:
-        """There is no KL term."""
-        return 0.0
+    kl_coef: ClassVar[float] = 0.0
+    needs_behaviour: ClassVar[bool] = False
+    """Whether it needs the probabilities that decisions were drawn from."""
+    rows_together: ClassVar[int] = 1
+    """How many trajectories its loss is of, where it is not of single decisions."""
 
 
 class PolicyGradient(Config):
@@ -26,10 +26,63 @@ class PolicyGradient(Config):
     kind: Literal["policy_gradient"] = "policy_gradient"
     kl_coef: Annotated[float, Field(gt=0, le=100)] = 1.0
     """Coefficient of KL(rollout policy || policy), both at the temperature of the rollouts."""
+    needs_behaviour: ClassVar[bool] = True
+    rows_together: ClassVar[int] = 1
 
+
+class PPOClip(Config):
+    """PPO's clipped surrogate, with GRPO's KL term to the start; see `rmft.training.objective`."""
+
+    kind: Literal["ppo_clip"] = "ppo_clip"
+    clip_range: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Ratios pi / mu outside 1 -+ clip_range earn nothing more."""
+    kl_coef: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Coefficient of KL(policy || start), the policy that the run started from; 0: PPO without it."""
+    needs_behaviour: ClassVar[bool] = True
+    rows_together: ClassVar[int] = 1
+
+
+class DPO(Config):
+    """Direct preference optimization of pairs of trajectories; see `rmft.training.objective`."""
+
+    kind: Literal["dpo"] = "dpo"
+    beta: Annotated[float, Field(gt=0, le=100)] = 0.1
+    """How firmly the policy is held to the one that was rolled out: the larger, the more."""
+    kl_coef: ClassVar[float] = 0.0
+    needs_behaviour: ClassVar[bool] = True
+    rows_together: ClassVar[int] = 2
+
+
+class RegretLoss(Config):
+    """Regret itself, differentiated, under full information; see `rmft.training.objective`."""
+
+    kind: Literal["regret_loss"] = "regret_loss"
+    h: Literal["square", "positive_square"] = "square"
+    """x^2, as in the source's theorem, or max(x, 0)^2."""
+    num_sequences: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """N: reward sequences in a set, the worst of which counts most."""
+    power: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """k of f(x) = max(x, 0)^k: the larger, the more of a set's loss is its worst."""
+    kl_coef: ClassVar[float] = 0.0
+    needs_behaviour: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _power_weighs_something(self) -> Self:
+        if self.num_sequences == 1 and self.power != 1:
+            raise ValueError("power does nothing with num_sequences 1, a set of one: leave it out")
+        return self
+
+    @property
+    def rows_together(self) -> int:
+        """A set's reward sequences."""
+        return self.num_sequences
+
+
+OBJECTIVES = (CrossEntropy, PolicyGradient, PPOClip, DPO, RegretLoss)
 
 ObjectiveConfig = Annotated[
-    CrossEntropy | PolicyGradient, by_kind("objective", "cross_entropy", CrossEntropy, PolicyGradient)
+    CrossEntropy | PolicyGradient | PPOClip | DPO | RegretLoss,
+    by_kind("objective", "cross_entropy", *OBJECTIVES),
 ]
 """What training minimizes; `kind` is `cross_entropy` unless given."""
 
@@ -69,7 +122,7 @@ class LocalTraining(_Gradient):
     legality_coef: Annotated[float, Field(ge=0, le=100)] | None = None
     """Coefficient of -log P(legal answers) under the unmasked model. The choice among them is trained on the
     renormalized K-way distribution, so 1 with `cross_entropy` is plain cross-entropy over the whole
-    vocabulary. None: 1 with `cross_entropy`, 0.1 with `policy_gradient`."""
+    vocabulary. None: 1 with `cross_entropy`, 0.1 with others."""
     loss_aggregation: Literal["token_mean", "round_mean"] = "token_mean"
     """`token_mean`: every sampled token counts as much, as published. `round_mean`: every round does, by the
     mean over its reasoning plus its decision, so that long reasoning does not drown the decision."""

@@ -11,6 +11,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,9 +27,9 @@ from rmft.generators.local import find_device
 from rmft.policies.checkpoint import read_policy, write_policy
 from rmft.policies.config import LocalConfig
 from rmft.training.adapter import Trained, load_trainable, save_trained
-from rmft.training.config import LocalTraining
+from rmft.training.config import DPO, LocalTraining, ObjectiveConfig, PPOClip
 from rmft.training.low_rank import fuse
-from rmft.training.objective import decision_loss, kl_divergence, token_kl, token_loss
+from rmft.training.objective import DecisionTerms, TokenTerms, total_loss
 from rmft.training.optimizer import load_optimizer, save_optimizer
 from rmft.training.packing import ATTENTION, Packed, pack
 from rmft.training.processes import in_processes, inside
@@ -92,6 +93,9 @@ class LocalTrainer:
         Raises TrainingError when the loss is not finite, RunDirectoryError when the policy is damaged.
         """
         groups = [group for batch in batches for group in token_sequences(batch, self.training)]
+        objective = self.training.objective
+        if isinstance(objective, PPOClip) and objective.kl_coef:
+            groups = with_reference(groups, (step.start or policy).path, self.policy, self.training)
         figures = fine_tune(policy.path, groups, target, self.policy, self.training, step.progress, step.seed)
         return PolicyRef("local", target), figures
 
@@ -116,8 +120,7 @@ def fine_tune(
         return in_processes(training.num_processes, work)
     shuffle = np.random.default_rng(seed)
     steps = list(batches(groups, training.batch_size, training.epochs, shuffle))
-    with _seeded(seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
+    with _seeded(seed):
         model, tokenizer = load_trainable(source, policy)
         learner = _Learner(model, policy, training, source, progress, len(steps))
         for number, step in enumerate(steps, 1):
@@ -148,15 +151,13 @@ class _Learner:
         progress: float,
         num_steps: int,
     ) -> None:
-        self.training, self.kl_coef = training, training.objective.kl_coef
+        self.training = training
         device = find_device(policy.device)
         self.accelerator = Accelerator(cpu=device.type == "cpu")
         self.autocast = partial(
             torch.autocast, device.type, torch.bfloat16, enabled=policy.precision == "bfloat16"
         )
-        base = model.get_base_model() if isinstance(model, PeftModel) else model
-        assert isinstance(base, PreTrainedModel)
-        base.set_attn_implementation(ATTENTION)
+        base = _attend_packed(model)
         if training.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         if device.type == "cpu":
@@ -179,27 +180,34 @@ class _Learner:
         has all of them.
         """
         self.model.train()
-        processes = self.accelerator.num_processes
-        part = step[self.accelerator.process_index :: processes]
+        processes, together = self.accelerator.num_processes, self.training.objective.rows_together
+        units = [step[start : start + together] for start in range(0, len(step), together)]
+        part = units[self.accelerator.process_index :: processes]
         idle = not part
-        todo = passes(part or step[:1], self.training.tokens_at_once)
-        total = max(1.0, float(sum(one.norm for one in step)))
+        part = part or units[:1]
+        if together == 1:
+            todo = passes([one for unit in part for one in unit], self.training.tokens_at_once)
+        else:  # a pair is one pass, however long
+            todo = [each for pair in part for each in passes(pair, sum(len(one.ids) for one in pair))]
+        norm = max(1.0, float(sum(one.norm for one in step)))
+        total = norm if together == 1 else float(len(units))
         loss = kl = 0.0
         for number, groups in enumerate(todo, 1):
             last = number == len(todo)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                of_pass, kl_of_pass = (each / total * (not idle) for each in self._losses(groups))
+                of_pass, kl_of_pass = self._losses(groups)
+                of_pass, kl_of_pass = of_pass / total * (not idle), kl_of_pass / norm * (not idle)
                 self.accelerator.backward(of_pass * processes)  # gradients are averaged over processes
             loss += of_pass.item()
             kl += kl_of_pass.item()
         loss, kl = self.over_processes(loss), self.over_processes(kl)
-        norm = float(
+        length = float(
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.training.max_gradient_norm)
         )
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingError(f"The loss is {loss} with gradient norm {norm}: training has diverged.")
+        if not (math.isfinite(loss) and math.isfinite(length)):
+            raise TrainingError(f"The loss is {loss} with gradient norm {length}: training has diverged.")
         self.optimizer.param_groups[0]["lr"] = self.size.rate
-        for name, value in zip(self.figures, (loss, norm, kl, self.size.rate), strict=True):
+        for name, value in zip(self.figures, (loss, length, kl, self.size.rate), strict=True):
             self.figures[name].append(value)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -211,14 +219,8 @@ class _Learner:
         packed = pack(groups, self.accelerator.device)
         self.num_tokens += packed.ids.numel()
         with self.autocast():
-            logits: Tensor = self.model(
-                input_ids=packed.ids,
-                position_ids=packed.position_ids,
-                packed=packed.groups,
-                logits_to_keep=packed.predicting,
-                use_cache=False,
-            ).logits
-        return packed_loss(logits.flatten(0, -2), packed, self.kl_coef, self.training.legality)
+            logits = _logits(self.model, packed)
+        return packed_loss(logits, packed, self.training.objective, self.training.legality)
 
     def over_processes(self, value: float) -> float:
         """The sum of a number over all processes."""
@@ -228,33 +230,93 @@ class _Learner:
 
 
 def packed_loss(
-    logits: Tensor, packed: Packed, kl_coef: float, legality_coef: float
+    logits: Tensor, packed: Packed, objective: ObjectiveConfig, legality_coef: float
 ) -> tuple[Tensor, Tensor]:
     """The sums, over a pass, of the objective of `rmft.training.objective` and of its KL divergence.
 
-    logits: (S, V), after the tokens that anything is predicted from.
+    logits: (S, V), after the tokens that anything is predicted from. In DPO a pass is one pair, whose
+    legality is the mean over its decisions.
+    """
+    of_tokens, among_legal, log_legality = _scores(logits, packed)
+    paired = isinstance(objective, DPO)
+    tokens = TokenTerms(
+        of_tokens, packed.token_advantages, packed.token_shares, packed.token_logprobs,
+        packed.token_reference, torch.zeros_like(packed.targets) if paired else None,
+    )  # fmt: skip
+    if not len(packed.decision_at):
+        return total_loss(objective, None, tokens)
+    decisions = DecisionTerms(
+        among_legal, packed.weights, packed.behaviour,
+        packed.reference, torch.zeros_like(packed.decision_at) if paired else None,
+    )  # fmt: skip
+    loss, kl = total_loss(objective, decisions, tokens)
+    return loss - legality_coef * (log_legality.mean() if paired else log_legality.sum()), kl
+
+
+def _logits(model: torch.nn.Module, packed: Packed) -> Tensor:
+    """(S, V) after the tokens that anything is predicted from."""
+    logits: Tensor = model(
+        input_ids=packed.ids,
+        position_ids=packed.position_ids,
+        packed=packed.groups,
+        logits_to_keep=packed.predicting,
+        use_cache=False,
+    ).logits
+    return logits.flatten(0, -2)
+
+
+def _scores(logits: Tensor, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
+    """Log probabilities of tokens (m,), of decisions among their legal answers (d, K), of these (d, 1).
+
+    log pi(a) = log p(a) - log sum_legal p; answers that a decision does not have are left out, and 0.
     """
     logprobs = (logits.float() / packed.temperature).log_softmax(dim=-1)
-    of_tokens = logprobs[packed.token_at, packed.targets]
-    loss = token_loss(of_tokens, packed.token_advantages, packed.token_shares)
-    kl = token_kl(packed.token_logprobs, of_tokens, packed.token_shares)
-    if len(packed.decision_at):
-        # log pi(a) = log p(a) - log sum_legal p; answers that a decision does not have are left out of the
-        # sum.
-        missing = packed.legal < 0
-        legal = logprobs[packed.decision_at[:, None], packed.legal.clamp(min=0)]
-        log_legality = legal.masked_fill(missing, float("-inf")).logsumexp(dim=1, keepdim=True)
-        among_legal = (legal - log_legality).masked_fill(missing, 0.0)
-        loss = loss + decision_loss(among_legal, packed.weights) - legality_coef * log_legality.sum()
-        if packed.behaviour is None:
-            raise TrainingError("The KL divergence needs the probabilities that decisions were drawn from.")
-        kl = kl + kl_divergence(packed.behaviour, among_legal)
-    return loss + kl_coef * kl, kl
+    missing = packed.legal < 0
+    legal = logprobs[packed.decision_at[:, None], packed.legal.clamp(min=0)]
+    log_legality = legal.masked_fill(missing, float("-inf")).logsumexp(dim=1, keepdim=True)
+    among_legal = (legal - log_legality).masked_fill(missing, 0.0)
+    return logprobs[packed.token_at, packed.targets], among_legal, log_legality
+
+
+@torch.no_grad()
+def with_reference(
+    groups: list[list[TokenSequence]], folder: Path, policy: LocalConfig, training: LocalTraining
+) -> list[list[TokenSequence]]:
+    """The sequences with the log probabilities that the policy in `folder` gives to what was sampled."""
+    with _seeded(0):
+        model, _ = load_trainable(folder, policy)
+    _attend_packed(model)
+    device = find_device(policy.device)
+    model.eval().to(device)
+    found = []
+    for group in groups:
+        rows = []
+        for laid in passes(group, training.tokens_at_once):
+            packed = pack(laid, device)
+            of_tokens, among_legal, _ = _scores(_logits(model, packed), packed)
+            sequences = [one for part in laid for one in part]
+            tokens = torch.split(of_tokens.cpu(), [len(one.targets) for one in sequences])
+            decisions = torch.split(among_legal.cpu(), [len(one.legal) for one in sequences])
+            rows += [
+                replace(one, token_reference=a.double().numpy(), reference=b.double().numpy())
+                for one, a, b in zip(sequences, tokens, decisions, strict=True)
+            ]
+        found.append(rows)
+    return found
+
+
+def _attend_packed(model: Trained) -> PreTrainedModel:
+    """Let the model attend as `rmft.training.packing` says; the model beneath its adapters."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(base, PreTrainedModel)
+    base.set_attn_implementation(ATTENTION)
+    return base
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Torch's global generators, which adapters and dropout draw from, seeded; given back as they were."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about each other
         torch.manual_seed(seed)
         yield

@@ -20,8 +20,8 @@ from rmft.policies.numeric import (
     new_network,
     save_network,
 )
-from rmft.training.config import NumericTraining
-from rmft.training.objective import decision_loss, kl_divergence
+from rmft.training.config import DPO, NumericTraining, ObjectiveConfig, PPOClip, RegretLoss
+from rmft.training.objective import DecisionTerms, regret_loss, total_loss
 from rmft.training.optimizer import OPTIMIZER, load_optimizer, save_optimizer
 from rmft.training.schedule import step_size
 from rmft.types import IntArray, PolicyRef, TrainingBatch, TrainingStep
@@ -66,22 +66,30 @@ class NumericTrainer:
             parameters.values(), betas=(0.9, 0.98), weight_decay=self.config.weight_decay
         )
         scale = load_optimizer(policy.path, optimizer, parameters)
-        player = NumericPolicy(network)
-        kl_coef = self.config.objective.kl_coef
+        player, objective = NumericPolicy(network), self.config.objective
+        reference = None
+        if isinstance(objective, PPOClip) and objective.kl_coef:
+            reference = NumericPolicy(load_network((step.start or policy).path)[0])
         losses, kls, norms, rates = [], [], [], []
         steps = list(_steps(batches, self.config, np.random.default_rng(step.seed)))
         size = step_size(self.config, step.progress, len(steps), scale)
         for chosen in steps:
             pieces = [batch.rows(rows) for batch, rows in chosen]
-            total = sum(piece.num_decisions for piece in pieces)
+            decisions = sum(piece.num_decisions for piece in pieces)
+            together = objective.rows_together
+            total = decisions if together == 1 else sum(len(piece.group) for piece in pieces) / together
             loss = kl = 0.0
             optimizer.zero_grad()
             for piece in pieces:
                 logits = player.logits(piece.trajectories.histories)
-                of_piece, kl_of_piece = batch_loss(logits, piece, kl_coef)
+                held_to = None
+                if reference is not None:
+                    with torch.no_grad():
+                        held_to = reference.logits(piece.trajectories.histories)
+                of_piece, kl_of_piece = batch_loss(logits, piece, objective, held_to)
                 torch.autograd.backward(of_piece / total)
                 loss += of_piece.item() / total
-                kl += kl_of_piece.item() / total
+                kl += kl_of_piece.item() / decisions
             norm = torch.nn.utils.clip_grad_norm_(parameters.values(), self.config.max_gradient_norm).item()
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise TrainingError(f"The loss is {loss} with gradient norm {norm}: training has diverged.")
@@ -104,35 +112,63 @@ class NumericTrainer:
         return PolicyRef("numeric", target), figures
 
 
-def batch_loss(logits: Tensor, batch: TrainingBatch, kl_coef: float) -> tuple[Tensor, Tensor]:
-    """The sums, over the decisions in the mask, of the objective and of KL(behaviour || policy).
+def batch_loss(
+    logits: Tensor, batch: TrainingBatch, objective: ObjectiveConfig, reference: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The sums of the objective, over decisions in the mask (pairs, sets), and of KL(behaviour || policy).
 
-    logits: (B, T, K) of the policy that is trained. Raises TrainingError when the behaviour policy's
-    probabilities are not known.
+    logits: (B, T, K) of the policy that is trained; reference: those of the start. Raises TrainingError when
+    the behaviour policy's probabilities are not known and needed.
     """
     histories, mask = batch.trajectories.histories, torch.from_numpy(batch.mask)
-    logprobs = (logits / batch.temperature).log_softmax(dim=-1)[mask]
+    every = (logits / batch.temperature).log_softmax(dim=-1)
+    logprobs = every[mask]
     if batch.action_targets is not None:
         weights = torch.from_numpy(batch.action_targets[batch.mask]).float()
     else:
-        arms = torch.from_numpy(histories.arms[batch.mask]).unsqueeze(1)
+        arms = torch.from_numpy(histories.arms[batch.mask]).clamp(min=0).unsqueeze(1)
         advantages = torch.from_numpy(batch.advantages[batch.mask]).float().unsqueeze(1)
         weights = torch.zeros(logprobs.shape).scatter_(1, arms, advantages)
-    if histories.probabilities is None:
-        raise TrainingError("The KL divergence needs the probabilities that decisions were drawn from.")
-    kl = kl_divergence(torch.from_numpy(histories.probabilities[batch.mask]).float(), logprobs)
-    return decision_loss(logprobs, weights) + kl_coef * kl, kl
+    stated = histories.probabilities
+    terms = DecisionTerms(
+        logprobs,
+        weights,
+        None if stated is None else torch.from_numpy(stated[batch.mask]).float(),
+        None if reference is None else (reference / batch.temperature).log_softmax(dim=-1)[mask],
+        _pair(batch) if isinstance(objective, DPO) else None,
+    )
+    loss, kl = total_loss(objective, terms)
+    if isinstance(objective, RegretLoss):
+        rewards = torch.from_numpy(batch.trajectories.table.rewards).float()
+        best = rewards.sum(dim=1).max(dim=1).values
+        regrets = best - (every.exp() * rewards).sum(dim=(1, 2))
+        loss = regret_loss(regrets.view(-1, objective.num_sequences), objective)
+    return loss, kl
+
+
+def _pair(batch: TrainingBatch) -> Tensor:
+    """(n,) of every decision in the mask, which pair it belongs to."""
+    place = np.unique(batch.group, return_inverse=True)[1]
+    return torch.from_numpy(np.broadcast_to(place[:, None], batch.mask.shape)[batch.mask])
 
 
 def _steps(
     batches: list[TrainingBatch], config: NumericTraining, shuffle: np.random.Generator
 ) -> Iterator[list[tuple[TrainingBatch, IntArray]]]:
-    """Optimizer steps of about `batch_size` trajectories: rows of batches, shuffled every epoch."""
-    at_once = min(ROWS_AT_ONCE, config.batch_size)
+    """Optimizer steps of about `batch_size` trajectories: rows of batches, shuffled every epoch.
+
+    Rows that make a pair or a set stay together; of sets the rows that are left over are left out.
+    """
+    together = config.objective.rows_together
+    at_once = min(max(ROWS_AT_ONCE // together, 1) * together, config.batch_size)
     for _ in range(config.epochs):
         pieces = []
         for batch in batches:
-            rows = shuffle.permutation(batch.kept)
+            kept = batch.kept
+            if together > 1:
+                kept = kept[np.argsort(batch.group[kept], kind="stable")]
+            units = kept[: len(kept) // together * together].reshape(-1, together)
+            rows = units[shuffle.permutation(len(units))].ravel()
             pieces += [(batch, rows[start : start + at_once]) for start in range(0, len(rows), at_once)]
         step, size = [], 0
         for index in shuffle.permutation(len(pieces)):

@@ -42,7 +42,7 @@ class Packed:
     ids, position_ids: (1, N). predicting: (1, N) bool, the S tokens after which anything is predicted.
     token_at: (m,), of 0..S-1, with targets, token_advantages, token_shares, token_logprobs (m,). decision_at:
     (d,), of 0..S-1, with legal (d, K), -1 where a decision has fewer answers, weights and behaviour (d, K), 0
-    there.
+    there. token_reference (m,) and reference (d, K), where the objective holds to one.
     """
 
     ids: Tensor
@@ -59,6 +59,8 @@ class Packed:
     weights: Tensor
     behaviour: Tensor | None
     temperature: float
+    token_reference: Tensor | None = None
+    reference: Tensor | None = None
 
 
 def pack(groups: list[list[TokenSequence]], device: torch.device) -> Packed:
@@ -95,6 +97,8 @@ def pack(groups: list[list[TokenSequence]], device: torch.device) -> Packed:
     rows = [one for group in groups for one in group]
     num_tokens = sum(map(len, token_at))
     behaviour = [one.behaviour for one in rows if one.behaviour is not None]
+    token_reference = [one.token_reference for one in rows if one.token_reference is not None]
+    reference = [one.reference for one in rows if one.reference is not None]
 
     def joined(arrays: Sequence[np.ndarray]) -> Tensor:
         tensor = torch.cat([torch.from_numpy(array) for array in arrays])
@@ -120,6 +124,8 @@ def pack(groups: list[list[TokenSequence]], device: torch.device) -> Packed:
         weights=padded([one.weights for one in rows], 0),
         behaviour=padded(behaviour, 0) if len(behaviour) == len(rows) else None,
         temperature=rows[0].temperature,
+        token_reference=joined(token_reference) if len(token_reference) == len(rows) else None,
+        reference=padded(reference, 0) if len(reference) == len(rows) else None,
     )
 
 

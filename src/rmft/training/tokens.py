@@ -31,6 +31,7 @@ class TokenSequence:
     probabilities among each other; behaviour (d, K), the probabilities they were drawn from, or None.
     norm: what it adds to the number that the loss is divided by, of sampled tokens or of rounds, in the loss.
     temperature: what divided the logits in sampling.
+    Where the objective holds to a reference: token_reference (m,) and reference (d, K), log probabilities.
     """
 
     ids: IntArray
@@ -46,6 +47,8 @@ class TokenSequence:
     behaviour: FloatArray | None
     norm: int
     temperature: float = 1.0
+    token_reference: FloatArray | None = None
+    reference: FloatArray | None = None
 
     @staticmethod
     def of_tokens(ids: IntArray, prefix: int, places: IntArray) -> TokenSequence:
