@@ -25,7 +25,7 @@ from rmft.problems.environment import TableEnvironment
 from rmft.regret import regret
 from rmft.rollout import rollout
 from rmft.streams import Streams, generator
-from rmft.types import Decisions, Histories, RewardTable, Rules
+from rmft.types import Decisions, Histories, RewardTable, Rules, Shown
 
 BANDIT = Rules("bandit", 12, 3)
 FULL = Rules("full", 12, 3)
@@ -248,7 +248,7 @@ def test_the_oracle_refuses_another_table() -> None:
 
 
 def test_names() -> None:
-    assert len(baseline_names()) == len(set(baseline_names())) == 24
+    assert len(baseline_names()) == len(set(baseline_names())) == 27
     for name in baseline_names():
         assert describe(name).name == name
     for name, grid in GRIDS.items():
@@ -263,6 +263,8 @@ def test_what_suits_which_rules() -> None:
     gaussian = set(baselines_for(Rules("bandit", 5, 2, UNBOUNDED)))
     assert {"ucb", "gaussian-thompson"} <= gaussian
     assert not {"thompson", "exp3", "hedge"} & gaussian
+    shown = set(baselines_for(Rules("bandit", 5, 2, shown=Shown(("age",)))))
+    assert shown - set(baselines_for(BANDIT)) == {"linucb", "linear-thompson", "linear-epsilon-greedy"}
 
 
 @pytest.mark.parametrize(
@@ -291,6 +293,8 @@ def test_a_baseline_says_when_it_does_not_suit_the_problem() -> None:
         make_baseline("ucb").decide(Histories(FULL, 2), streams(2))
     with pytest.raises(ConfigError, match="full feedback; this problem gives bandit"):
         make_baseline("hedge").decide(Histories(BANDIT, 2), streams(2))
+    with pytest.raises(ConfigError, match="shows none"):
+        make_baseline("linucb").decide(Histories(BANDIT, 2), streams(2))
     with pytest.raises(ConfigError, match="finite range"):
         make_baseline("thompson").decide(Histories(Rules("bandit", 5, 2, UNBOUNDED), 2), streams(2))
 

@@ -27,7 +27,7 @@ from rmft.reading import read
 from rmft.rollout import rollout
 from rmft.training import local, numeric
 from rmft.training.config import LocalTraining, NumericTraining
-from rmft.types import Histories, Policy, PolicyRef, Rules, TrainingBatch
+from rmft.types import Histories, Policy, PolicyRef, Rules, Shown, TrainingBatch
 from vendor import Vendor, serving
 
 BANDIT, FULL = Rules("bandit", 7, 3), Rules("full", 7, 3)
@@ -44,7 +44,11 @@ def specs_for(rules: Rules) -> list[str]:
     return sorted({spec for name, grid in grids.items() for spec in (name, *grid[:1], *grid[-1:])})
 
 
+SHOWN = Rules("bandit", 7, 3, shown=Shown(("age", "hour"), ("price",)))
+OF_ARMS = Rules("bandit", 7, 3, shown=Shown(features=("price", "size")))
+
 BASELINES = [(rules, spec) for rules in (BANDIT, FULL) for spec in specs_for(rules)]
+BASELINES += [(rules, spec) for rules in (SHOWN, OF_ARMS) for spec in specs_for(rules) if spec[:3] == "lin"]
 
 
 @pytest.mark.parametrize(("rules", "spec"), BASELINES, ids=lambda each: getattr(each, "feedback", each))

@@ -46,6 +46,8 @@ class Baseline(BaseModel):
     """The feedback that it is made for; None for both."""
     bounded: ClassVar[bool] = False
     """Whether it needs rewards of a known, finite range."""
+    contextual: ClassVar[bool] = False
+    """Whether it needs numbers that are shown before the decision."""
     max_concurrency: ClassVar[int] = 1
 
     @property
@@ -63,7 +65,8 @@ class Baseline(BaseModel):
     def suits(cls, rules: Rules) -> bool:
         """Whether it can be played under `rules`."""
         bounded = bool(np.isfinite(rules.reward_range).all())
-        return cls.feedback in (None, rules.feedback) and (bounded or not cls.bounded)
+        shown = rules.shown.num_inputs > 0 or not cls.contextual
+        return cls.feedback in (None, rules.feedback) and (bounded or not cls.bounded) and shown
 
     @abstractmethod
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
@@ -75,6 +78,11 @@ class Baseline(BaseModel):
             raise ConfigError(
                 f"The baseline '{self.label}' needs {self.feedback} feedback; this problem gives "
                 f"{rules.feedback}. Choose one that suits it: see 'rmft baselines'."
+            )
+        if self.contextual and not rules.shown.num_inputs:
+            raise ConfigError(
+                f"The baseline '{self.label}' needs numbers that are shown before the decision; this problem "
+                "shows none. Choose another: see 'rmft baselines'."
             )
         if not self.suits(rules):
             raise ConfigError(

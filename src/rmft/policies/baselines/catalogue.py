@@ -11,6 +11,7 @@ from rmft.bayes.prior import Prior
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.policies.baselines.adversarial import Exp3, Rexp3
 from rmft.policies.baselines.base import Baseline
+from rmft.policies.baselines.contextual import LinearEpsilonGreedy, LinearThompson, LinUCB
 from rmft.policies.baselines.full_information import FTPL, FTRL, FollowTheLeader, Hedge
 from rmft.policies.baselines.indices import (
     KLUCB,
@@ -158,6 +159,36 @@ CATALOGUE: dict[str, Entry] = {
             f"discounted-bayes-ucb(discount={discount}, quantile={quantile})"
             for discount in (0.8, 0.85, 0.9, 0.95)
             for quantile in (0.7, 0.75, 0.8, 0.85, 0.9)
+        ),
+    ),
+    "linucb": Entry(
+        LinUCB,
+        "ridge regression on what is shown, plus its standard error",
+        "Li et al. 2010",
+        tuple(
+            f"linucb(coefficient={coefficient}, ridge={ridge})"
+            for ridge in (0.3, 1, 3)
+            for coefficient in (0, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5)
+        ),
+    ),
+    "linear-thompson": Entry(
+        LinearThompson,
+        "one draw of the ridge regression's weights",
+        "Agrawal & Goyal 2013b",
+        tuple(
+            f"linear-thompson(scale={scale}, ridge={ridge})"
+            for ridge in (0.3, 1, 3)
+            for scale in (0.05, 0.1, 0.2, 0.3, 0.5, 1)
+        ),
+    ),
+    "linear-epsilon-greedy": Entry(
+        LinearEpsilonGreedy,
+        "the highest mean of the ridge regression, at random with probability epsilon",
+        "Langford & Zhang 2008",
+        tuple(
+            f"linear-epsilon-greedy(epsilon={epsilon}, ridge={ridge})"
+            for ridge in (0.3, 1, 3)
+            for epsilon in (0, 0.02, 0.05, 0.1)
         ),
     ),
     "ftl": Entry(FollowTheLeader, "the arm with the largest total reward so far", "Shalev-Shwartz 2012, 2.2"),
