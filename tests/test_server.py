@@ -165,17 +165,66 @@ def test_what_can_not_be_done_is_said(
 
 
 def test_settings_without_effect_are_taken(server: Server) -> None:
-    neutral = {"frequency_penalty": 0.0, "presence_penalty": 0, "logit_bias": {}, "user": "u", "stop": None}
+    neutral: dict[str, Any] = {
+        **{"frequency_penalty": 0.0, "presence_penalty": 0, "logit_bias": {}, "user": "u", "stop": None},
+        **{"prompt_cache_key": "k", "safety_identifier": "s", "service_tier": "auto", "top_logprobs": 0},
+        **{
+            "parallel_tool_calls": False,
+            "tool_choice": "none",
+            "verbosity": "medium",
+            "modalities": ["text"],
+        },
+        **{"reasoning_effort": "none", "tools": [], "store": False},
+    }
     system = {
         "role": "system",
         "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}],
     }
-    messages = [system, {"role": "user", "content": "Hi"}]
+    messages = [system, {"role": "user", "content": "Hi", "name": "Ann"}]
     parts = server.chat(max_tokens=4, seed=1, messages=messages, **neutral)
     system["content"] = "Be brief."
     whole = server.chat(max_tokens=4, seed=1, messages=messages)
     assert parts.choices == whole.choices
     assert parts.usage == whole.usage
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"tool_choice": "required"},
+        {"verbosity": "low"},
+        {"modalities": ["audio"]},
+        {"reasoning_effort": "high"},
+    ],
+)
+def test_settings_that_would_change_something_are_refused(server: Server, setting: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError, match="is not supported by this server"):
+        server.chat(**setting)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        '"messages": [{"role": "user", "content": "\\ud800"}]',
+        '"messages": [{"role": "user", "content": [{"type": "text", "text": "\\udfff"}]}]',
+        '"metadata": {"\\ud800": "x"}',
+        '"stop": "\\ud800"',
+        '"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"\\ud800": 1}}}',
+        *(
+            '"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": '
+            f'"object", "properties": {{"{name}": {{"enum": ["a", {value}], "type": {kind}}}}}}}}}}}'
+            for name, value, kind in (
+                *(("a", '"b"', kind) for kind in ("5", "null", "[{}]", '"\\ud800"')),
+                *(("a", '"\\ud800"', '"string"'), ("\\ud800", '"b"', '"string"')),
+            )
+        ),
+    ],
+)
+def test_hostile_bodies_are_client_mistakes(server: Server, change: str) -> None:
+    body = f'{{"model": "tiny", "messages": [{{"role": "user", "content": "a"}}], "max_tokens": 1, {change}}}'
+    answer = server.send("POST", "/chat/completions", body.encode())
+    assert answer.status_code == 400, answer.text
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.policies.config import LocalConfig
+from rmft.server import access, serving
+from rmft.server.access import listen
 from rmft.server.conversation import Conversations, read_training_file
 from rmft.server.generation import Generator
 from rmft.server.grammar import Node, legal_tokens
@@ -45,6 +54,25 @@ def conversations(tokenizer: PreTrainedTokenizerBase) -> Conversations:
 
 def messages(*chat: tuple[str, str]) -> list[Message]:
     return [Message.model_validate({"role": role, "content": content}) for role, content in chat]
+
+
+def test_a_training_file_may_have_what_other_programs_write(
+    conversations: Conversations, tmp_path: Path
+) -> None:
+    """A byte-order mark, what changes nothing, and line ends within a text, which end no line."""
+    user = {"role": "user", "content": "a\u2028b\u0085c", "name": "Ann", "tool_calls": []}
+    answer = {"role": "assistant", "content": "J", "weight": 1.0, "refusal": None}
+    line = json.dumps({"messages": [user, answer], "tools": []}, ensure_ascii=False).encode()
+    path = tmp_path / "chats.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\n" + line)
+    [[first, second]] = read_training_file(path, conversations, 100)
+    assert np.array_equal(first.ids, second.ids)
+    path.write_bytes(line + b"\n" + line[:-5])
+    with pytest.raises(ApiError, match="Line 2"):  # cut short
+        read_training_file(path, conversations, 100)
+    path.write_bytes(line.replace(b"1.0", b"0.5"))
+    with pytest.raises(ApiError, match="weight"):
+        read_training_file(path, conversations, 100)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -167,7 +195,11 @@ def test_forced_json_has_the_tokens_that_its_text_is_trained_with(conversations:
         ({**schema(a={"const": 1}), "required": []}, "all properties"),
         ({**schema(a={"const": 1}), "additionalProperties": True}, "expected false"),
         ({**schema(a={"const": 1}), "required": 3}, "all properties"),
-        (schema(a={"enum": ["x"], "type": {"a": 1}}), "type"),
+        *(
+            (schema(a={"enum": ["x"], "type": wrong}), "name of a type")
+            for wrong in ({"a": 1}, 5, None, [{}], [])
+        ),
+        (schema(**{f"a{n}": {"enum": list(range(900))} for n in range(5)}), "4500 values in all"),
     ],
 )
 def test_a_schema_that_can_not_be_followed_is_refused(
@@ -274,6 +306,98 @@ def change_two(store: Store) -> None:
     with store.transaction():
         store.change("files", "f1", number=100)
         store.add("files", {"id": "f2"})
+
+
+def test_a_full_store_takes_no_more_from_clients(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", max_gb=1e-3)
+    store.check_room(10**5)
+    with pytest.raises(ApiError, match=r"keeps 0\.001 GB at most"):
+        store.check_room(10**6)
+    store.file("f1").write_bytes(b"x" * 10**6)
+    with pytest.raises(ApiError, match="Delete files"):
+        store.check_room()
+    store.file("f1").unlink()
+    store.check_room()
+    store.close()
+
+
+def test_memory_is_bounded_over_all_batches_and_cancelled_answers_are_dropped(tiny_llama: Path) -> None:
+    bases = load_bases([str(tiny_llama)], LocalConfig(device="cpu"))
+    sizes: list[int] = []
+    told: list[Piece] = []
+
+    class Watched(Generator):
+        def _next(self, batches: Sequence[Any]) -> Any:
+            batch = super()._next(batches)
+            sizes.append(sum(each.size for each in (*batches, *([batch] if batch else []))))
+            return batch
+
+    def asked(count: int) -> list[Writer]:
+        tokenizer = bases["tiny"].tokenizer
+        luck = np.random.default_rng(1)
+        return [Writer([1, 5], Wishes(limit=9), luck, tokenizer, [], told.append) for _ in range(count)]
+
+    memory = 20e6  # for about 16 rows of logits
+    generator = Watched(Loaded(bases), memory / 1e9)
+    kept, cancelled = asked(40), asked(4000)
+    for writer in cancelled:
+        writer.cancelled.set()
+    for each in (cancelled, kept):
+        generator.write("tiny", None, each)
+    deadline = time.monotonic() + 60
+    while not all(each.done for each in kept):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    generator.close()
+    assert max(sizes) <= memory
+    assert sum(piece.finish is not None for piece in told) == 40
+    generator._owed = [(("tiny", None), writer) for writer in asked(4096)]
+    with pytest.raises(ApiError, match="wait already"):
+        generator.write("tiny", None, kept)
+
+
+def test_silent_connections_are_closed_and_pages_from_elsewhere_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "HEADERS_IN", 0.5)
+    monkeypatch.setattr(access, "SILENCE", 0.5)
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        try:
+            body = await request.body()
+        except HTTPException as error:
+            body = str(error.status_code).encode()
+        await Response(body)(scope, receive, send)
+
+    with listen("127.0.0.1", 0, None) as listening:
+        app = access.Gate(access.BodyLimit(echo, {}), None, access.LOCAL_NAMES)
+        server = uvicorn.Server(
+            uvicorn.Config(app, http=serving.Impatient, lifespan="off", log_level="error")
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        post = b"POST / HTTP/1.1\r\nhost: localhost:80\r\ncontent-length: 4\r\n\r\n"
+        page = post.replace(b"\r\n", b"\r\norigin: http://localhost:3000\r\n", 1)
+        for sent, answered in (
+            (b"", b""),
+            (b"POST / HT", b""),
+            (post + b"ab", b"408"),
+            (post + b"abcd", b"abcd"),
+            (page + b"abcd", b"abcd"),
+            (page.replace(b"//localhost", b"//evil.example") + b"abcd", b"invalid_origin"),
+            (page.replace(b"http://localhost:3000", b"null") + b"abcd", b"invalid_origin"),
+            (post.replace(b"localhost", b"evil.example") + b"abcd", b"invalid_host"),
+        ):
+            with socket.create_connection(listening.getsockname(), timeout=30) as client:
+                client.sendall(sent)
+                received = b""
+                while piece := client.recv(1000):
+                    received += piece
+            assert answered in received
+            assert bool(received) == bool(answered)
+        server.should_exit = True
+        thread.join(30)
 
 
 def test_a_store_keeps_what_is_recorded_and_deletes_the_rest(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ class Desk:
                     code="idempotency_key_reused",
                 )
             return dict(kept["answer"])
+        if key is not None or what == "begin":
+            self._store.check_room(len(asked))
         try:
             episode_id, answer = act()
             with self._store.transaction():

@@ -76,6 +76,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
     num_threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    max_gb: Annotated[float, typer.Option(min=0, help="Of the folder, before clients can add no more.")] = 20,
 ) -> None:
     """Serve local models through an OpenAI-compatible API: chat completions, files, fine-tuning jobs.
 
@@ -99,7 +100,7 @@ def serve(
     key = os.environ.get(KEY_VARIABLE) or None
     models = model or ([] if agent else ["smollm2-135m"])
     others = {} if agent is None else {agent: partial(agent_routes, Agent.load(agent))}
-    run_server(folder, models, host, port, key, LocalConfig(), num_threads, say, others)
+    run_server(folder, models, host, port, key, LocalConfig(), num_threads, say, others, max_gb)
 
 
 @app.command()

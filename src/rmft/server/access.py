@@ -1,10 +1,11 @@
-"""Who may use the server, how much is read of what they send, and where it listens.
+"""Who may use the server, how much is read of what they send and for how long, and where it listens.
 
 Who: those with the key; on loopback without one, only what was sent to loopback.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import socket
@@ -20,6 +21,8 @@ from rmft.server.refusals import ApiError, respond
 KEY_VARIABLE = "RMFT_SERVE_KEY"
 MAX_BODY, MAX_FILE = 2 * 10**6, 64 * 10**6
 """Bytes of any body, and of an upload with what is around its file."""
+SILENCE, MAX_TIME = 30.0, 600.0
+"""Seconds between two pieces of a body, and from its first to its last."""
 THROWN_AWAY = 4  # times the limit: what is read on so that the client, still sending, hears the answer
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -27,8 +30,9 @@ LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class Gate:
     """ASGI middleware that lets a request pass or answers 401 or 400.
 
-    Without a key the request's Host must be one of `names`: a web page that has its own name point at
-    this machine, to let a browser here reach the server, is refused.
+    Without a key the request's Host must be one of `names`, and so must its Origin, which a browser tells of
+    the page that asks: pages from elsewhere are refused, also those that have their own name point at this
+    machine.
     """
 
     def __init__(self, app: ASGIApp, key: str | None, names: frozenset[str]) -> None:
@@ -56,18 +60,27 @@ class Gate:
                 status=401,
                 code="invalid_api_key",
             )
-        host = headers.get("host", "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        if name.lower() in self._names:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self._known(host) and (origin is None or self._known(origin.partition("://")[2])):
             return None
+        what, found = ("host", host) if origin is None or not self._known(host) else ("origin", origin)
         return ApiError(
-            f"The request names the host {host!r:.100}; expected one of {', '.join(sorted(self._names))}.",
-            code="invalid_host",
+            f"The request names the {what} {found!r:.100}; expected one of {', '.join(sorted(self._names))}. "
+            f"From elsewhere the server is used with a key, which it takes from {KEY_VARIABLE}.",
+            code=f"invalid_{what}",
         )
+
+    def _known(self, place: str) -> bool:
+        """Whether a name, with or without a port, is one of the server's."""
+        name, _, port = place.rpartition(":")
+        return (name if port.isdecimal() else place).lower() in self._names
 
 
 class BodyLimit:
-    """ASGI middleware: reading more than MAX_BODY bytes, or what `others` say for a path, raises a 413."""
+    """ASGI middleware: reading more than MAX_BODY bytes, or what `others` say for a path, raises a 413.
+
+    A body that comes too slowly raises a 408.
+    """
 
     def __init__(self, app: ASGIApp, others: Mapping[str, int]) -> None:
         self._app, self._others = app, others
@@ -76,11 +89,19 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit, size = self._others.get(scope["path"], MAX_BODY), 0
+        limit, size, whole = self._others.get(scope["path"], MAX_BODY), 0, False
+        ends = asyncio.get_running_loop().time() + MAX_TIME
 
         async def limited() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, whole
+            if whole:  # what is left to come is that the client has gone
+                return await receive()
+            left = ends - asyncio.get_running_loop().time()
+            try:
+                message = await asyncio.wait_for(receive(), min(SILENCE, left))
+            except TimeoutError:
+                raise HTTPException(408) from None
+            whole = not message.get("more_body")
             size += len(message.get("body", b""))
             if size > limit:
                 while message.get("more_body") and size < THROWN_AWAY * limit:

@@ -24,11 +24,12 @@ DEFAULT_TOKENS = 1024  # of an answer for which no limit is given, where the con
 class Answers:
     """The answers to one request, as they are written.
 
-    Raises ApiError (400) when the chat does not fit the model's context or can't be told to the model.
+    loop: where they are told; made in any thread, since a long chat takes a while to be read. Raises ApiError
+    (400) when the chat does not fit the model's context or can't be told to the model.
     """
 
-    def __init__(self, request: ChatRequest, base: Base) -> None:
-        self._request, self._base = request, base
+    def __init__(self, request: ChatRequest, base: Base, loop: asyncio.AbstractEventLoop) -> None:
+        self._request, self._base, self._loop = request, base, loop
         self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", now()
         self._pieces: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
         prompt = base.conversations.prompt(request.messages)
@@ -58,11 +59,10 @@ class Answers:
 
     def _receiver(self, index: int) -> Callable[[Piece], None]:
         """What takes a choice's pieces in the thread that writes them, and brings them here."""
-        loop = asyncio.get_running_loop()
 
         def receive(piece: Piece) -> None:
             with suppress(RuntimeError):  # the server has ended
-                loop.call_soon_threadsafe(self._pieces.put_nowait, (index, piece))
+                self._loop.call_soon_threadsafe(self._pieces.put_nowait, (index, piece))
 
         return receive
 

@@ -97,7 +97,7 @@ def _chat(service: Service) -> APIRouter:
     @routes.post("/chat/completions")
     async def create_chat_completion(asked: ChatRequest, request: Request) -> Response:
         base, folder = service.playing(asked.model)
-        answers = Answers(asked, base)
+        answers = await asyncio.to_thread(Answers, asked, base, asyncio.get_running_loop())
         service.generator.write(asked.model, folder, answers.writers)
         if asked.stream:
             return StreamingResponse(answers.streamed(), media_type="text/event-stream")

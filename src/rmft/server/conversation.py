@@ -5,6 +5,7 @@ A training file is JSON Lines, each a chat with `messages`.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,8 @@ def _examples(path: Path) -> Iterator[tuple[int, TrainingExample]]:
     some = False
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(BOM_UTF8)
             if not line.strip():
                 continue
             some = True

@@ -39,6 +39,7 @@ def _files(service: Service) -> APIRouter:
     def upload_file(
         file: Annotated[UploadFile, File()], purpose: Annotated[Literal["fine-tune"], Form()]
     ) -> Any:
+        store.check_room(file.size or 0)
         file_id = new_id("file")
         path = store.file(file_id)
         try:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +15,47 @@ import torch
 from transformers import PreTrainedModel
 
 from rmft.generators.local import Session, bytes_per_token
-from rmft.server.models import Loaded
+from rmft.server.models import KEPT, Loaded
+from rmft.server.refusals import ApiError
 from rmft.server.writing import Writer
 
 GATHERING = 0.005  # seconds in which a quiet server waits for what was asked at the same time
+MOST_WAITING = 4096  # answers that are asked for and not begun
+LOGITS_BYTES = 24  # of a token of the vocabulary while the next one is chosen, for each row
 
 _log = logging.getLogger(__name__)
 
-Asked = tuple[str, Path | None, Sequence[Writer]]
+Model = tuple[str, Path | None]
 
 
 class Generator:
     """Answers are handed to it by `write`, and tell of themselves by their own `emit`, in its thread.
 
-    Answers that come while others are being written are begun at once, and then all of them take turns,
-    a token of each batch at a time. memory_gb: of a batch's key-value cache.
+    Answers that come while others are being written are begun at once if there is room, else in the order in
+    which they were asked for; those under way take turns, a token of each batch at a time. Answers that
+    nobody waits for any more are dropped. memory_gb: of all batches' key-value caches and logits together; an
+    answer that needs more is written alone.
     """
 
     def __init__(self, models: Loaded, memory_gb: float) -> None:
         self._models, self._memory = models, memory_gb * 1e9
-        self._asked: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[tuple[Model, Sequence[Writer]] | None] = queue.SimpleQueue()
+        self._owed: list[tuple[Model, Writer]] = []  # asked for and not begun, the oldest first
         self._thread = threading.Thread(target=self._run, name="generator", daemon=True)
         self._thread.start()
 
     def write(self, model: str, folder: Path | None, writers: Sequence[Writer]) -> None:
-        """Begin these answers. folder: where a fine-tuned model lies; None for a base model."""
-        self._asked.put((model, folder, writers))
+        """Begin these answers. folder: where a fine-tuned model lies; None for a base model.
+
+        Raises ApiError (429) when too many others wait.
+        """
+        if len(self._owed) + self._asked.qsize() >= MOST_WAITING:
+            raise ApiError(
+                f"{MOST_WAITING:,} answers wait already. Try again later.",
+                status=429,
+                code="rate_limit_exceeded",
+            )
+        self._asked.put(((model, folder), writers))
 
     def close(self) -> None:
         """End the thread after the token that it is at; no answer is finished."""
@@ -48,53 +64,69 @@ class Generator:
 
     def _run(self) -> None:
         batches: list[_Batch] = []
-        while (asked := self._waiting(block=not batches)) is not None:
-            together: dict[tuple[str, Path | None], list[Writer]] = {}
-            for name, folder, writers in asked:
-                together.setdefault((name, folder), []).extend(writers)
-            for (name, folder), writers in together.items():
-                batches += self._begin(name, folder, writers)
+        while self._listen(block=not batches and not self._owed):
+            self._owed = [(model, writer) for model, writer in self._owed if not writer.cancelled.is_set()]
+            while self._owed and (batch := self._next(batches)) is not None:
+                batches.append(batch)
             for batch in batches:
                 batch.step()
             batches = [batch for batch in batches if batch.going_on]
 
-    def _waiting(self, *, block: bool) -> list[Asked] | None:
-        """All that was asked meanwhile; None when the server closes."""
-        found: list[Asked] = []
-        try:
+    def _listen(self, *, block: bool) -> bool:
+        """Take what was asked meanwhile; False when the server closes."""
+        with suppress(queue.Empty):
             while True:
-                one = self._asked.get(block=block and not found)
-                if one is None:
-                    return None
-                if block and not found:
+                asked = self._asked.get(block=block)
+                if asked is None:
+                    return False
+                if block:
                     time.sleep(GATHERING)
-                found.append(one)
-        except queue.Empty:
-            return found
+                block = False
+                self._owed += [(asked[0], writer) for writer in asked[1]]
+        return True
 
-    def _begin(self, name: str, folder: Path | None, writers: list[Writer]) -> list[_Batch]:
-        """Batches of these answers, each as large as the memory allows."""
+    def _next(self, batches: Sequence[_Batch]) -> _Batch | None:
+        """A batch of the oldest answers, with others of the same model as there is room; None for none."""
+        wanted = self._owed[0][0]
+        mine = [writer for model, writer in self._owed if model == wanted]
+        tuned = {batch.of for batch in batches if batch.of[1] is not None}
+        if wanted[1] is not None and wanted not in tuned and len(tuned) >= KEPT:
+            return None
+        taken, longest = 0, 0
         try:
-            model = self._models.get(name, folder)
+            model = self._models.get(*wanted)
+            room = self._memory - sum(batch.size for batch in batches)
+            of_token, of_row = bytes_per_token(model), LOGITS_BYTES * model.config.vocab_size
+            for writer in mine:
+                longest = max(longest, writer.length)
+                if (taken or batches) and (taken + 1) * (longest * of_token + of_row) > room:
+                    break
+                taken += 1
         except Exception as failure:  # a damaged folder, say: these answers fail, and the server goes on
-            _log.exception("The model %s can't be loaded", name)
-            for writer in writers:
+            _log.exception("The model %s can't be loaded", wanted[0])
+            for writer in mine:
                 writer.fail(failure)
-            return []
-        batches: list[list[Writer]] = []
-        most = self._memory / bytes_per_token(model)
-        for writer in sorted(writers, key=lambda each: each.length):
-            if not batches or writer.length * (len(batches[-1]) + 1) > most:
-                batches.append([])
-            batches[-1].append(writer)
-        return [_Batch(model, batch) for batch in batches]
+            self._owed = [each for each in self._owed if each[0] != wanted]
+            return None
+        if not taken:
+            return None
+        begun = set(map(id, mine[:taken]))
+        self._owed = [each for each in self._owed if id(each[1]) not in begun]
+        return _Batch(wanted, model, mine[:taken], of_token, of_row)
 
 
 class _Batch:
-    """Answers that are written together; a failure ends them and nothing else."""
+    """Answers of a model that are written together; a failure ends them and nothing else.
 
-    def __init__(self, model: PreTrainedModel, writers: list[Writer]) -> None:
-        self._model, self._writers = model, writers
+    size: the bytes that they take. of_token, of_row: the bytes of a token and of a row besides.
+    """
+
+    def __init__(
+        self, of: Model, model: PreTrainedModel, writers: list[Writer], of_token: int, of_row: int
+    ) -> None:
+        self.of, self._model, self._writers = of, model, writers
+        self._longest = max(writer.length for writer in writers)
+        self.size = len(writers) * (self._longest * of_token + of_row)
         self._session: Session | None = None
 
     @property
@@ -112,8 +144,7 @@ class _Batch:
 
     def _step(self) -> None:
         if self._session is None:
-            longest = max(writer.length for writer in self._writers)
-            self._session = Session(self._model, len(self._writers), longest)
+            self._session = Session(self._model, len(self._writers), self._longest)
             self._session.read([writer.begin() for writer in self._writers])
         rows = np.array([row for row, writer in enumerate(self._writers) if not writer.done], dtype=np.int64)
         if not len(rows):

@@ -13,6 +13,7 @@ from typing import Any
 from rmft.server.refusals import ApiError
 
 MAX_PROPERTIES, MAX_VALUES = 64, 1000
+MAX_IN_ALL = 4096  # values of all properties together
 _WORDS = frozenset({"title", "description"})
 _OF_OBJECTS = _WORDS | {"type", "properties", "required", "additionalProperties", "$schema"}
 _OF_VALUES = _WORDS | {"type", "enum", "const"}
@@ -52,7 +53,10 @@ def _choices(schema: Mapping[str, Any]) -> dict[str, list[Any]]:
         raise _refused(f"{PARAM}.required", "expected the names of all properties, since all are written")
     if len(properties) > MAX_PROPERTIES:
         raise _refused(f"{PARAM}.properties", f"found {len(properties)}, expected at most {MAX_PROPERTIES}")
-    return {name: _values(about, f"{PARAM}.properties.{name:.100}") for name, about in properties.items()}
+    found = {name: _values(about, f"{PARAM}.properties.{name:.100}") for name, about in properties.items()}
+    if (count := sum(map(len, found.values()))) > MAX_IN_ALL:
+        raise _refused(f"{PARAM}.properties", f"found {count} values in all, expected at most {MAX_IN_ALL}")
+    return found
 
 
 def _values(about: Any, where: str) -> list[Any]:
@@ -65,7 +69,12 @@ def _values(about: Any, where: str) -> list[Any]:
     if not isinstance(values, list) or not 1 <= len(values) <= MAX_VALUES:
         raise _refused(where, f"expected a list of 1 to {MAX_VALUES} values")
     kinds = about.get("type", list(_KINDS))
-    allowed = tuple(_KINDS[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind in _KINDS)
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if not isinstance(kinds, list) or not kinds or not all(isinstance(kind, str) for kind in kinds):
+        raise _refused(
+            f"{where}.type", f"expected a name of a type or a list of them, found {_dump(kinds):.60}"
+        )
+    allowed = tuple(_KINDS[kind] for kind in kinds if kind in _KINDS)
     for value in values:
         if type(value) not in allowed:
             raise _refused(
@@ -93,7 +102,7 @@ def _dump(value: Any) -> str:
 def _tokens(encode: Callable[[str], list[int]], text: str) -> list[int]:
     try:
         return encode(text)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, TypeError):  # as tokenizers say it
         raise _refused(PARAM, "it holds half of a surrogate pair, which is no character") from None
 
 

@@ -30,6 +30,7 @@ class Jobs:
 
     def create(self, request: JobRequest) -> Record:
         """Accept a job. Raises ApiError (404, 400) when there is no such model or file."""
+        self.store.check_room()
         with self.store.transaction():
             if self.store.find("files", request.training_file) is None:
                 raise ApiError(
@@ -123,7 +124,8 @@ class Jobs:
             for path in (*trained.iterdir(), trained):
                 sync(path)
             os.rename(trained, target)
-            name = f"ft:{job['base']}:rmft:{job['user_provided_suffix'] or ''}:{job_id[-8:]}"
+            suffix = (job["user_provided_suffix"] or "").replace(" ", "-")
+            name = f"ft:{job['base']}:rmft:{suffix}:{job_id[-8:]}"
             model = {"id": name, "object": "model", "created": now(), "owned_by": "rmft"}
             self.store.add("models", model | {"base": job["base"], "job": job_id})
             ended = {"status": "succeeded", "finished_at": now(), "trained_tokens": tokens}

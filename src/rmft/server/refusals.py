@@ -11,7 +11,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 INTERNAL = "The server failed on this request; its log says why. The request can be tried again."
-_CODES = {404: "unknown_url", 405: "method_not_allowed", 413: "request_too_large"}
+_CODES = {
+    **{404: "unknown_url", 405: "method_not_allowed"},
+    **{408: "request_timeout", 413: "request_too_large"},
+}
 
 
 class ApiError(Exception):
@@ -54,6 +57,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     message = {
         404: f"There is no {request.method} {request.url.path:.200} here; see /docs.",
         405: f"{request.url.path:.200} does not take {request.method}; see /docs.",
+        408: "The request's body came too slowly.",
         413: "The request's body is too large: a file may have 64 MB, anything else 2 MB.",
     }.get(error.status_code, str(error.detail))
     code = _CODES.get(error.status_code, "invalid_request")

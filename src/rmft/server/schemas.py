@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 MAX_MESSAGES = 4096
-NEUTRAL: dict[str, Any] = {  # settings that change nothing when they have these values
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logit_bias": {},
-    "tools": [],
-    "store": False,
-    "refusal": "",
+NEUTRAL: dict[str, tuple[Any, ...]] = {  # settings that change nothing when they have one of these values
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "tool_calls": ([],),
+    "tool_choice": ("none",),
+    "parallel_tool_calls": (True, False),
+    "annotations": ([],),
+    "modalities": (["text"],),
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "refusal": ("",),
+    "integrations": ([],),
 }
+NAMES = frozenset({"name", "prompt_cache_key", "safety_identifier"})
+"""Texts that a client may give, and that change nothing here."""
+
+
+def _characters(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair, which is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_characters)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Metadata = Annotated[
@@ -35,23 +57,26 @@ class Request(BaseModel):
         return {
             key: value
             for key, value in values.items()
-            if value is not None
-            and not (key in NEUTRAL and key not in cls.model_fields and value == NEUTRAL[key])
+            if value is not None and (key in cls.model_fields or not _changes_nothing(key, value))
         }
+
+
+def _changes_nothing(key: str, value: Any) -> bool:
+    return value in NEUTRAL.get(key, ()) or (key in NAMES and isinstance(value, str))
 
 
 class TextPart(Request):
     """A piece of a message; pictures and sound are not read."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class Message(Request):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(max_length=1000)]
+    content: Text | Annotated[list[TextPart], Field(max_length=1000)]
 
     @property
     def text(self) -> str:
@@ -59,10 +84,15 @@ class Message(Request):
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
+def _whole(weight: Any) -> Any:
+    """1.0 is 1, as some programs write it."""
+    return int(weight) if isinstance(weight, float) and weight.is_integer() else weight
+
+
 class TrainingMessage(Message):
     """One message of a training file. weight: whether an assistant's is learned from; 1 unless given."""
 
-    weight: Annotated[int, Field(ge=0, le=1)] = 1
+    weight: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1)] = 1
 
 
 class TrainingExample(Request):
@@ -83,7 +113,7 @@ class JsonSchema(Request):
     name: Name
     json_schema: Annotated[dict[str, JsonValue], Field(alias="schema")]
     strict: bool = True
-    description: str = ""
+    description: Text = ""
 
 
 class JsonFormat(Request):
@@ -110,18 +140,18 @@ class ChatRequest(Request):
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: Seed | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] = Field(default_factory=list)
+    stop: Text | Annotated[list[Text], Field(max_length=4)] = Field(default_factory=list)
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: Annotated[TextFormat | JsonFormat, Field(discriminator="type")] | None = None
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    user: str = ""
+    user: Text = ""
     metadata: Metadata = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _top_logprobs_of_logprobs(self) -> ChatRequest:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
 
@@ -164,7 +194,7 @@ class JobRequest(Request):
 
     model: Name
     training_file: Name
-    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
+    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9. _-]{0,63}$")] | None = None
     seed: Seed | None = None
     hyperparameters: Hyperparameters | None = None
     method: Method | None = None

@@ -10,7 +10,7 @@ from rmft.policies.config import LocalConfig
 from rmft.server.generation import Generator
 from rmft.server.jobs import Jobs
 from rmft.server.models import Base, Loaded, unknown_model
-from rmft.server.store import Record, Store
+from rmft.server.store import MAX_GB, Record, Store
 from rmft.server.worker import Worker
 
 BASE_MODEL: Record = {"object": "model", "created": 0, "owned_by": "rmft"}
@@ -19,13 +19,16 @@ BASE_MODEL: Record = {"object": "model", "created": 0, "owned_by": "rmft"}
 class Service:
     """All of a server but its routes, from `start` to `close`.
 
-    bases: the base models by name; all have the same settings but for the model. Raises RunDirectoryError
-    when the folder can't be used, and ConfigError when a job in it is owed on a model that is not served.
+    bases: the base models by name; all have the same settings but for the model. max_gb: see `Store`. Raises
+    RunDirectoryError when the folder can't be used, and ConfigError when a job in it is owed on a model that
+    is not served.
     """
 
-    def __init__(self, folder: Path, bases: dict[str, Base], num_threads: int) -> None:
+    def __init__(
+        self, folder: Path, bases: dict[str, Base], num_threads: int, max_gb: float = MAX_GB
+    ) -> None:
         self.bases = bases
-        self.store = Store(folder)
+        self.store = Store(folder, max_gb)
         self.jobs = Jobs(self.store, bases)
         for job in self.jobs.owed():
             if job["base"] not in bases:

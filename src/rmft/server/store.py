@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import secrets
 import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -34,15 +35,18 @@ _TABLES = "".join(
 )
 
 
+MAX_GB = 20.0  # of a store, unless its server is told otherwise
+
+
 class Store:
     """Records by table and id, each a JSON object; `owner` groups those that are listed together.
 
-    Every method may be called from any thread. Raises RunDirectoryError when the folder can't be used, or
-    another server uses it.
+    max_gb: what may lie in the folder before clients can add no more; see `check_room`. Every method may be
+    called from any thread. Raises RunDirectoryError when the folder can't be used, or another server uses it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, max_gb: float = MAX_GB) -> None:
+        self.folder, self._max_gb = folder, max_gb
         self._lock = threading.RLock()
         try:
             for name in ("files", "models", "work"):
@@ -82,6 +86,24 @@ class Store:
         for path in (*(self.folder / "work").iterdir(), *(self.folder / "models").iterdir()):
             if path.parent.name == "work" or path.name not in published:
                 shutil.rmtree(path)
+
+    def check_room(self, size: int = 0) -> None:
+        """Raises ApiError (400) when `size` bytes that a client adds are more than may lie in the folder."""
+        with self._lock:
+            pages, free, of = (
+                self._database.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        taken = (pages - free) * of + size
+        for name in ("files", "models"):
+            for folder, _, files in os.walk(self.folder / name):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    taken += sum(os.stat(os.path.join(folder, file)).st_size for file in files)
+        if taken > self._max_gb * 1e9:
+            raise ApiError(
+                f"The server keeps {self._max_gb:g} GB at most. Delete files, models or episodes first.",
+                code="storage_full",
+            )
 
     def file(self, file_id: str) -> Path:
         """Where an uploaded file's content lies; ids are the server's own, never a client's words."""
