@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rmft.errors import RunDirectoryError
 from rmft.report.conversation import MAX_ROUNDS
 from rmft.report.page import embedded
 from rmft.report.pieces import Pieces
@@ -144,6 +145,26 @@ DAMAGED = (
     b"[1]\n",
     gzip.compress(b'{"a": 1}\n[2]\n{"regret'),
 )
+
+
+def test_what_a_link_leads_to_outside_of_the_run_is_not_shown(run_dir: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    links = ("conversations.jsonl.gz", "trajectories", "evaluation.json", "config.yaml", "metrics.jsonl")
+    for name in links:
+        (run_dir / name).rename(other / name)
+        (run_dir / name).symlink_to(other / name)
+    pieces = Pieces([run_dir])
+    assert pieces.piece("0/trajectories")["total"] == 0
+    told = str(pieces.piece("0/overview"))
+    assert [f"{name} is a link out of the run" in told for name in links[2:]] == [True] * 3
+    alias = tmp_path / "alias"
+    alias.symlink_to(run_dir)
+    assert Pieces([alias]).piece("runs")  # the user's own link to a run
+    (tmp_path / "seeds.json").write_text('{"seeds": [0]}')
+    (tmp_path / "seed-0").symlink_to(Path("/") / "tmp")
+    with pytest.raises(RunDirectoryError, match="is a link out of the folder"):
+        Pieces([tmp_path])
 
 
 @pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))

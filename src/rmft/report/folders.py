@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rmft.errors import RunDirectoryError
-from rmft.report.untrusted import get, items_of, whole
+from rmft.report.untrusted import get, items_of, lies_in, whole
 
 SEEDS_FILE, STUDY_FILE = "seeds.json", "study.json"
 MAX_BYTES = 2**20
@@ -20,7 +20,7 @@ def runs_in(path: Path) -> list[Path]:
     Raises RunDirectoryError when the folder names no seed, or the study has no run.
     """
     if (path / STUDY_FILE).is_file():
-        found = sorted(each.parent for each in path.glob("*/seed-*/run.json"))
+        found = sorted(each.parent for each in path.glob("*/seed-*/run.json") if lies_in(each, path))
         if not found:
             raise RunDirectoryError(f"The study in '{path}' has no run yet.")
         return found[:MAX_SEEDS]
@@ -37,7 +37,13 @@ def runs_in(path: Path) -> list[Path]:
         raise RunDirectoryError(
             f"'{path / SEEDS_FILE}' is damaged: it names no seed. Give the runs in the folder one by one."
         )
-    return [path / f"seed-{seed}" for seed in seeds]
+    found = [path / f"seed-{seed}" for seed in seeds]
+    for run in found:
+        if not lies_in(run, path):
+            raise RunDirectoryError(
+                f"'{run}' is a link out of the folder. Give the run itself, if you mean it."
+            )
+    return found
 
 
 def expanded(paths: Iterable[Path]) -> list[Path]:

@@ -14,7 +14,7 @@ import rich.text
 from rmft.report.blocks import Block, Cell, Table
 from rmft.report.folders import folder_of, is_folder, runs_in
 from rmft.report.run_reader import EVALUATION, MAX_BYTES, Run, read_run
-from rmft.report.untrusted import Interval, get, interval, items_of, mapping, number, shown, text
+from rmft.report.untrusted import Interval, get, interval, items_of, lies_in, mapping, number, shown, text
 from rmft.report.words import BEST, START, digits, label, with_bounds
 
 MAX_POLICIES = 50
@@ -68,7 +68,7 @@ def over_seeds(path: Path) -> OverSeeds:
 
 def _evaluation(file: Path) -> object:
     """What the folder's evaluation holds; None where there is none, or a damaged one."""
-    if not file.is_file() or file.stat().st_size > MAX_BYTES:
+    if not file.is_file() or not lies_in(file, file.parent) or file.stat().st_size > MAX_BYTES:
         return None
     try:
         return json.loads(file.read_bytes())

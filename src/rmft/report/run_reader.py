@@ -19,7 +19,18 @@ from rmft.reading import parse_yaml
 from rmft.report.evaluation_reader import EvaluationResult, read_evaluation
 from rmft.report.folders import folder_of
 from rmft.report.suite_names import suite_name
-from rmft.report.untrusted import Interval, get, interval, intervals, items_of, mapping, number, text, whole
+from rmft.report.untrusted import (
+    Interval,
+    get,
+    interval,
+    intervals,
+    items_of,
+    lies_in,
+    mapping,
+    number,
+    text,
+    whole,
+)
 
 RUN_FORMATS = (1, 2)
 EVALUATION = "evaluation.json"
@@ -144,7 +155,11 @@ def read_run(run_dir: Path) -> Run:
         played = {name: intervals(item) for name, item in mapping(_json(run, "baselines.json")).items()}
         run.baselines = {name: measures for name, measures in played.items() if "regret" in measures}
     journal = run_dir / JOURNAL
-    run.journal = dict(_paid(journal, journal.stat().st_mtime_ns)) if journal.is_file() else {}
+    run.journal = (
+        dict(_paid(journal, journal.stat().st_mtime_ns))
+        if journal.is_file() and lies_in(journal, run_dir)
+        else {}
+    )
     result = _json(run, "result.json", "the run is still going on, or was interrupted")
     run.status = text(get(result, "status"))
     run.best_iteration = whole(get(result, "best_iteration"))
@@ -161,6 +176,9 @@ def read_run(run_dir: Path) -> Run:
 
 def _text(run: Run, name: str, limit: int, if_missing: str = "") -> str | None:
     path = run.path / name
+    if not lies_in(path, run.path):
+        run.notes.append(f"{name} is a link out of the run; it was not read.")
+        return None
     if not path.is_file():
         run.notes.append(f"{name} is missing" + (f": {if_missing}." if if_missing else "."))
         return None

@@ -9,7 +9,7 @@ import rmft.results
 from rmft.report.blocks import Block, Cell, Chart, Heading, Note, Style, Table
 from rmft.report.charts import COLOURS, axes, error_bar, escaped, rounded
 from rmft.report.folders import study_of
-from rmft.report.untrusted import Interval
+from rmft.report.untrusted import Interval, lies_in
 from rmft.study_results import EvaluationResult, StudyResults
 
 RESULTS, MAX_BYTES = "results.json", 2**24
@@ -23,6 +23,8 @@ def study_blocks(runs: Sequence[Path]) -> list[Block]:
         return []
     path = folder / RESULTS
     try:
+        if not lies_in(path, folder):
+            raise ValueError("it is a link out of the study")
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
         results = StudyResults.model_validate_json(path.read_bytes())

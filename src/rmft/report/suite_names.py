@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from rmft.reading import parse_yaml
-from rmft.report.untrusted import get, shown, text
+from rmft.report.untrusted import get, lies_in, shown, text
 
 MAX_BYTES = 64 * 2**20
 MAX_NAME = 80
@@ -30,6 +30,8 @@ def suite_name(run_dir: Path, played: str = "") -> str:
 
 def _said_by(path: Path, key: str) -> str:
     try:
+        if not lies_in(path, path.parent):
+            return ""
         stamp = path.stat()
     except OSError:
         return ""

@@ -21,7 +21,7 @@ from rmft.records.arrays import ABOUT, checked, settings_of
 from rmft.records.files import FOLDER, read_arrays, read_lines
 from rmft.report.old_records import old_columns
 from rmft.report.suite_names import suite_name
-from rmft.report.untrusted import get, items_of, number, shown, text, whole
+from rmft.report.untrusted import get, items_of, lies_in, number, shown, text, whole
 
 MAX_ENTRIES = 500_000  # of one run
 IN_ROUNDS = {  # arrays with an entry for every round, and what a line calls them
@@ -67,10 +67,11 @@ class Shelf:
 def shelves(run_dir: Path) -> list[Shelf]:
     """Every file of trajectories in a run, in order; a file that has not changed is not read again."""
     folder = run_dir / FOLDER
-    names = {path.name.partition(".")[0] for path in folder.glob("[0-9]*.*") if path.suffix != ".tmp"}
+    inside = [path for path in folder.glob("[0-9]*.*") if lies_in(path, run_dir)]
+    names = {path.name.partition(".")[0] for path in inside if path.suffix != ".tmp"}
     own = suite_name(run_dir)
     found = [_iteration_shelf(folder, name, own, *_stamps(folder, name)) for name in sorted(names)]
-    said = sorted(run_dir.glob("conversations*.jsonl.gz"))
+    said = sorted(path for path in run_dir.glob("conversations*.jsonl.gz") if lies_in(path, run_dir))
     stamped = [(path, suite_name(run_dir, _played(path)), path.stat().st_mtime_ns) for path in said]
     return found + [_conversation_shelf(*each) for each in stamped]
 
@@ -92,7 +93,9 @@ def stored(run_dir: Path, shelf: Shelf, rows: Collection[int]) -> Iterator[tuple
 def _stamps(folder: Path, name: str) -> tuple[int, int]:
     """When the arrays and the lines of an iteration were last written, 0 where there are none."""
     paths = folder / f"{name}.npz", folder / f"{name}.jsonl.gz"
-    arrays, lines = (path.stat().st_mtime_ns if path.is_file() else 0 for path in paths)
+    arrays, lines = (
+        path.stat().st_mtime_ns if path.is_file() and lies_in(path, folder.parent) else 0 for path in paths
+    )
     return arrays, lines
 
 

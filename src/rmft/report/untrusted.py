@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
 
 MAX_LENGTH = 400
 
@@ -16,6 +18,11 @@ class Interval:
     mean: float
     low: float | None = None
     high: float | None = None
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether nothing on the way to `path` is a link out of `folder`, to what is not a run's to show."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def get(node: object, *keys: str) -> object:
