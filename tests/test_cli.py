@@ -470,6 +470,46 @@ def test_a_name_that_results_could_not_hold_is_refused_before_training(
     assert "name" in message
 
 
+def test_a_forecast_s_options_start_no_run(refused: Refused, config: Path) -> None:
+    assert "which --dry-run makes" in refused("train", config, "--calls", 3)
+
+
+def test_a_number_is_no_yes(refused: Refused, config: Path) -> None:
+    assert "iterations: found true" in refused("train", config, "--set", "iterations=yes")
+    assert "learning_rate: found false" in refused("train", config, "--set", "training.learning_rate=off")
+
+
+def test_what_changed_since_a_run_began_is_told_on_resuming(rmft_: Rmft, run: Path) -> None:
+    cut_after(run, 1)
+    ended = rmft_("resume", run)
+    assert "Not as when" not in ended.err
+    assert "iteration 0/3" not in ended.err
+    cut_after(run, 1)
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "versions": {**about["versions"], "numpy": "1.0"}}))
+    (run / "config.yaml").write_text(
+        (run / "config.yaml").read_text().replace("iterations: 3", "iterations: 2")
+    )
+    told = rmft_("resume", run).err
+    assert f"numpy was 1.0 and is {np.__version__}; config.yaml was edited." in told
+
+
+def cut_after(run: Path, iteration: int) -> None:
+    """As if it had been killed then."""
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[: iteration + 1]))
+    if not (run / "checkpoints" / f"{iteration:06d}").exists():
+        shutil.copytree(run / "checkpoints" / "000000", run / "checkpoints" / f"{iteration:06d}")
+
+
+@pytest.mark.parametrize("regret", ["static", "pseudo", "dynamic"])
+def test_the_oracle_has_no_regret_of_any_kind(
+    rmft_: Rmft, suite_file: Callable[..., Path], regret: str
+) -> None:
+    ended = rmft_("evaluate", "oracle", "--suite", suite_file(regret=regret), "--json")
+    assert Evaluation.from_json(ended.out).overall["oracle"].measures["regret"].mean == pytest.approx(0)
+
+
 def test_a_report_replaces_reports_only(refused: Refused, rmft_: Rmft, run: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.html").write_text("mine")
     (tmp_path / "link.html").symlink_to(tmp_path / "thesis.html")

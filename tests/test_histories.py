@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmft.errors import ShapeError
-from rmft.problems.environment import TableEnvironment, Unobserved
+from rmft.problems.environment import Own, TableEnvironment
 from rmft.problems.setting import Setting
 from rmft.rollout import peak_memory_gb, rollout, rollout_in_pieces
 from rmft.streams import Streams
@@ -273,7 +273,7 @@ def test_a_users_own_environment_needs_to_show_nothing(
         "environment": "my_process:MyEnvironment",
     }, context={"trust": True})  # fmt: skip
     environment = setting.play(table(2))
-    assert isinstance(environment, Unobserved)
+    assert isinstance(environment, Own)
     assert isinstance(environment, Environment)
     assert environment.observe() is None
     environment.step(Decisions(np.array([2, -1]), failed={1: "why"}))

@@ -52,6 +52,10 @@ def drawn(draw: st.DrawFn) -> Scenario:
     rules, wording = draw(all_rules), draw(all_wordings)
     if wording.answer == "distribution":
         rules = replace(rules, feedback="full")
+    if wording.rewards == "scaled" and not np.isfinite(rules.reward_range).all():
+        with pytest.raises(ConfigError, match="which has no scale"):
+            draw_scenario(rules, "train", 0, wording)
+        wording = wording.model_copy(update={"rewards": "raw"})
     return draw_scenario(rules, draw(all_contexts), draw(seeds), wording)
 
 

@@ -303,6 +303,17 @@ class Incomplete:
     def step(self, decisions): ...
 class Resized(Incomplete):
     def __init__(self, rules, table): self.rules, self.size, self.table = rules, 7, table
+class Wrong:
+    def __init__(self, rules, table): self.rules, self.size, self.table = rules, len(table.rewards), table
+    def step(self, decisions): return self.table.rewards[:, 0]
+class High(Wrong):
+    def step(self, decisions): return [7]
+class Bad(Wrong):
+    def step(self, decisions): return [float("nan")]
+class Raising(Wrong):
+    def step(self, decisions): return {}["x"]
+class Exiting(Wrong):
+    def step(self, decisions): raise SystemExit(0)
 """
 
 
@@ -313,13 +324,24 @@ def test_an_environment_that_is_none_is_named(tmp_path: Path) -> None:
         setting_of(environment="my_process:MyProcess")
     (tmp_path / "none.py").write_text(NO_ENVIRONMENTS)
     for name, message in {
-        "Uncallable": r"could not be called as Class\(rules, table\)",
+        "Uncallable": r"called as Class\(rules, table\), failed: TypeError",
         "Incomplete": "has no table; the protocol Environment needs rules, size, step, table",
         "Resized": "has size 7",
     }.items():
         setting = setting_of(tmp_path, environment=f"none:{name}")
         with pytest.raises(RmftError, match=message):
             setting.play(setting.draw([generator(0)]))
+    for name, message in {
+        "Wrong": r"none:Wrong.step returned the shape \(1, 3\); expected \(1,\)",
+        "High": r"none:High.step returned 7; expected rewards in the setting's reward_range, \[0, 1\]",
+        "Bad": r"none:Bad.step returned nan",
+        "Raising": r"none:Raising.step failed in .*none.py, line \d+: KeyError",
+        "Exiting": r"none:Exiting.step failed in .*none.py, line \d+: SystemExit: 0",
+    }.items():
+        setting = setting_of(tmp_path, feedback="bandit", environment=f"none:{name}")
+        environment = setting.play(setting.draw([generator(0)]))
+        with pytest.raises(RmftError, match=message):
+            environment.step(Decisions(arms=np.zeros(1, dtype=np.int64)))
     setting = Setting.model_validate(SETTING)
     with pytest.raises(ShapeError, match="expected"):
         setting.play(RewardTable(np.ones((1, 2, 3)), np.ones((1, 2, 3))))
@@ -365,6 +387,25 @@ class Backwards(Right):
     reward_range = (1.0, 0.0)
 class Method(Right):
     def reward_range(self): return (0.0, 1.0)
+class Late(Right):
+    paid = 0.0
+    def draw(self, generator, horizon, num_arms):
+        rewards = np.zeros((horizon, num_arms))
+        rewards[-1] = self.paid
+        type(self).paid = 3.0
+        return RewardTable(rewards, rewards)
+class NaN(Right):
+    begun = False
+    def draw(self, generator, horizon, num_arms):
+        table = super().draw(generator, horizon, num_arms)
+        rewards, type(self).begun = table.rewards + (np.nan if self.begun else 0), True
+        return RewardTable(rewards, table.rewards)
+class Exiting(Right):
+    begun = False
+    def draw(self, generator, horizon, num_arms):
+        if self.begun: raise SystemExit(0)
+        type(self).begun = True
+        return super().draw(generator, horizon, num_arms)
 NUMBER = 3
 """
 
@@ -378,6 +419,7 @@ def test_a_users_own_file_in_the_current_directory(tmp_path: Path, monkeypatch: 
     (tmp_path / "own_problems.py").write_text(OWN_FILE)
     (tmp_path / "broken_problems.py").write_text("import nothing_of_this_name")
     (tmp_path / "syntax_problems.py").write_text("def")
+    (tmp_path / "exiting_problems.py").write_text("raise SystemExit(0)")
     monkeypatch.chdir(tmp_path)
     assert own("own_problems:Right").draw(generator(0), 4, 2).rewards.shape == (4, 2)
     for kind, message in {
@@ -386,7 +428,7 @@ def test_a_users_own_file_in_the_current_directory(tmp_path: Path, monkeypatch: 
         "own_problems:NUMBER": "is a int; expected a class that",
         "own_problems:Incomplete": "has no variation_budget",
         "own_problems:Backwards": "expected low < high",
-        "own_problems:Method": "must be a property",
+        "own_problems:Method": "reward_range, a pair (low, high) of numbers, failed: TypeError",
         "such_problems:Right": "Did you mean 'own_problems:Right'",
         "broken_problems:Right": "No module named 'nothing_of_this_name'",
         "syntax_problems:Right": "SyntaxError",
@@ -394,14 +436,28 @@ def test_a_users_own_file_in_the_current_directory(tmp_path: Path, monkeypatch: 
         with pytest.raises(RmftError) as error:
             own(kind)
         assert message in str(error.value), kind
-    with pytest.raises(ConfigError, match=r"could not be built with \{'size': 3\}"):
+    with pytest.raises(ConfigError, match=r"own_problems:Right, built with \{'size': 3\}, failed"):
         own("own_problems:Right", size=3)
     with pytest.raises(ShapeError, match=r"shape \(2, 4\); expected \(horizon, num_arms\) = \(4, 2\)"):
         own("own_problems:Turned").draw(generator(0), 4, 2)
     with pytest.raises(ConfigError, match="returned ndarray; expected a RewardTable"):
         own("own_problems:Bare").draw(generator(0), 4, 2)
+    for kind, message in {
+        "Late": r"returned rewards from 0 to 3; expected them in its reward_range, \[0, 1\]",
+        "NaN": r"NaN.draw failed in .*own_problems.py, line \d+: ShapeError: rewards holds NaN",
+        "Exiting": r"Exiting.draw failed in .*own_problems.py, line \d+: SystemExit: 0",
+    }.items():
+        process = own(f"own_problems:{kind}")
+        process.draw(generator(0), 4, 2)  # the first problem is right
+        with pytest.raises(ConfigError, match=message):
+            process.draw(generator(0), 4, 2)
+    with pytest.raises(ConfigError, match=r"exiting_problems\.py, line 1: SystemExit: 0"):
+        own("exiting_problems:Right")
 
 
 def test_a_users_own_error_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"my_process:MyProcess could not be built.*found gap 2"):
+    with pytest.raises(
+        ConfigError,
+        match=r"my_process:MyProcess, built with.* failed in .*my_process.py, line \d+: .*found gap 2",
+    ):
         resolve_process({"kind": "my_process:MyProcess", "gap": 2}, str(EXAMPLES), trust=True)

@@ -218,7 +218,9 @@ def test_a_file_beside_the_suite_comes_before_one_in_the_current_directory(home:
     Path("own.py").write_text("raise SystemError('the other')")
     assert load_suite(suite_file(home, PROCESS, "own:Mine")).name == "mine"
     assert marker.read_text() == "ranbuilt"
-    with pytest.raises(ConfigError, match=r"running .*elsewhere/own.py failed: SystemError: the other"):
+    with pytest.raises(
+        ConfigError, match=r"own:Mine.* failed in .*elsewhere/own.py, line 1: SystemError: the other"
+    ):
         resolve_process({"kind": "own:Mine"}, trust=True)
 
 

@@ -14,6 +14,7 @@ from rmft.config import load_config
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate, evaluate_seeds
+from rmft.evaluation_files import EvaluationFiles
 from rmft.messages import estimate_tokens
 from rmft.models.catalogue import find_model
 from rmft.opponents import baselines, optima
@@ -23,7 +24,7 @@ from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import as_data, load_suite
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.results import Evaluation
-from rmft.run_directory import EvaluationFiles, RunDirectory, policy_in
+from rmft.run_directory import RunDirectory, policy_in
 from rmft.scenarios.wording import Wording
 from rmft.seeds import Experiment, is_experiment
 from rmft.targets import check_path, of_run, opponents_in, players, policies_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from rmft.bayes.optimum import optimum, refusal
 from rmft.errors import ConfigError, RunDirectoryError
@@ -41,7 +42,10 @@ def baselines(specs: Iterable[str], suite: Suite) -> dict[str, MakePolicy]:
         _check_suits(spec, suite, settings)
         chosen = tuned(spec, suite, suite.validation.num_problems)
         name = chosen if chosen == spec else f"{TUNED}{chosen}"
-        made[name] = _maker(chosen, {setting.rules: setting.prior for setting in settings})
+        if chosen == Oracle.name:
+            made[name] = partial(Oracle, regret={setting.rules: setting.regret_kind for setting in settings})
+        else:
+            made[name] = _maker(chosen, {setting.rules: setting.prior for setting in settings})
     return made
 
 

@@ -13,7 +13,9 @@ import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -59,6 +61,23 @@ def load_class(
         raise ConfigError(f"{what} '{reference}' is a {kind}; expected a class that {file} itself defines.")
     require(found, methods, reference, protocol)
     return found
+
+
+@contextmanager
+def running(what: str) -> Iterator[None]:
+    """Around a call of a user's own code: what it raises, an exit too, is a ConfigError that says where."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        others = (Path(__file__).parent, *INSTALLED)
+        places = [
+            f" in {frame.filename}, line {frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename[:1] != "<"
+            and not any(Path(frame.filename).is_relative_to(folder) for folder in others)
+        ]
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise ConfigError(f"{what} failed{places[-1] if places else ''}: {said}") from error
 
 
 def require(thing: object, members: Iterable[str], name: str, protocol: str) -> None:
@@ -110,12 +129,11 @@ def _run(file: Path, what: str) -> ModuleType:
     assert spec is not None  # which it only is of an ending that is not .py and has no loader
     module = sys.modules[name] = module_from_spec(spec)
     try:
-        loader.exec_module(module)
-    except BaseException as error:
+        with running(what):
+            loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        if not isinstance(error, Exception):
-            raise
-        raise ConfigError(f"{what}: running {file} failed: {type(error).__name__}: {error}") from error
+        raise
     return module
 
 

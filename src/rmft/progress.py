@@ -31,11 +31,16 @@ class TrainingProgress:
 
     total: iterations of the run. rounds: rounds played in each. yardstick: the name and validation
     regret of the best baseline, to be compared with. of: what is trained, where there are several, such as
-    "seed 1".
+    "seed 1". done: iterations that were finished before.
     """
 
     def __init__(
-        self, total: int, rounds: int, yardstick: tuple[str, float] | None, of: str | None = None
+        self,
+        total: int,
+        rounds: int,
+        yardstick: tuple[str, float] | None,
+        of: str | None = None,
+        done: int = 0,
     ) -> None:
         self.counted = "iteration" if of is None else f"{of}, iteration"
         self.total, self.rounds, self.yardstick = total, rounds, yardstick
@@ -44,7 +49,7 @@ class TrainingProgress:
         self.begun = self.last_line = time.perf_counter()
         self.first_iteration: int | None = None
         self.regret = "regret ?"
-        self.iteration, self.state = -1, ""
+        self.iteration, self.state = done or -1, ""
         self.bar = Progress(
             TextColumn(self.counted),
             MofNCompleteColumn(),
@@ -55,7 +60,7 @@ class TrainingProgress:
             console=self.console,
             disable=not self.live,
         )
-        self.task = self.bar.add_task("train", total=total, state="")
+        self.task = self.bar.add_task("train", total=total, completed=done, state="")
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -35,10 +35,22 @@ class Config(BaseModel):
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            for key in data:
+            for key, value in data.items():
                 if key not in cls.model_fields:
                     raise ConfigError(str(UnknownNameError("key", str(key), cls.model_fields)))
+                if isinstance(value, bool) and not _takes_truth(cls.model_fields[key].annotation):
+                    raise ConfigError(
+                        f"{key}: found {str(value).lower()} (yes, no, on and off are true and "
+                        "false in YAML), which this setting does not take."
+                    )
         return data
+
+
+def _takes_truth(annotation: Any) -> bool:
+    """Whether a value of this type may be true or false."""
+    if annotation in (bool, Any, object) or isinstance(annotation, TypeVar):
+        return True
+    return any(_takes_truth(each) or isinstance(each, bool) for each in get_args(annotation))
 
 
 def by_kind(what: str, default: str, *models: type[Config]) -> GetPydanticSchema:

@@ -34,7 +34,6 @@ import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,7 +46,7 @@ from rmft import __version__
 from rmft.config import RunConfig, parse_config
 from rmft.errors import RunDirectoryError
 from rmft.evaluation.findings import best_iteration
-from rmft.files import append_line, check_place, write_atomically
+from rmft.files import append_line, write_atomically
 from rmft.policies.config import KIND_OF_FILE
 from rmft.reading import read_mapping
 from rmft.types import PolicyRef
@@ -97,7 +96,7 @@ class RunDirectory:
             for name, data in {SUITE: suites[config.suite], STAGE_SUITES: others}.items():
                 if data:
                     write_atomically(staged / name, yaml.safe_dump(data, sort_keys=False).encode())
-            write_atomically(staged / "run.json", _json(about))
+            write_atomically(staged / "run.json", _json({**about, "sha256": _digests(staged)}))
             os.rename(staged, path)
         except OSError as error:
             shutil.rmtree(staged, ignore_errors=True)
@@ -149,6 +148,23 @@ class RunDirectory:
             values["budget"] |= changed
             self.config = parse_config(values)
             write_atomically(self.path / "config.yaml", self.config.to_yaml().encode())
+            if (about := read_json(self.path / "run.json")).get("sha256"):
+                self.write_json("run.json", {**about, "sha256": _digests(self.path)})
+
+    def changes(self) -> list[str]:
+        """What is not as it was when the run began, in words: packages, and files that somebody edited."""
+        about = read_json(self.path / "run.json")
+        then, now = about.get("versions"), package_versions()
+        found = [
+            f"{name} was {version} and is {now.get(name, 'not installed')}"
+            for name, version in (then.items() if isinstance(then, dict) else ())
+            if now.get(name) != version
+        ]
+        digests = about.get("sha256")
+        for name, digest in digests.items() if isinstance(digests, dict) else ():
+            if _digests(self.path).get(name) != digest:
+                found.append(f"{name} was edited")
+        return found
 
     def metrics(self) -> list[dict[str, Any]]:
         """The finished iterations' metrics, in order. A torn last line is left out.
@@ -247,53 +263,6 @@ class RunDirectory:
         return read_json(path) if path.exists() else None
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationFiles:
-    """Where an evaluation is kept in its run or folder of seeds.
-
-    name: "" of the run's own suite as `rmft evaluate` plays it by itself; else -SUITE-PART-DIGITS, of which
-    the digits stand for the suite and all settings, so that no evaluation replaces another one.
-    """
-
-    name: str = ""
-
-    @classmethod
-    def named(cls, suite: Mapping[str, Any], part: str, settings: Mapping[str, Any]) -> EvaluationFiles:
-        """Those of a suite, as data, that is not the run's own, or that is played with other settings."""
-        about = json.dumps([suite, part, settings], sort_keys=True)
-        digits = hashlib.sha256(about.encode()).hexdigest()[:8]
-        legible = re.sub(r"[^\w.-]+", "-", suite["name"])[:40]
-        return cls(f"-{legible}-{part}-{digits}")
-
-    def results(self, folder: Path) -> Path:
-        return folder / f"evaluation{self.name}.json"
-
-    def conversations(self, folder: Path) -> Path:
-        return folder / f"conversations{self.name}.jsonl.gz"
-
-    def check(self, folder: Path) -> None:
-        """Raises RunDirectoryError when nothing can be written there."""
-        try:
-            check_place(self.results(folder))
-            check_place(self.conversations(folder))
-        except OSError as error:
-            raise RunDirectoryError(
-                f"Can't write to '{folder}', where the evaluation would be kept: {error.strerror or error}. "
-                "Mend that, or evaluate a checkpoint's folder with --suite, which writes nothing."
-            ) from None
-
-    def write(self, folder: Path, results: str, conversations: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Keep an evaluation, as JSON, and what was said and done in it. Raises RunDirectoryError."""
-        try:
-            write_atomically(self.results(folder), results.encode())
-            write_lines(self.conversations(folder), conversations)
-        except OSError as error:
-            raise RunDirectoryError(
-                f"The evaluation could not be kept in '{folder}': {error.strerror or error}. Keep what was "
-                "printed, or make room and evaluate again."
-            ) from None
-
-
 def locked(path: Path) -> int:
     """The descriptor of a folder's lock, held until it is closed; RunDirectoryError when another has it."""
     lock = None
@@ -375,6 +344,14 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     text = "".join(f"{json.dumps(each, allow_nan=False)}\n" for each in records).encode()
     if text:
         write_atomically(path, gzip.compress(text, compresslevel=6, mtime=0))
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """SHA-256 of the files that say what a run is."""
+    files = {name: path / name for name in ("config.yaml", SUITE, STAGE_SUITES)}
+    return {
+        name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.exists()
+    }
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

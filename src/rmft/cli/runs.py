@@ -77,6 +77,11 @@ def train(
         settings = [*(settings or ()), f"suite={json.dumps(str(task))}"]
     if config is None:
         raise ConfigError("Found no settings to train with; give a CONFIG, or a task by --task FOLDER.")
+    if not dry_run and (calls or tokenizer is not None):
+        option = "--calls" if calls else "--tokenizer"
+        raise ConfigError(
+            f"{option} is of the forecast, which --dry-run makes; without it a run would start."
+        )
     checked = load_config(config, settings)
     several = None if seeds is None else parse_seeds(seeds)
     if several and any(each.partition("=")[0].strip() == "seed" for each in settings or ()):
@@ -240,9 +245,12 @@ def _train(
     suite = suites[config.suite]
     try:
         say(f"{run.path}: {suite.title}, {config.iterations} iterations")
+        if changes := run.changes():
+            say(f"Not as when the run began, so results may differ: {'; '.join(changes)}.")
         yardstick = best_baseline(run, suite, say)
         rounds = rounds_of(config, suites) // config.iterations
-        with TrainingProgress(config.iterations, rounds, yardstick, of) as progress:
+        done = max(0, len(run.metrics()) - 1)
+        with TrainingProgress(config.iterations, rounds, yardstick, of, done) as progress:
             machinery.say = progress.on_step
             outcome = iterate(run, suites, machinery, progress.on_iteration, progress.on_step)
     except OSError as error:

@@ -1,10 +1,11 @@
-"""The environment of every problem whose rewards are drawn before round 1, and one that shows nothing."""
+"""The environment of every problem whose rewards are drawn before round 1, and a user's own."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from rmft.errors import ShapeError
+from rmft.own_code import running
 from rmft.types import Decisions, Environment, FloatArray, Observation, RewardTable, Rules
 
 
@@ -53,23 +54,51 @@ class TableEnvironment(Environment):
         return np.where(decisions.arms < 0, 0.0, rewards[self._rows, decisions.arms])
 
 
-class Unobserved(Environment):
-    """Another environment, one without `observe`: nothing is shown before its rounds."""
+class Own(Environment):
+    """A user's own environment, by the name of its class: what it does wrong is told by that name.
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    Without `observe` nothing is shown before its rounds. Raises ConfigError when a call fails, and ShapeError
+    when feedback has the wrong shape or leaves the range of rewards.
+    """
+
+    def __init__(self, environment: Environment, name: str) -> None:
+        self._environment, self._name = environment, name
+        self._observes = "observe" in dir(environment)
 
     @property
     def rules(self) -> Rules:
-        return self._environment.rules
+        with running(f"{self._name}.rules"):
+            return self._environment.rules
 
     @property
     def size(self) -> int:
-        return self._environment.size
+        with running(f"{self._name}.size"):
+            return self._environment.size
 
     @property
     def table(self) -> RewardTable:
-        return self._environment.table
+        with running(f"{self._name}.table"):
+            return self._environment.table
+
+    def observe(self) -> Observation | FloatArray | None:
+        if not self._observes:
+            return None
+        with running(f"{self._name}.observe"):
+            return self._environment.observe()
 
     def step(self, decisions: Decisions) -> FloatArray:
-        return self._environment.step(decisions)
+        with running(f"{self._name}.step"):
+            seen = np.asarray(self._environment.step(decisions), dtype=np.float64)
+        rules = self.rules
+        shape = (self.size, rules.num_arms) if rules.feedback == "full" else (self.size,)
+        if seen.shape != shape:
+            raise ShapeError(f"{self._name}.step returned the shape {seen.shape}; expected {shape}.")
+        low, high = rules.reward_range
+        played = np.delete(seen, list(decisions.failed), axis=0)
+        wrong = played[~((low <= played) & (played <= high))]  # NaN is neither
+        if wrong.size:
+            raise ShapeError(
+                f"{self._name}.step returned {wrong[0]:g}; expected rewards in the setting's reward_range, "
+                f"[{low:g}, {high:g}]."
+            )
+        return seen

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_v
 
 from rmft.bayes.prior import PRIORS, Prior
 from rmft.errors import ConfigError, ShapeError
-from rmft.own_code import load_class, require
+from rmft.own_code import load_class, require, running
 from rmft.problems.process import RewardProcess, Shows, StatesPrior
 from rmft.types import RewardTable, Shown
 
@@ -39,10 +39,8 @@ class OwnProcess(BaseModel):
             source.get("folder", "."),
             trust=source.get("trust", False),
         )
-        try:
+        with running(f"{self.kind}, built with {keywords},"):
             process = own(**keywords)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{self.kind} could not be built with {keywords}: {error}") from error
         require(process, ("draw", "reward_range", "variation_budget"), self.kind, "RewardProcess")
         self._process = process
         low, high = self.reward_range
@@ -56,20 +54,18 @@ class OwnProcess(BaseModel):
 
     @property
     def reward_range(self) -> tuple[float, float]:
-        try:
+        with running(f"{self.kind}.reward_range, a pair (low, high) of numbers,"):
             low, high = self._process.reward_range
             return float(low), float(high)
-        except (TypeError, ValueError):
-            raise ConfigError(
-                f"{self.kind}.reward_range must be a property that is a pair (low, high) of numbers."
-            ) from None
 
     def variation_budget(self, horizon: int, num_arms: int) -> float:
-        return float(self._process.variation_budget(horizon, num_arms))
+        with running(f"{self.kind}.variation_budget"):
+            return float(self._process.variation_budget(horizon, num_arms))
 
     def prior(self) -> Prior | None:
         """What the class says by a method `prior`, where it has one."""
-        found: object = self._process.prior() if isinstance(self._process, StatesPrior) else None
+        with running(f"{self.kind}.prior"):
+            found: object = self._process.prior() if isinstance(self._process, StatesPrior) else None
         if found is None or isinstance(found, PRIORS):
             return found
         names = ", ".join(prior.__name__ for prior in PRIORS)
@@ -81,18 +77,27 @@ class OwnProcess(BaseModel):
     @property
     def shown(self) -> Shown:
         """What the class says by a property `shown`, where it has one."""
-        found: object = self._process.shown if isinstance(self._process, Shows) else Shown()
+        with running(f"{self.kind}.shown"):
+            found: object = self._process.shown if isinstance(self._process, Shows) else Shown()
         if not isinstance(found, Shown):
             raise ConfigError(f"{self.kind}.shown is {type(found).__name__}; expected a rmft.Shown.")
         return found
 
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
-        table = self._process.draw(generator, horizon, num_arms)
+        with running(f"{self.kind}.draw"):
+            table = self._process.draw(generator, horizon, num_arms)
         if not isinstance(table, RewardTable):
             raise ConfigError(f"{self.kind}.draw returned {type(table).__name__}; expected a RewardTable.")
         if table.rewards.shape != (horizon, num_arms):
             raise ShapeError(
                 f"{self.kind}.draw returned a table of shape {table.rewards.shape}; "
                 f"expected (horizon, num_arms) = {(horizon, num_arms)}."
+            )
+        low, high = self.reward_range
+        least, most = table.rewards.min(), table.rewards.max()
+        if least < low or most > high:
+            raise ConfigError(
+                f"{self.kind}.draw returned rewards from {least:g} to {most:g}; expected them in its "
+                f"reward_range, [{low:g}, {high:g}]."
             )
         return table

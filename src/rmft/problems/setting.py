@@ -21,8 +21,8 @@ from pydantic import (
 from rmft.bayes.prior import Prior
 from rmft.errors import ConfigError, ShapeError
 from rmft.lenient import check_name
-from rmft.own_code import load_class, require
-from rmft.problems.environment import TableEnvironment, Unobserved
+from rmft.own_code import load_class, require, running
+from rmft.problems.environment import Own, TableEnvironment
 from rmft.problems.kinds import AnyProcess
 from rmft.problems.logged import Logged, PartName
 from rmft.problems.process import Shows, StatesPrior
@@ -247,16 +247,13 @@ class Setting(Config):
             return TableEnvironment(self.rules, table)
         if self._own_environment is None:
             raise ConfigError(f"environment '{self.environment}' was not loaded; read the setting from data.")
-        try:
-            environment: Environment = self._own_environment(self.rules, table)
-        except TypeError as error:
-            raise ConfigError(
-                f"{self.environment} could not be called as Class(rules, table): {error}"
-            ) from error
-        require(environment, ("rules", "size", "step", "table"), self.environment, "Environment")
+        with running(f"{self.environment}, called as Class(rules, table),"):
+            made: Environment = self._own_environment(self.rules, table)
+        require(made, ("rules", "size", "step", "table"), self.environment, "Environment")
+        environment = Own(made, self.environment)
         if environment.size != len(table.rewards) or environment.rules != self.rules:
             raise ShapeError(
                 f"{self.environment} has size {environment.size} and rules {environment.rules}; "
                 f"expected those it was given, {len(table.rewards)} and {self.rules}."
             )
-        return environment if "observe" in dir(environment) else Unobserved(environment)
+        return environment

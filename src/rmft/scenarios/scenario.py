@@ -228,8 +228,8 @@ def draw_scenario(
     """The scenario of a problem, the same whenever the arguments are.
 
     names: (K,) what the arms are called; None to draw them from the context's. Raises ConfigError when there
-    are more arms than letters, or when a distribution is asked for under bandit feedback, and
-    UnknownNameError when `contexts` is neither a group nor a context.
+    are more arms than letters, when a distribution is asked for under bandit feedback or a scale where
+    rewards have no bounds, and UnknownNameError when `contexts` is neither a group nor a context.
     """
     num_arms = rules.num_arms
     if num_arms > len(LETTERS):
@@ -241,6 +241,12 @@ def draw_scenario(
         raise ConfigError(
             "Found wording.answer distribution with feedback bandit, where one arm has to be played to be "
             "seen. Set wording.answer to arm, or play settings with feedback full."
+        )
+    low, high = rules.reward_range
+    if wording.rewards == "scaled" and not math.isfinite(high - low):
+        raise ConfigError(
+            f"Found wording.rewards scaled with rewards in [{low}, {high}], which has no scale. Give the "
+            "setting a reward_range that holds them all, or set wording.rewards to raw."
         )
     group = context_group(contexts)
     context = group[generator(seed, CONTEXT).integers(len(group))]

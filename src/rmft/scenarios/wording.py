@@ -25,4 +25,5 @@ class Wording(Config):
     reasoning: Literal["off", "brief", "free"] = "off"
     """Whether the policy writes its own reasoning before each decision, and how long it is asked to be."""
     rewards: Literal["raw", "scaled"] = "raw"
-    """`raw`: in the context's unit; `scaled`: from 0 to 10, "7.3 of 10" where whole sentences are told."""
+    """`raw`: in the context's unit; `scaled`: from 0 to 10, "7.3 of 10" where whole sentences are told; then
+    rewards need bounds, of the reward process or as the setting's reward_range."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -30,14 +31,16 @@ class Oracle:
 
     Only evaluation may make one. table: (B, T, K), row by row that of the histories it plays on.
     regret: the kind whose comparator is played (static: the arm of the largest total reward; pseudo: of
-    the largest total expected reward; dynamic: of the largest expected reward in the round); None for
-    static under full information and dynamic under bandit feedback. Ties: lowest index.
+    the largest total expected reward; dynamic: of the largest expected reward in the round), or the kinds by
+    rules; None for static under full information and dynamic under bandit feedback. Ties: lowest index.
     """
 
     name = "oracle"
     max_concurrency = 1
 
-    def __init__(self, table: RewardTable, regret: RegretKind | None = None) -> None:
+    def __init__(
+        self, table: RewardTable, regret: RegretKind | Mapping[Rules, RegretKind] | None = None
+    ) -> None:
         self.table = table
         self.regret = regret
 
@@ -51,7 +54,8 @@ class Oracle:
         expected = (histories.size, rules.horizon, rules.num_arms)
         if table.rewards.shape != expected:
             raise ShapeError(f"The oracle's table has shape {table.rewards.shape}; expected {expected}.")
-        kind = self.regret or ("static" if rules.feedback == "full" else "dynamic")
+        given = self.regret.get(rules) if isinstance(self.regret, Mapping) else self.regret
+        kind = given or ("static" if rules.feedback == "full" else "dynamic")
         if kind == "static":
             arms = table.rewards.sum(axis=1).argmax(axis=1)
         elif kind == "pseudo":
