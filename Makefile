@@ -6,7 +6,7 @@ DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-numeric demo-hosted smoke test test-all check benchmarks clean
+.PHONY: help setup demo demo-numeric demo-hosted smoke test test-all check docs benchmarks clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(INSTALLED) ## Build the documentation site, strictly, into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 benchmarks: $(INSTALLED) ## Rounds per second of the baselines, beside mabwiser and river
 	$(BIN)/python benchmarks/baseline_speed.py

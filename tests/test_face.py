@@ -62,7 +62,9 @@ PARAMETERS = {
     "Words": "contexts seeds turns",
     "evaluate": "target suite against part num_problems num_rollouts seed trust_code progress",
     "load_suite": "name_or_path trust",
-    "train": "config run_dir settings trust_code on_iteration",
+    "plots": "run",
+    "show": "run height",
+    "train": "config run_dir settings trust_code progress on_iteration",
 }
 """The face as it has been since 0.2: names and members, each with the parameters that may be given. Add to
 it; take nothing away."""

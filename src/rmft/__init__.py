@@ -7,6 +7,7 @@ internal and may change with any version.
     evaluate(run)       a run, a checkpoint or a baseline on problems that were not trained on
     Agent.load(run)     the trained policy in your own program, a line per decision
     Env(suite)          its problems one at a time, for training frameworks; rmft.environments has faces on it
+    show(run)           its report, in a notebook inline; plots(run): its figures
     load_suite(name)    a named set of problems, or one from your own YAML file
 
 Nothing is imported before it is asked for, so that `import rmft` is quick and loads no torch.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rmft.api import evaluate, train
     from rmft.environments.env import Env
     from rmft.errors import RmftError
+    from rmft.notebook import plots, show
     from rmft.problems.suites import Suite, load_suite
     from rmft.results import Evaluation
     from rmft.types import (
@@ -75,6 +77,8 @@ __all__ = [
     "Words",
     "evaluate",
     "load_suite",
+    "plots",
+    "show",
     "train",
 ]
 
@@ -89,6 +93,8 @@ _HOMES = {
     "Suite": "problems.suites",
     "evaluate": "api",
     "load_suite": "problems.suites",
+    "plots": "notebook",
+    "show": "notebook",
     "train": "api",
 }
 """The module below this one that a name of the face is defined in; that of the nouns is `types`."""

@@ -16,6 +16,7 @@ from rmft.errors import RunDirectoryError
 from rmft.iteration import iterate
 from rmft.opponents import best_baseline
 from rmft.problems.suites import as_data
+from rmft.progress import TrainingProgress, rounds_of
 from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory
 
@@ -26,17 +27,18 @@ def train(
     *,
     settings: Sequence[str] = (),
     trust_code: bool = False,
+    progress: bool = False,
     on_iteration: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Path:
     """Train a policy by Iterative RMFT and return the new directory that holds all of the run.
 
-    config: a YAML file, or its keys as a mapping; see configs/ and `rmft.config.RunConfig`. run_dir: where
-    the run is kept, which must not exist yet; unless given, runs/NAME-TIME. settings: overrides, such as
-    "rollout.num_rollouts=16". trust_code: whether classes that a run directory's suite names may be run.
-    on_iteration: called with every iteration's line of metrics.jsonl, from 0, once it is kept. If the process
-    is killed, `rmft resume` finishes the run. Raises ConfigError, UnknownNameError, RunDirectoryError and
-    MissingExtraError before anything is played, and of hosted models HostedError, BudgetError and
-    TrainingJobError.
+    config: a YAML file, a name of `rmft configs`, or its keys as a mapping (`rmft.config.RunConfig`).
+    run_dir: where the run is kept, which must not exist yet; unless given, runs/NAME-TIME. settings:
+    overrides, such as "rollout.num_rollouts=16". trust_code: whether classes that a run directory's suite
+    names may be run. progress: whether to show how far the run is, in a notebook too. on_iteration: called
+    with every iteration's line of metrics.jsonl, from 0, once it is kept. If the process is killed, `rmft
+    resume` finishes the run. Raises ConfigError, UnknownNameError, RunDirectoryError and MissingExtraError
+    before anything is played, and of hosted models HostedError, BudgetError and TrainingJobError.
     """
     checked = (
         parse_config(config, list(settings))
@@ -49,8 +51,18 @@ def train(
         closing(backend(checked, suites, where)) as machinery,  # what is wrong so far leaves nothing behind
         closing(RunDirectory.create(where, checked, as_data(suites))) as run,
     ):
-        best_baseline(run, suites[checked.suite], lambda _: None)
-        iterate(run, suites, machinery, on_iteration)
+        yardstick = best_baseline(run, suites[checked.suite], lambda _: None)
+        if not progress:
+            iterate(run, suites, machinery, on_iteration)
+            return where
+        rounds = rounds_of(checked, suites) // checked.iterations
+        with TrainingProgress(checked.iterations, rounds, yardstick) as shown:
+
+            def both(metrics: dict[str, Any]) -> None:
+                shown.on_iteration(metrics)
+                on_iteration(metrics)
+
+            iterate(run, suites, machinery, both, shown.on_step)
     return where
 
 

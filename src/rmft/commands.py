@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from rmft.build import extra, suites_of, token_counter, torch_threads
-from rmft.config import load_config
+from rmft.config import load_config, parse_config
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate, evaluate_seeds
@@ -29,6 +29,8 @@ from rmft.scenarios.wording import Wording
 from rmft.seeds import Experiment, is_experiment
 from rmft.targets import check_path, of_run, opponents_in, players, policies_of
 from rmft.task_check import describe_task
+from rmft.tracking.config import NoTracking
+from rmft.tracking.send import Sender
 from rmft.training_data import DataFormat, write_training_data
 
 
@@ -212,6 +214,20 @@ def export_run(path: Path, target: Path, *, merge: bool) -> Path:
     }
     export_policy(run.policy(iteration), target, merge, about)
     return target
+
+
+def track_run(path: Path, overrides: Sequence[str] = ()) -> tuple[str, int]:
+    """Send what a run's tracker does not have yet; the run's id there, and how many lines were sent.
+
+    overrides: of the run's own setting `tracking`. Raises ConfigError, where there is no tracker too.
+    """
+    run = RunDirectory.open(path, lock=False)
+    values = {"tracking": run.config.tracking.model_dump(mode="json")}
+    config = parse_config(values, list(overrides), source=str(path)).tracking
+    if isinstance(config, NoTracking):
+        raise ConfigError(f"'{path}' names no tracker; name one, such as --set tracking.kind=tensorboard.")
+    with closing(Sender(path, config)) as sender:
+        return sender.id, sender.send()
 
 
 def export_training_data(path: Path, form: str, target: Path, iterations: Sequence[int] = ()) -> int:

@@ -22,12 +22,13 @@ from rmft.credit import (
     TopK,
     TopKRegret,
 )
-from rmft.errors import ConfigError
+from rmft.errors import ConfigError, UnknownNameError
 from rmft.old_settings import renamed
 from rmft.policies.config import ArmEncoderConfig, PolicyConfig
 from rmft.providers.config import BudgetConfig
 from rmft.reading import Config, parse_yaml, read, read_mapping
 from rmft.scenarios.wording import Wording
+from rmft.tracking.config import NoTracking, TrackingConfig
 from rmft.training.config import (
     DPO,
     CrossEntropy,
@@ -185,6 +186,8 @@ class RunConfig(Config):
     part with the settings above."""
     validation: ValidationConfig = ValidationConfig()
     budget: BudgetConfig = BudgetConfig()
+    tracking: TrackingConfig = NoTracking()
+    """Which experiment tracker is sent the run's figures, if any (`rmft.tracking`). No part of the result."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """Threads of torch. Part of the result: other numbers round differently."""
 
@@ -293,8 +296,23 @@ def over(base: Any, changes: Any) -> Any:
     return {**base, **{key: over(base.get(key), value) for key, value in changes.items()}}
 
 
+def configs() -> dict[str, Path]:
+    """The configs that come with the package, by name."""
+    shipped = Path(__file__).parent / "configs"  # in a checkout they lie at its top
+    folder = shipped if shipped.is_dir() else Path(__file__).parents[2] / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
-    """The config in a YAML file, with `a.b=c` overrides on top. Raises ConfigError."""
+    """The config in a YAML file, or of a name (`configs`), with `a.b=c` overrides on top.
+
+    Raises ConfigError, and UnknownNameError for a name that nobody has.
+    """
+    if path.suffix not in (".yaml", ".yml") and not path.exists():
+        known = configs()
+        if str(path) not in known:
+            raise UnknownNameError("config", str(path), [*known, "FILE.yaml"])
+        path = known[str(path)]
     return parse_config(read_mapping(path), overrides, str(path))
 
 

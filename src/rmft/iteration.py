@@ -20,6 +20,7 @@ from rmft.records.lines import lines
 from rmft.rollout import peak_memory_gb
 from rmft.run_directory import RunDirectory
 from rmft.statistics import interval, of_share
+from rmft.tracking.follow import followed
 from rmft.types import FloatArray, PolicyRef, TrainingBatch
 
 VALIDATED = ("regret", "suff_fail_freq", "k_min_frac", "entropy", "failed")
@@ -51,6 +52,22 @@ def iterate(
     iteration when it is committed, `on_step` with what is done next, in words. Training that diverges ends
     the run as collapsed, with the best iteration before it as the result.
     """
+    with followed(run.path, run.config.tracking) as tell:
+
+        def and_tell(metrics: dict[str, Any]) -> None:
+            tell()
+            on_iteration(metrics)
+
+        return _iterate(run, suites, backend, and_tell, on_step)
+
+
+def _iterate(
+    run: RunDirectory,
+    suites: Suites,
+    backend: Backend,
+    on_iteration: Callable[[dict[str, Any]], None],
+    on_step: Callable[[str], None],
+) -> Outcome:
     run.discard_unfinished()
     suite = suites[run.config.suite]
     history = run.metrics()

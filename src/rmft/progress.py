@@ -1,4 +1,4 @@
-"""How a run shows that it is alive: a live bar on a terminal, plain lines in a pipe."""
+"""How a run shows that it is alive: a live bar on a terminal and in a notebook, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TrainingProgress:
         self.counted = "iteration" if of is None else f"{of}, iteration"
         self.total, self.rounds, self.yardstick = total, rounds, yardstick
         self.console = Console(stderr=True)
-        self.live = self.console.is_terminal
+        self.live = self.console.is_terminal or self.console.is_jupyter
         self.begun = self.last_line = time.perf_counter()
         self.first_iteration: int | None = None
         self.regret = "regret ?"

@@ -16,7 +16,7 @@ app = typer.Typer(
     name="rmft",
     help="Iterative Regret-Minimization Fine-Tuning: policies that learn to decide under uncertainty "
     "from their own trajectories of lowest regret.",
-    epilog="Start with: rmft train configs/smoke.yaml",
+    epilog="Start with: rmft train smoke",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

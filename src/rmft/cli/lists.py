@@ -1,17 +1,21 @@
-"""What there is to work with: `rmft models`, `serve`, `providers`, `suites`, `baselines`."""
+"""What there is to work with: `rmft models`, `serve`, `providers`, `configs`, `suites`, ..., and `doctor`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from rich.table import Table
 
 from rmft.cli.app import app, models_app, print_pairs, print_table, say
-from rmft.errors import ConfigError
+from rmft.errors import ConfigError, UnknownNameError
 from rmft.problems.suites import suite_names
+
+Found = TypeVar("Found")
 
 
 @models_app.callback()
@@ -122,19 +126,94 @@ def providers(
 
 
 @app.command()
-def suites() -> None:
-    """List the named suites of problems."""
+def configs(
+    name: Annotated[str | None, typer.Argument(help="One of them, to be shown in full.")] = None,
+) -> None:
+    """List the configs that come with rmft, or show one: 'rmft train NAME' runs it."""
+    from rmft.config import configs as known
+
+    if name is not None:
+        print(_named("config", name, known()).read_text("utf-8"), end="")
+        return
+    print_pairs("config", "what it is", {each: _first_sentence(path) for each, path in known().items()})
+
+
+@app.command()
+def suites(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, or a YAML file, to be shown in full.")
+    ] = None,
+) -> None:
+    """List the named suites of problems, or show one as YAML: every setting of its parts."""
+    import yaml
+
+    from rmft.problems.suites import as_data, load_suite
+
+    if name is not None:
+        print(yaml.safe_dump(as_data({name: load_suite(name)})[name], sort_keys=False, width=100), end="")
+        return
     print_pairs("suite", "what it is", suite_names())
 
 
 @app.command()
-def baselines() -> None:
-    """List the baselines, with their parameters and sources."""
+def baselines(
+    name: Annotated[str | None, typer.Argument(help="One of them, to be shown in full.")] = None,
+) -> None:
+    """List the baselines, with their parameters and sources, or show one."""
     from rmft.policies.baselines.catalogue import baseline_names, describe
 
-    table = Table("baseline", "feedback", "what it does", "parameters", "source", title="Baselines")
-    for name in baseline_names():
+    if name is not None:
         about = describe(name)
+        pairs = {"what it does": about.summary, "source": about.source, "feedback": about.feedback or "both"}
+        pairs |= {f"parameter {key}": str(value) for key, value in about.parameters.items()}
+        print_pairs(
+            "baseline", name, pairs | {"tuned:" + name: "from a grid" if about.tunable else "not there"}
+        )
+        return
+    table = Table("baseline", "feedback", "what it does", "parameters", "source", title="Baselines")
+    for each in baseline_names():
+        about = describe(each)
         parameters = ", ".join(f"{key}={value}" for key, value in about.parameters.items())
-        table.add_row(name, about.feedback or "both", about.summary, parameters, about.source)
+        table.add_row(each, about.feedback or "both", about.summary, parameters, about.source)
     print_table(table)
+
+
+@app.command()
+def contexts(
+    name: Annotated[str | None, typer.Argument(help="One of them, to be shown in full.")] = None,
+) -> None:
+    """List the contexts that problems are told in, or show the words of one."""
+    import yaml
+
+    from rmft.scenarios.contexts import contexts as known
+
+    if name is not None:
+        found = _named("context", name, known()).model_dump(mode="json")
+        print(yaml.safe_dump(found, sort_keys=False, width=100, allow_unicode=True), end="")
+        return
+    table = Table("context", "domain", "group", "an option is", title="Contexts")
+    for each, context in known().items():
+        table.add_row(each, context.domain, context.group, context.arm)
+    print_table(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed on this machine and what is missing: to be pasted into a bug report."""
+    from rmft.doctor import examine
+
+    for what, found in examine():
+        print(f"{what}: {found}")
+
+
+def _first_sentence(path: Path) -> str:
+    """Of the comment that a YAML file begins with."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text("utf-8").splitlines())
+    return " ".join(line.lstrip("# ") for line in lines).split(". ")[0].rstrip(".")
+
+
+def _named(what: str, name: str, known: Mapping[str, Found]) -> Found:
+    """Raises UnknownNameError."""
+    if name not in known:
+        raise UnknownNameError(what, name, known)
+    return known[name]

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 @app.command()
 def train(
     config: Annotated[
-        Path | None, typer.Argument(metavar="[CONFIG]", help="A YAML file of settings; see configs/.")
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", help="A YAML file of settings, or a name of 'rmft configs'."),
     ] = None,
     task: Annotated[
         Path | None,
@@ -213,6 +214,25 @@ def export(
     count = export_training_data(run, what, target, iteration or ())
     print(target)
     say(f"{count:,} rollouts.")
+
+
+@app.command()
+def track(
+    run: RunArgument,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another tracker: tracking.kind=tensorboard."),
+    ] = None,
+) -> None:
+    """Send a run's figures to an experiment tracker: those that it does not have yet.
+
+    A run whose config has `tracking:` does so by itself while it trains (docs/trackers.md).
+    """
+    from rmft.commands import track_run
+
+    id, count = track_run(run, settings or ())
+    print(id)
+    say(f"{count:,} iterations sent.")
 
 
 @app.command("export-env")

@@ -1,0 +1,61 @@
+"""`rmft doctor`: what a bug report needs to know of a machine, and what is missing there. No keys."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from rmft import __version__
+from rmft.models.catalogue import MODELS, cache_folder, own_models
+
+REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[a-z]+)['\"]")
+
+
+def examine() -> Iterator[tuple[str, str]]:
+    """What was looked at, and what was found there, in pairs."""
+    yield "rmft", __version__
+    yield "Python", f"{platform.python_version()} ({platform.python_implementation()}), {sys.executable}"
+    yield "system", f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores"
+    yield from _torch()
+    for extra, packages in sorted(_extras().items()):
+        found = {name: _version(name) for name in packages}
+        missing = [name for name, number in found.items() if number is None]
+        lacks = f"lacks {', '.join(missing)}: pip install 'rmft[{extra}]'" if missing else ""
+        there = ", ".join(f"{name} {number}" for name, number in found.items() if number)
+        yield f"extra {extra}", "; ".join(filter(None, (there, lacks)))
+    yield "models", f"in {cache_folder()}"
+    for name, model in MODELS.items():
+        yield f"model {name}", "there" if model.present else f"not there: rmft models add {name}"
+    for name in own_models():
+        yield f"model {name}", "there, added by you"
+
+
+def _torch() -> Iterator[tuple[str, str]]:
+    try:
+        import torch
+    except ImportError as error:
+        yield "torch", f"not there: {error}"
+        return
+    cuda = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    devices = cuda + (["Apple GPU (mps)"] if torch.backends.mps.is_available() else [])
+    yield "torch", f"{torch.__version__}, {torch.get_num_threads()} threads, {', '.join(devices) or 'no GPU'}"
+
+
+def _extras() -> dict[str, list[str]]:
+    """The packages that every extra asks for, but for those that are for working on rmft itself."""
+    found: dict[str, list[str]] = {}
+    for line in requires("rmft") or ():
+        if (match := REQUIREMENT.fullmatch(line.strip())) and match["extra"] != "dev":
+            found.setdefault(match["extra"], []).append(match["name"])
+    return {extra: [name for name in names if name != "rmft"] for extra, names in found.items()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
