@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rmft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+NEEDS_A_TRACKER = {f"rmft.tracking.{name}" for name in ("mlflow", "tensorboard", "trackio", "wandb")}
 NEEDS_TORCH = {
     *("rmft.generators.cache", "rmft.generators.chat", "rmft.generators.local"),
     "rmft.models.gguf",
@@ -93,7 +94,7 @@ def test_the_readme_names_every_module_and_no_other() -> None:
 
 @pytest.mark.parametrize("imported", ["rmft", "rmft.cli", "every module of the core"])
 def test_importing_loads_no_torch(imported: str) -> None:
-    core = [dotted(path) for path in MODULES if dotted(path) not in NEEDS_TORCH]
+    core = [dotted(path) for path in MODULES if dotted(path) not in NEEDS_TORCH | NEEDS_A_TRACKER]
     names = core if imported.startswith("every") else [imported]
     code = f"""
 import importlib, sys
@@ -134,5 +135,6 @@ def test_a_wheel_holds_everything_that_is_not_code(tmp_path: Path) -> None:
         for path in PACKAGE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    present |= {f"rmft/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
     assert {Path(name).suffix for name in packed} >= {".py", ".yaml", ".css", ".js"}
     assert packed == present
