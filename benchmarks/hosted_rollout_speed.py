@@ -24,7 +24,7 @@ from rmft.policies.hosted import HostedPolicy
 from rmft.problems.suites import load_suite
 from rmft.providers.connection import Connection
 from rmft.providers.journal import Journal
-from rmft.rollout import rollout_in_pieces
+from rmft.rollout import Rollouts, rollout_in_pieces
 
 FEATURES = Features(
     temperature=True, seed=True, logprobs=False, structured=False, max_completion_tokens=False
@@ -67,9 +67,8 @@ def rounds_per_second(url: str, concurrency: int, num_rollouts: int, journal: Jo
         rows, setting = np.arange(num_rollouts), batch.setting
         paths = [(concurrency, int(row)) for row in rows]
         begun = time.perf_counter()
-        pieces = rollout_in_pieces(
-            lambda _: policy, setting.play, setting.rules, batch.table, batch.words, rows, 0, paths
-        )
+        rollouts = Rollouts(setting.rules, setting.play, batch.table, batch.words, rows, 0, paths)
+        pieces = rollout_in_pieces(lambda _: policy, rollouts)
         failed = sum(len(piece.histories.failed) for piece in pieces)
         seconds = time.perf_counter() - begun
     if failed:

@@ -29,7 +29,8 @@ import torch
 from matmul import matmul_rate
 from transformers import PreTrainedModel
 
-from rmft.generators.local import Session, bytes_per_token, head_of, load_model
+from rmft.generators.loading import load_model
+from rmft.generators.local import Session, bytes_per_token, head_of
 from rmft.models.catalogue import find_model
 
 ROLLOUTS, NUM_ARMS = 8, 5

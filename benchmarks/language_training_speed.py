@@ -26,7 +26,8 @@ import torch
 from matmul import matmul_rate
 from transformers import PreTrainedModel
 
-from rmft.generators.local import head_of, load_model
+from rmft.generators.loading import load_model
+from rmft.generators.local import LocalEngine, head_of
 from rmft.models.catalogue import find_model
 from rmft.policies.config import LocalConfig, LoraConfig
 from rmft.policies.language import LanguagePolicy
@@ -46,9 +47,8 @@ LORAS = (LoraConfig(), LoraConfig(num_layers=10), LoraConfig(targets=("q_proj", 
 def played(model: str, problems: int) -> list[TrainingBatch]:
     """Rollouts by the model as it is; everything that it did counts."""
     config = LocalConfig(model=model)
-    policy = LanguagePolicy(
-        *load_model(find_model(model), "float32", config.device), config, sample_arms=True
-    )
+    loaded, tokenizer = load_model(find_model(model), "float32", config.device)
+    policy = LanguagePolicy(LocalEngine(loaded, config.memory_gb), tokenizer, config, sample_arms=True)
     batches = []
     for batch in load_suite("words/bandits").draw("train", problems):
         table, words = batch.table.repeat(ROLLOUTS), batch.words.repeat(ROLLOUTS)

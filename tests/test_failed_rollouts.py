@@ -14,7 +14,7 @@ from rmft.evaluation.measures import measure
 from rmft.problems.environment import TableEnvironment
 from rmft.reading import read
 from rmft.regret import dynamic_regret_curve, pseudo_regret_curve, round_regret, static_regret_curve
-from rmft.rollout import rollout, rollout_in_pieces
+from rmft.rollout import Rollouts, rollout, rollout_in_pieces
 from rmft.streams import Streams
 from rmft.types import Decisions, Histories, RewardTable, Rules, Trajectories, Turn, Words
 
@@ -45,17 +45,16 @@ class Failing:
 def play(policy: Failing, rules: Rules, seeds: list[int]) -> Trajectories:
     table = RewardTable(REWARDS, REWARDS)
     many = RewardTable.stack([table] * len(seeds))
-    pieces = rollout_in_pieces(
-        lambda _: policy,
-        lambda piece: TableEnvironment(rules, piece),
+    rollouts = Rollouts(
         rules,
+        lambda piece: TableEnvironment(rules, piece),
         many,
         Words("train", np.array(seeds)),
         np.arange(len(seeds)),
         0,
         [(seed,) for seed in seeds],
     )
-    return Trajectories.concatenate(list(pieces))
+    return Trajectories.concatenate(list(rollout_in_pieces(lambda _: policy, rollouts)))
 
 
 def test_a_round_without_a_decision_earns_what_the_worst_arm_does() -> None:
@@ -147,7 +146,8 @@ def pieces(policy: Slow, count: int) -> list[Trajectories]:
     paths = [(n,) for n in range(count)]
     environment = lambda piece: TableEnvironment(BANDIT, piece)  # noqa: E731
     words, rows = Words("train", np.arange(count)), np.arange(count)
-    return list(rollout_in_pieces(lambda _: policy, environment, BANDIT, table, words, rows, 0, paths))
+    rollouts = Rollouts(BANDIT, environment, table, words, rows, 0, paths)
+    return list(rollout_in_pieces(lambda _: policy, rollouts))
 
 
 def test_pieces_concurrency_come_in_order() -> None:

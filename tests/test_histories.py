@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rmft.errors import ShapeError
 from rmft.problems.environment import Own, TableEnvironment
 from rmft.problems.setting import Setting
-from rmft.rollout import peak_memory_gb, rollout, rollout_in_pieces
+from rmft.rollout import Rollouts, peak_memory_gb, rollout, rollout_in_pieces
 from rmft.streams import Streams
 from rmft.types import (
     Decisions,
@@ -70,18 +70,16 @@ class Remembering:
 @pytest.mark.parametrize("max_concurrency", [1, 2])
 def test_what_is_remembered_lives_as_long_as_its_rollout(max_concurrency: int) -> None:
     policy, rows = Remembering(max_concurrency), np.arange(8)
-    pieces = list(
-        rollout_in_pieces(
-            lambda _: policy,
-            lambda piece: TableEnvironment(BANDIT, piece),
-            BANDIT,
-            table(8),
-            Words("train", rows),
-            rows,
-            0,
-            [(int(row),) for row in rows],
-        )
+    rollouts = Rollouts(
+        BANDIT,
+        lambda piece: TableEnvironment(BANDIT, piece),
+        table(8),
+        Words("train", rows),
+        rows,
+        0,
+        [(int(row),) for row in rows],
     )
+    pieces = list(rollout_in_pieces(lambda _: policy, rollouts))
     assert len(policy.caches) == len(pieces) == 4, "a round finds what the round before it remembered"
     assert policy.most_alive <= max_concurrency
     assert policy.alive == 0

@@ -21,7 +21,8 @@ from transformers import LlamaForCausalLM
 from batches import batch_of
 from rmft.cli import main
 from rmft.errors import ConfigError
-from rmft.generators.local import load_model
+from rmft.generators.loading import load_model
+from rmft.generators.local import LocalEngine
 from rmft.policies.config import LocalConfig, LoraConfig
 from rmft.policies.language import LanguagePolicy, check, load_language_policy
 from rmft.problems.environment import TableEnvironment
@@ -54,7 +55,8 @@ def tiny(tiny_llama: Path) -> Path:
 
 def policy(folder: Path, *, sample_arms: bool = False, **settings: object) -> LanguagePolicy:
     config = LocalConfig.model_validate({"model": str(folder), "reasoning_budget": 5, **settings})
-    return LanguagePolicy(*load_model(str(folder), "float32", "cpu"), config, sample_arms=sample_arms)
+    model, tokenizer = load_model(str(folder), "float32", "cpu")
+    return LanguagePolicy(LocalEngine(model, config.memory_gb), tokenizer, config, sample_arms=sample_arms)
 
 
 def play(player: LanguagePolicy, rules: Rules, size: int = 4) -> Trajectories:
@@ -71,7 +73,7 @@ def rescored(player: LanguagePolicy, histories: Histories, row: int) -> float:
     turns = [turns[row] for turns in histories.words.turns]
     ids = np.concatenate([turn.ids for turn in turns])
     stored = np.concatenate([turn.logprobs for turn in turns])
-    logits = player.model(torch.from_numpy(ids)[None]).logits[0].double()
+    logits = player.engine.model(torch.from_numpy(ids)[None]).logits[0].double()
     ends = set(np.cumsum([len(turn.ids) for turn in turns]) - 1)
     worst, legal = 0.0, {end: turn.legal for end, turn in zip(sorted(ends), turns, strict=True)}
     for position in np.flatnonzero(np.isfinite(stored)):

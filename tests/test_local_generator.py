@@ -34,7 +34,9 @@ from transformers import (
 
 from rmft.errors import ConfigError, RunDirectoryError, ShapeError
 from rmft.generators.cache import ATTENTION
-from rmft.generators.local import Ends, Session, _sample, bytes_per_token, context_limit, load_model
+from rmft.generators.loading import load_model
+from rmft.generators.local import Session, _sample, bytes_per_token, context_limit
+from rmft.generators.tokens import Ends
 from rmft.types import IntArray
 
 VOCABULARY, CONTEXT, ROWS, STOP = 60, 256, 6, 2
@@ -398,7 +400,8 @@ def test_smollm2_is_scored_the_same_by_a_plain_pass(smollm2: Path) -> None:
 
 MEMORY = """
 import sys, resource, numpy as np
-from rmft.generators.local import Session, load_model
+from rmft.generators.loading import load_model
+from rmft.generators.local import Session
 model, _ = load_model(sys.argv[1], "float32", "cpu")
 session = Session(model, 64, 1000)
 session.read([list(range(100, 1080))] * 64)

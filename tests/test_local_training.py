@@ -32,7 +32,7 @@ from transformers import (
 
 from batches import batch_of
 from rmft.errors import ConfigError, RunDirectoryError, TrainingError, UnknownNameError
-from rmft.generators.local import load_model
+from rmft.generators.loading import HeldModel, load_model
 from rmft.policies.checkpoint import adapter_in, model_of
 from rmft.policies.config import LocalConfig
 from rmft.training.config import CrossEntropy, LocalTraining, PolicyGradient
@@ -159,6 +159,31 @@ def train(
     training = {"warmup": 0, "learning_rate": 0.01, "batch_size": 16, "objective": objective, **settings}
     trainer = LocalTrainer(LocalTraining.model_validate(training), config)
     return trainer.train(policy, batches, target, TrainingStep(1, 3, 0.0))
+
+
+def test_a_model_that_is_held_trains_as_one_that_is_loaded(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path
+) -> None:
+    """Two trainings in a row give the same bytes, and leave the model as it was."""
+    held = HeldModel(config.model, "float32", "cpu")
+    before = {name: weight.clone() for name, weight in held.model.state_dict().items()}
+    played = play()
+    batches = [batch_of(played, np.ones((len(played), 3)), np.ones((len(played), 3), dtype=bool))]
+    loads, holds = start, start
+    for number in range(2):
+        loads, figures = train(loads, batches, tmp_path / f"loaded-{number}", config)
+        trainer = LocalTrainer(LocalTraining(warmup=0, learning_rate=0.01, batch_size=16), config, held)
+        (target := tmp_path / f"held-{number}").mkdir()
+        held.adapt(adapter_in(holds.path))
+        holds, same = trainer.train(holds, batches, target, TrainingStep(1, 3, 0.0))
+        assert figures == same
+        for name in ("adapter_model.safetensors", "optimizer.safetensors"):
+            assert (loads.path / name).read_bytes() == (holds.path / name).read_bytes()
+        assert all(torch.equal(held.model.state_dict()[name], before[name]) for name in before)
+        assert not held.model.training
+    held.adapt(holds.path)
+    expected = loaded(holds, config).state_dict()
+    assert all(torch.equal(held.model.state_dict()[name], expected[name]) for name in expected)
 
 
 def loaded(policy: PolicyRef, config: LocalConfig) -> PreTrainedModel:

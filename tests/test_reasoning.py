@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 
 from rmft.evaluation.reasoning import describe_reasoning
 from rmft.generators.api import Features, Question
+from rmft.generators.local import LocalEngine
 from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.policies.hosted import HostedPolicy
 from rmft.policies.language import LanguagePolicy
@@ -70,7 +71,7 @@ def player(tokenizer: PreTrainedTokenizerBase, **settings: object) -> LanguagePo
         ).eval()
     values = {"reasoning_budget": BUDGET, "wording": {"reasoning": "free"}, **settings}
     config = LocalConfig.model_validate({"device": "cpu", **values})
-    return LanguagePolicy(model, tokenizer, config, HOT, sample_arms=True)
+    return LanguagePolicy(LocalEngine(model, config.memory_gb), tokenizer, config, HOT, sample_arms=True)
 
 
 @cache
@@ -96,7 +97,7 @@ def play(
     histories = Histories(rules, ROWS, Words("train", np.arange(ROWS)))
     generator = np.random.default_rng(luck)
     for texts in script:
-        streams = Scripted(texts, policy.model.config.vocab_size, generator.random((ROWS, 3)))
+        streams = Scripted(texts, policy.engine.model.config.vocab_size, generator.random((ROWS, 3)))
         histories.append(
             policy.decide(histories, streams), np.ones(ROWS if feedback == "bandit" else (ROWS, 3))
         )
@@ -125,7 +126,7 @@ def check(policy: LanguagePolicy, histories: Histories) -> None:
         ids, stored = (np.concatenate([getattr(turn, of) for turn in turns]) for of in ("ids", "logprobs"))
         assert len(ids) <= policy.longest(histories.rules)
         with torch.inference_mode():
-            logits = policy.model(torch.from_numpy(ids)[None]).logits[0].double() / HOT
+            logits = policy.engine.model(torch.from_numpy(ids)[None]).logits[0].double() / HOT
         legal = {
             sum(len(turn.ids) for turn in turns[: n + 1]) - 1: turn.legal for n, turn in enumerate(turns)
         }

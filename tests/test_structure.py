@@ -16,7 +16,8 @@ PACKAGE = ROOT / "src" / "rmft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NEEDS_A_TRACKER = {f"rmft.tracking.{name}" for name in ("mlflow", "tensorboard", "trackio", "wandb")}
 NEEDS_TORCH = {
-    *("rmft.generators.cache", "rmft.generators.chat", "rmft.generators.local"),
+    *("rmft.generators.cache", "rmft.generators.chat"),
+    *("rmft.generators.loading", "rmft.generators.local"),
     "rmft.models.gguf",
     *("rmft.policies.language", "rmft.policies.numeric"),
     *(f"rmft.policies.networks.{name}" for name in ("arm_encoder", "causal_transformer", "network")),

@@ -20,14 +20,20 @@ from rmft.policies.demonstration import Demonstration
 from rmft.problems.setting import Setting
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
 from rmft.providers.catalogue import find_provider
+from rmft.rollout import Player, Rollouts, rollout_in_pieces
 from rmft.run_directory import STAGE_SUITES, SUITE, RunDirectory, policy_in
 from rmft.scenarios.scenario import scenarios_of
 from rmft.training.config import RegretLoss, TrainingConfig
-from rmft.types import Policy, PolicyRef, Trainer
+from rmft.types import Policy, PolicyRef, Trainer, Trajectories
 
 if TYPE_CHECKING:
     from rmft.forecast import Line
+    from rmft.generators.loading import HeldModel
     from rmft.hosting import HostedBackend
+
+
+AT_ONCE = 256
+"""Rollouts that a numeric policy plays together, wherever that is: sums round by how many there are."""
 
 
 @dataclass
@@ -36,21 +42,24 @@ class FolderBackend:
 
     new_policy: Callable[[int, Path], PolicyRef]
     new_trainer: Callable[[Any], Trainer]
+    load: Callable[[Player], Policy]
+    at_once: int | None = None  # rollouts of whole problems; None: as many as the policy has room for
     say: Callable[[str], None] = lambda _: None
+    _loaded: tuple[Player, Policy] | None = None
 
     def start(self, target: Path, seed: int) -> PolicyRef:
         return self.new_policy(seed, target)
 
-    def load(self, policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:
-        return load_policy(policy, temperature, sample_arms=sample_arms)
-
-    def demonstrator(self, baseline: str, policy: PolicyRef) -> Policy:
-        if policy.kind != "local":
-            return Demonstration(baseline)
-        player = load_policy(policy)
-        return Demonstration(baseline, player.state)  # type: ignore[attr-defined]
+    def play(self, player: Player, rollouts: Rollouts) -> Iterator[Trajectories]:
+        if self._loaded is None or self._loaded[0] != player:
+            self._loaded = None  # its memory is the next one's
+            self._loaded = player, self.load(player)
+        policy = self._loaded[1]
+        for part in [rollouts] if self.at_once is None else rollouts.parts(self.at_once):
+            yield from rollout_in_pieces(lambda _: policy, part)
 
     def trainer(self, config: TrainingConfig) -> Trainer:
+        self._loaded = None
         return self.new_trainer(config)
 
     def close(self) -> None:
@@ -121,18 +130,20 @@ def backend(
                 "launch: with training.num_processes it starts those that train by itself."
             )
         played = (setting for suite in suites.values() for part in PARTS for setting in suite.settings(part))
-        check(policy, [(setting.rules, setting.words([0])) for setting in played])
+        held = check(policy, [(setting.rules, setting.words([0])) for setting in played])
+        shared = None if policy.lora is None else held  # else every policy has weights of its own
         start = partial(local.new_policy, policy)
         if config.init_from is not None:
             start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
-        return FolderBackend(start, partial(local.LocalTrainer, policy=policy))
+        new_trainer = partial(local.LocalTrainer, policy=policy, held=shared)
+        return FolderBackend(start, new_trainer, partial(load_policy, held=shared))
     with extra("torch"):
         from rmft.training import numeric
 
     start = partial(numeric.new_policy, policy)
     if config.init_from is not None:
         start = partial(numeric.same_policy, policy, policy_in(Path(config.init_from)))
-    return FolderBackend(start, numeric.NumericTrainer)
+    return FolderBackend(start, numeric.NumericTrainer, load_policy, AT_ONCE)
 
 
 def _check_feedback(stage: StageConfig, settings: Sequence[Setting]) -> None:
@@ -185,7 +196,7 @@ def forecast_run(
 def token_counter(folder_or_id: str) -> Callable[[str], int]:
     """How many tokens a text is to a tokenizer. Raises ConfigError, MissingExtraError."""
     with extra("llm"):
-        from rmft.generators.local import token_counter as counter_of
+        from rmft.generators.loading import token_counter as counter_of
 
     return counter_of(folder_or_id)
 
@@ -223,14 +234,22 @@ def extra(name: str) -> Iterator[None]:
         raise MissingExtraError(name, error.name) from None
 
 
-def load_policy(policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:
-    """The policy in a checkpoint's folder. Raises RunDirectoryError when it is damaged, MissingExtraError."""
-    if policy.kind == "local":
+def load_policy(player: Player, held: HeldModel | None = None) -> Policy:
+    """The policy in a checkpoint's folder, or the baseline that plays in its place.
+
+    held: a local policy's model, if that is loaded already. Raises RunDirectoryError when it is damaged,
+    MissingExtraError.
+    """
+    path, temperature, sample_arms = player.policy.path, player.temperature, player.sample_arms
+    if player.policy.kind == "local":
         with extra("llm"):
             from rmft.policies.language import load_language_policy
 
-        return load_language_policy(policy.path, temperature, sample_arms=sample_arms)
+        policy = load_language_policy(path, temperature, sample_arms=sample_arms, held=held)
+        return policy if player.baseline is None else Demonstration(player.baseline, policy.state)
+    if player.baseline is not None:
+        return Demonstration(player.baseline)
     with extra("torch"):
         from rmft.policies.numeric import NumericPolicy, load_network
 
-    return NumericPolicy(load_network(policy.path)[0], temperature, sample_arms=sample_arms)
+    return NumericPolicy(load_network(path)[0], temperature, sample_arms=sample_arms)

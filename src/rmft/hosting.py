@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,11 @@ from rmft.providers.adapters import adapter, connect
 from rmft.providers.catalogue import ModelFacts, find_provider
 from rmft.providers.hosted_model import HostedModel, read_hosted, write_hosted
 from rmft.providers.journal import Journal
+from rmft.rollout import Player, Rollouts, rollout_in_pieces
 from rmft.run_directory import policy_in
 from rmft.training.config import HostedTraining, TrainingConfig
 from rmft.training.hosted import HostedTrainer
-from rmft.types import Policy, PolicyRef, Trainer
+from rmft.types import Policy, PolicyRef, Trainer, Trajectories
 
 HOURS_PER_ITERATION = 2  # a guess at rollouts and a job's time in the queue, for when a run will end
 
@@ -85,14 +86,18 @@ class HostedBackend:
         write_hosted(target, model)
         return PolicyRef("hosted", target)
 
-    def load(self, policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:  # noqa: ARG002
+    def load(self, player: Player) -> Policy:
         """See `Backend`. What the endpoint can do is probed before the first answer."""
-        model = read_hosted(policy.path)
-        return HostedPolicy(self.model(model.called, model.called != model.base), self.policy, temperature)
+        if player.baseline is not None:  # which settings refuse
+            raise ConfigError(f"'{player.baseline}' can't be rolled out for a hosted policy.")
+        model = read_hosted(player.policy.path)
+        asked = self.model(model.called, model.called != model.base)
+        return HostedPolicy(asked, self.policy, player.temperature)
 
-    def demonstrator(self, baseline: str, policy: PolicyRef) -> Policy:
-        """See `Backend`; settings refuse it."""
-        raise ConfigError(f"'{baseline}' can't be rolled out for the hosted policy in '{policy.path}'.")
+    def play(self, player: Player, rollouts: Rollouts) -> Iterator[Trajectories]:
+        """See `Backend`."""
+        policy = self.load(player)
+        return rollout_in_pieces(lambda _: policy, rollouts)
 
     def trainer(self, config: TrainingConfig) -> Trainer:
         """See `Backend`."""

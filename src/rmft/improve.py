@@ -15,7 +15,7 @@ from rmft.config import StageConfig
 from rmft.credit import credit_of_iteration
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import round_regret
-from rmft.rollout import rollout_in_pieces
+from rmft.rollout import Player, Rollouts
 from rmft.streams import generator, seed_sequence
 from rmft.training.config import RegretLoss, TrainingConfig
 from rmft.types import FloatArray, Policy, PolicyRef, Trainer, TrainingBatch, TrainingStep, Trajectories
@@ -31,12 +31,15 @@ class Backend(Protocol):
         """Write the policy that a run starts from to the folder `target`."""
         ...
 
-    def load(self, policy: PolicyRef, temperature: float = 1.0, *, sample_arms: bool = False) -> Policy:
-        """The policy, ready to play. sample_arms: under full information play an arm, not a distribution."""
+    def load(self, player: Player) -> Policy:
+        """The policy, ready to play until another one is loaded or trained.
+
+        player.sample_arms: under full information play an arm, not a distribution.
+        """
         ...
 
-    def demonstrator(self, baseline: str, policy: PolicyRef) -> Policy:
-        """What plays the decisions of a baseline, stated as `policy` would state them."""
+    def play(self, player: Player, rollouts: Rollouts) -> Iterator[Trajectories]:
+        """What the player does, in pieces that come in the order of the rollouts."""
         ...
 
     def trainer(self, config: TrainingConfig) -> Trainer:
@@ -84,10 +87,9 @@ def improve(
     on_step("rolling out")
     with clock("rollout"):
         temperature = config.rollout.temperature
-        player = _player(policy, backend, config)
         times = config.rollout.num_rollouts
-        played = roll_out(player, problems, times, seed, iteration, on_step)
-        del player  # a model's memory is the trainer's now
+        player = _player(policy, config)
+        played = roll_out(backend, player, problems, times, seed, iteration, on_step)
     with clock("credit"):
         regrets = [
             round_regret(trajectories, batch.setting.regret_kind)
@@ -103,19 +105,18 @@ def improve(
     return policy, Improvement(problems, batches, regrets, figures, clock.seconds)
 
 
-def _player(policy: PolicyRef, backend: Backend, config: StageConfig) -> Policy:
+def _player(policy: PolicyRef, config: StageConfig) -> Player:
     """What is rolled out for training: the policy, or the algorithm that it is to imitate.
 
     Under full information arms are sampled, so that rollouts differ, unless regret itself is differentiated.
     """
-    if config.rollout.policy is not None:
-        return backend.demonstrator(config.rollout.policy, policy)
     sample_arms = not isinstance(getattr(config.training, "objective", None), RegretLoss)
-    return backend.load(policy, config.rollout.temperature, sample_arms=sample_arms)
+    return Player(policy, config.rollout.temperature, sample_arms, config.rollout.policy)
 
 
 def roll_out(
-    policy: Policy,
+    backend: Backend,
+    player: Player,
     problems: Sequence[ProblemBatch],
     num_rollouts: int,
     seed: int,
@@ -128,7 +129,7 @@ def roll_out(
     for batch in problems:
         paths = [(iteration, int(problem), k) for problem in batch.indices for k in range(num_rollouts)]
         pieces = []
-        for piece in in_pieces(policy, batch, num_rollouts, seed, paths):
+        for piece in backend.play(player, rollouts_of(batch, num_rollouts, seed, paths)):
             pieces.append(piece)
             done += len(piece)
             on_step(f"rolled out {done} of {total}")
@@ -136,14 +137,13 @@ def roll_out(
     return played
 
 
-def in_pieces(
-    policy: Policy, batch: ProblemBatch, num_rollouts: int, seed: int, paths: Sequence[tuple[int, ...]]
-) -> Iterator[Trajectories]:
-    """`num_rollouts` rollouts of every problem from the streams at `paths`, as many at once as fit."""
-    setting, rows = batch.setting, np.repeat(np.arange(len(batch.indices)), num_rollouts)
-    return rollout_in_pieces(
-        lambda _: policy, setting.play, setting.rules, batch.table, batch.words, rows, seed, paths
-    )
+def rollouts_of(
+    batch: ProblemBatch, num_rollouts: int, seed: int, paths: Sequence[tuple[int, ...]]
+) -> Rollouts:
+    """`num_rollouts` rollouts of every problem of a batch in a row, from the streams at `paths`."""
+    problems = np.repeat(np.arange(len(batch.indices)), num_rollouts)
+    setting = batch.setting
+    return Rollouts(setting.rules, setting.game, batch.table, batch.words, problems, seed, paths)
 
 
 def seed_of(seed: int, iteration: int) -> int:

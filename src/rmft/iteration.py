@@ -12,12 +12,12 @@ from rmft.errors import TrainingError
 from rmft.evaluation.conversations import told_of
 from rmft.evaluation.findings import best_iteration, describe_end, describe_training
 from rmft.evaluation.measures import INDICATORS, measure
-from rmft.improve import Backend, Clock, improve, in_pieces, seed_of
+from rmft.improve import Backend, Clock, improve, rollouts_of, seed_of
 from rmft.problems.suites import ProblemBatch, Suite
 from rmft.records.arrays import to_arrays
 from rmft.records.batch import RecordedBatch
 from rmft.records.lines import lines
-from rmft.rollout import peak_memory_gb
+from rmft.rollout import Player, peak_memory_gb
 from rmft.run_directory import RunDirectory
 from rmft.statistics import interval, of_share
 from rmft.tracking.follow import followed
@@ -131,13 +131,13 @@ def _one_iteration(
 
 def validate(backend: Backend, policy: PolicyRef, suite: Suite, run: RunDirectory) -> dict[str, Any]:
     """Measures on the validation part, the same problems and luck every time, with 95% intervals."""
-    player = backend.load(policy)
+    player = Player(policy)
     parts: dict[str, list[FloatArray]] = {name: [] for name in VALIDATED}
     problems = suite.draw("validation", run.config.validation.num_problems)
     sizes = [len(batch.indices) for batch in problems]
     for number, batch in enumerate(problems):
         paths = [(number, int(problem)) for problem in batch.indices]
-        for trajectories in in_pieces(player, batch, 1, VALIDATION_SEED, paths):
+        for trajectories in backend.play(player, rollouts_of(batch, 1, VALIDATION_SEED, paths)):
             measured = measure(trajectories, batch.setting.regret_kind)
             for name in VALIDATED:
                 parts[name].append(measured[name])

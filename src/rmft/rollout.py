@@ -1,4 +1,10 @@
-"""The one loop that plays a policy in an environment, a batch at a time, and batches of a size that fits."""
+"""The one loop that plays a policy in an environment, a batch at a time, and batches of a size that fits.
+
+    Player     which policy plays, and how
+    Rollouts   what is to be played
+
+Both are data that another process can be given: no loaded policy, no open file, no function of a closure.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +12,82 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from threading import Event
 
 import numpy as np
 
 from rmft.streams import Streams
-from rmft.types import Environment, Histories, IntArray, Policy, RewardTable, Rules, Trajectories, Words
+from rmft.types import (
+    Environment,
+    Histories,
+    IntArray,
+    Policy,
+    PolicyRef,
+    RewardTable,
+    Rules,
+    Trajectories,
+    Words,
+)
 
 MakePolicy = Callable[[RewardTable], Policy]
 """Builds a policy for the tables (B, T, K) that it is about to play; all but the oracle ignore them."""
 
 MAX_ROWS = 2_048  # rollouts played at once, fewer when they are long
 MAX_CELLS = 4_000_000  # rows x horizon x num_arms played at once: about 300 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Player:
+    """Which policy plays, and how.
+
+    temperature: divides the logits, > 0. sample_arms: under full information, play an arm (so that rollouts
+    differ, for training) and not a distribution. baseline: an algorithm that plays in the policy's place, its
+    decisions stated as the policy would state them.
+    """
+
+    policy: PolicyRef
+    temperature: float = 1.0
+    sample_arms: bool = False
+    baseline: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollouts:
+    """R rollouts: of problems[i] (0..B-1) from the stream at paths[i] below seed.
+
+    play: the environment of a table, under `rules`; one that pickles where another process is to play.
+    table: (B, T, K) and words: of B rows, of all problems.
+    """
+
+    rules: Rules
+    play: Callable[[RewardTable], Environment]
+    table: RewardTable
+    words: Words
+    problems: IntArray
+    seed: int
+    paths: Sequence[tuple[int, ...]]
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def part(self, rows: slice) -> Rollouts:
+        """Those at `rows`, with the problems that they need and no others."""
+        needed, problems = np.unique(self.problems[rows], return_inverse=True)
+        table, words = self.table.rows(needed), self.words.rows(needed)
+        return replace(self, table=table, words=words, problems=problems, paths=self.paths[rows])
+
+    def parts(self, at_once: int) -> Iterator[Rollouts]:
+        """Parts in order of whole problems, of up to `at_once` rollouts; of more where one problem has.
+
+        The rollouts of a problem are in a row.
+        """
+        begins = [*np.flatnonzero(np.diff(self.problems)) + 1, len(self)]
+        start = 0
+        for end, after in zip(begins, [*begins[1:], np.inf], strict=True):
+            if after - start > at_once:
+                yield self.part(slice(start, end))
+                start = end
 
 
 def rows_of_arrays(rules: Rules) -> int:
@@ -60,34 +130,24 @@ def rollout(
     return Trajectories(histories, environment.table)
 
 
-def rollout_in_pieces(
-    make_policy: MakePolicy,
-    play: Callable[[RewardTable], Environment],
-    rules: Rules,
-    table: RewardTable,
-    words: Words,
-    problems: IntArray,
-    seed: int,
-    paths: Sequence[tuple[int, ...]],
-) -> Iterator[Trajectories]:
-    """Rollouts of problems[i] from the stream at paths[i], as many together as the policy has room for.
+def rollout_in_pieces(make_policy: MakePolicy, rollouts: Rollouts) -> Iterator[Trajectories]:
+    """Play `rollouts`, as many together as the policy has room for.
 
-    table: (B, T, K) and words: of B rows, of all problems. problems: (R,) of 0..B-1. play: the environment
-    of a table; rules: its rules. The pieces come in order, and a rollout is the same in any. Where several
-    are played concurrently, an error in one ends all, after the rounds that are under way.
+    The pieces come in order, and a rollout is the same in any. Where several are played concurrently, an
+    error in one ends all, after the rounds that are under way.
     """
-    policy = make_policy(table)
-    at_once, concurrency = policy.rows_at_once(rules), policy.max_concurrency
+    policy = make_policy(rollouts.table)
+    at_once, concurrency = policy.rows_at_once(rollouts.rules), policy.max_concurrency
     stopped = Event()
 
     def play_piece(start: int) -> Trajectories:
         rows = slice(start, start + at_once)
-        chosen = problems[rows]
-        piece = table.rows(chosen)
-        streams = Streams.at(seed, paths[rows])
-        return rollout(make_policy(piece), play(piece), streams, words.rows(chosen), stopped)
+        problems = rollouts.problems[rows]
+        table, words = rollouts.table.rows(problems), rollouts.words.rows(problems)
+        streams = Streams.at(rollouts.seed, rollouts.paths[rows])
+        return rollout(make_policy(table), rollouts.play(table), streams, words, stopped)
 
-    starts = range(0, len(problems), at_once)
+    starts = range(0, len(rollouts), at_once)
     if concurrency == 1:
         yield from map(play_piece, starts)
         return

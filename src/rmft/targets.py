@@ -16,7 +16,7 @@ from rmft.policies.baselines.reference import Oracle
 from rmft.policies.config import HostedConfig
 from rmft.problems.suites import Suite
 from rmft.providers.config import BudgetConfig
-from rmft.rollout import MakePolicy
+from rmft.rollout import MakePolicy, Player
 from rmft.run_directory import RunDirectory, policy_in
 from rmft.types import Policy, PolicyRef
 
@@ -77,7 +77,7 @@ def load_agent(target: str) -> tuple[Policy, Path | None]:
         )
     if os.path.exists(where / "run.json"):
         torch_threads(RunDirectory.open(where, lock=False).config.num_threads)
-    return load_policy(policy, sample_arms=True), policy.path
+    return load_policy(Player(policy, sample_arms=True)), policy.path
 
 
 def opponents_in(specs: list[str], suite: Suite, playing: Playing) -> dict[str, MakePolicy]:
@@ -102,12 +102,12 @@ def players(suite: Suite, one_at_a_time: bool = False) -> Iterator[Playing]:
                 def load(_: object) -> Policy:
                     if policy.path not in loaded_last:
                         loaded_last.clear()
-                        loaded_last[policy.path] = load_policy(policy)
+                        loaded_last[policy.path] = load_policy(Player(policy))
                     return loaded_last[policy.path]
 
                 return load
             if policy.kind != "hosted":
-                loaded = load_policy(policy)
+                loaded = load_policy(Player(policy))
                 return lambda _: loaded
             folder = policy.path.parent.parent
             if folder not in hosted:
@@ -118,7 +118,7 @@ def players(suite: Suite, one_at_a_time: bool = False) -> Iterator[Playing]:
                     config, run.config.policy, [suite], folder, "answers-evaluation.jsonl"
                 )
                 hosted[folder] = opened.enter_context(closing(backend))
-            asked = hosted[folder].load(policy)
+            asked = hosted[folder].load(Player(policy))
             return lambda _: asked
 
         yield playing

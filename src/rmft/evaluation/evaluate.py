@@ -15,7 +15,7 @@ from rmft.lenient import check_name
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import regret_curve
 from rmft.results import Evaluation
-from rmft.rollout import MakePolicy, rollout_in_pieces
+from rmft.rollout import MakePolicy, Rollouts, rollout_in_pieces
 from rmft.types import IntArray, Trajectories
 
 Keep = Callable[[str, ProblemBatch, IntArray, IntArray, Trajectories], None]
@@ -171,10 +171,9 @@ def _play(
         for problem in batch.indices.tolist()
         for rollout in range(num_rollouts)
     ]
+    rollouts = Rollouts(rules, setting.play, batch.table, batch.words, rows, seed, paths)
     done = 0
-    for trajectories in rollout_in_pieces(
-        make_policy, setting.play, rules, batch.table, batch.words, rows, seed, paths
-    ):
+    for trajectories in rollout_in_pieces(make_policy, rollouts):
         problems = rows[done : done + len(trajectories)]
         if keep is not None:
             keep(problems, np.arange(done, done + len(trajectories)) % num_rollouts, trajectories)

@@ -1,48 +1,59 @@
-"""Open-weight language models in this process: loading one, and reading and writing with it in batches."""
+"""A language model in this process, which reads and writes in batches; a `TokenEngine`."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+from transformers import PreTrainedModel
 
-from rmft.errors import ConfigError, RunDirectoryError, ShapeError
+from rmft.errors import ConfigError, ShapeError
 from rmft.generators.cache import ATTENTION, RowCache
+from rmft.generators.tokens import Ends, Written
 from rmft.types import FloatArray, IntArray
 
 TOKENS_AT_ONCE = 4096  # in one pass: bounds the memory of activations
 
-Ends = Callable[[list[int]], bool | None]
-"""Whether a text ends with the last of its tokens: None where it goes on, False where it ends before it."""
 
+class LocalEngine:
+    """Implements `TokenEngine` with a model in this process.
 
-@dataclass(slots=True)
-class Written:
-    """What a row wrote: its tokens, their log probabilities, and whether it ended before its budget did."""
+    memory_gb: of a session's key-value cache. ready: called before a session begins, for a model that is
+    shared and may have another adapter by then.
+    """
 
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    ended: bool = False
+    def __init__(
+        self, model: PreTrainedModel, memory_gb: float, ready: Callable[[], None] = lambda: None
+    ) -> None:
+        self.model, self._memory_gb, self._ready = model, memory_gb, ready
+        self.context, self.stop_ids = context_limit(model), end_tokens(model)
+
+    def rows_at_once(self, max_tokens: int) -> int:
+        """See `TokenEngine`."""
+        needed = max_tokens * bytes_per_token(self.model) / 1e9
+        rows = int(self._memory_gb / needed)
+        if rows < 1:
+            raise ConfigError(
+                f"One rollout of {max_tokens} tokens needs {needed:.1g} GB of key-value cache; "
+                f"policy.memory_gb is {self._memory_gb:g}. Raise it or shorten the horizon."
+            )
+        return rows
+
+    def session(self, num_rows: int, max_tokens: int) -> Session:
+        """See `TokenEngine`."""
+        self._ready()
+        return Session(self.model, num_rows, max_tokens)
 
 
 class Session:
-    """A batch of rows that a model reads and writes in lock-step; what was read is never read again.
+    """Implements `TokenSession` with a model in this process, whose keys and values it keeps.
 
-    ids: one list per row of all tokens so far. The last one that was chosen or written may not be read
-    yet: that happens at the next call. max_tokens: as many as a row may ever have. Results depend on a
-    row's own tokens and uniforms only, up to rounding. Raises ConfigError when a row gets longer than
-    max_tokens, or max_tokens is more than the model reads.
+    The last token that was chosen or written may not be read yet: that happens at the next call.
+    max_tokens: as many as a row may ever have. Raises ConfigError when a row gets longer than max_tokens, or
+    max_tokens is more than the model reads.
     """
 
     def __init__(self, model: PreTrainedModel, num_rows: int, max_tokens: int) -> None:
@@ -74,11 +85,7 @@ class Session:
     def choose(
         self, legal: IntArray, uniforms: FloatArray, temperature: float = 1.0
     ) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Append to each row one token out of `legal`, (C,) or (B, C), by inverse CDF at uniforms (B,).
-
-        Returns the tokens (B,), their log probabilities (B,) and those of all legal ones, as
-        probabilities (B, C), each among the legal tokens only.
-        """
+        """See `TokenSession`."""
         self._catch_up()
         rows = len(self.ids)
         legal = np.broadcast_to(legal, (rows, legal.shape[-1]))
@@ -94,11 +101,7 @@ class Session:
 
     @torch.inference_mode()
     def write(self, budget: int, ends: Ends, uniforms: FloatArray, temperature: float = 1.0) -> list[Written]:
-        """Let each row write freely, until `ends` says so of its new tokens or there are `budget` of them.
-
-        uniforms: (B, budget), one for each token. The token by which a row ends is one of its tokens, unless
-        `ends` says that it must not stand: then it is as if it had not been written.
-        """
+        """See `TokenSession`."""
         wrote = [Written() for _ in self.ids]
         active = list(range(len(wrote)))
         for step in range(budget):
@@ -110,12 +113,8 @@ class Session:
             tokens, logprobs, _ = _sample(logits, uniforms[rows, step], temperature)
             for row, token, logprob in zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
                 one = wrote[row]
-                stands = ends([*one.ids, token])
-                if stands is not False:
-                    one.ids.append(token)
-                    one.logprobs.append(logprob)
+                if one.add(token, logprob, ends([*one.ids, token])):
                     self.ids[row].append(token)
-                one.ended = stands is not None
             active = [row for row in active if not wrote[row].ended]
         return wrote
 
@@ -230,121 +229,3 @@ def bytes_per_token(model: PreTrainedModel) -> int:
     config = model.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * model.dtype.itemsize)
-
-
-def find_device(name: str) -> torch.device:
-    """`auto`: a GPU where there is one. Raises ConfigError for a device that is not there."""
-    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if found["cuda"] else "mps" if found["mps"] else "cpu")
-    if not found.get(name.partition(":")[0], False):
-        there = ", ".join(kind for kind, is_there in found.items() if is_there)
-        raise ConfigError(
-            f"device is '{name}', but torch finds none here. Set it to auto, or to one of: {there}."
-        )
-    return torch.device(name)
-
-
-def load_model(
-    folder_or_id: str, precision: str, device: str, adapter: Path | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model, ready to play, and its tokenizer, from a folder or a model hub ("owner/name").
-
-    precision: float32 or bfloat16. device: see `find_device`. adapter: a folder of LoRA weights, merged
-    into the model's in float32. Raises ConfigError when the model is missing, damaged or of a kind that
-    can't be played, and RunDirectoryError when the adapter is.
-    """
-    place = find_device(device)
-    local = Path(folder_or_id).is_dir()
-    dtype = torch.float32 if adapter is not None else getattr(torch, precision)
-    try:
-        with torch.random.fork_rng(devices=[]), no_progress_bars():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder_or_id,
-                dtype=dtype,
-                local_files_only=local,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder_or_id, local_files_only=local, trust_remote_code=False
-            )
-        model, found = loaded
-    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
-        reason = _first_line(error)
-        raise ConfigError(
-            f"The model '{folder_or_id}' can't be loaded: {reason} Expected a folder with config.json, "
-            "*.safetensors and a tokenizer, or a name on a model hub."
-        ) from None
-    if found["missing_keys"]:
-        missing = ", ".join(sorted(found["missing_keys"])[:3])
-        raise ConfigError(f"The model '{folder_or_id}' is damaged: it lacks the weights {missing}.")
-    if adapter is not None:
-        model = _merged(model, adapter)
-    model = model.to(device=place, dtype=getattr(torch, precision)).eval().requires_grad_(False)
-    assert isinstance(model, PreTrainedModel)
-    _check(model, folder_or_id)
-    return model, tokenizer
-
-
-def token_counter(folder_or_id: str) -> Callable[[str], int]:
-    """How many tokens a text is to the tokenizer in a folder or on a model hub. Raises ConfigError."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder_or_id, local_files_only=Path(folder_or_id).is_dir(), trust_remote_code=False
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ConfigError(f"There is no tokenizer '{folder_or_id}': {_first_line(error)}") from None
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """transformers draws none within, and as before afterwards."""
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft's own use of transformers
-            warnings.filterwarnings("error", "Found missing adapter keys")
-            merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError, TypeError, UserWarning) as error:
-        reason = _first_line(error)
-        raise RunDirectoryError(
-            f"The adapter in '{adapter}' does not fit the model, or is damaged: {reason}"
-        ) from None
-    assert isinstance(merged, PreTrainedModel)
-    return merged
-
-
-@torch.inference_mode()
-def _check(model: PreTrainedModel, name: str) -> None:
-    """A session must find what the model itself finds: some kinds of model compute more than it does."""
-    size = head_of(model).out_features
-    ids = [(7 * place + 3) % size for place in range(12)]
-    expected = model(torch.tensor([ids], device=model.device)).logits[0, -1].double().softmax(dim=-1)
-    try:
-        session = Session(model, 1, len(ids))
-        session.read([ids[:8]])
-        session.read([ids[8:]])
-        _, _, found = session.choose(np.arange(size), np.zeros(1))
-        distance = np.abs(found[0] - expected.numpy(force=True)).sum() / 2
-    except (TypeError, AttributeError):
-        distance = np.inf
-    if not distance <= (1e-3 if model.dtype == torch.float32 else 0.1):
-        raise ConfigError(
-            f"The model '{name}' is a {type(model).__name__}, which can't be played here. Take one whose "
-            "layers all attend to every earlier token, such as Llama, Qwen, Gemma 2 or Phi-3."
-        )

@@ -16,11 +16,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from rmft.errors import ConfigError, ShapeError
 from rmft.generators.chat import ChatFormat
-from rmft.generators.local import Session, bytes_per_token, context_limit, end_tokens, load_model
+from rmft.generators.loading import HeldModel, load_model
+from rmft.generators.local import LocalEngine
+from rmft.generators.tokens import TokenEngine, TokenSession
 from rmft.models.catalogue import find_model
 from rmft.policies.checkpoint import adapter_in, model_of, read_policy
 from rmft.policies.config import LocalConfig
@@ -60,7 +62,7 @@ class Playing:
     """What is kept beside the histories of a batch: its scenarios, and the session that has read them."""
 
     scenarios: list[Scenario]
-    session: Session | None = None
+    session: TokenSession | None = None
 
 
 class LanguagePolicy:
@@ -75,33 +77,25 @@ class LanguagePolicy:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        engine: TokenEngine,
         tokenizer: PreTrainedTokenizerBase,
         config: LocalConfig,
         temperature: float = 1.0,
         *,
         sample_arms: bool = False,
     ) -> None:
-        self.model, self.tokenizer, self.config = model, tokenizer, config
+        self.engine, self.tokenizer, self.config = engine, tokenizer, config
         self.temperature, self.sample_arms = temperature, sample_arms
-        thinking, stop_ids = config.wording.reasoning == "free", end_tokens(model)
-        self.chat = ChatFormat.from_tokenizer(tokenizer, thinking=thinking, stop_ids=stop_ids)
+        thinking = config.wording.reasoning == "free"
+        self.chat = ChatFormat.from_tokenizer(tokenizer, thinking=thinking, stop_ids=engine.stop_ids)
         self.budget = 0 if config.wording.reasoning == "off" else config.reasoning_budget
         self._choice_ids: dict[tuple[str, str], int] = {}
         self._may_end: dict[int, bool] = {}
         self._longest: dict[tuple[Rules, str, Names], int] = {}
 
     def rows_at_once(self, rules: Rules) -> int:
-        """See `Policy`; as many as `memory_gb` holds of the longest history. Raises ConfigError."""
-        longest = self.longest(rules)
-        needed = longest * bytes_per_token(self.model) / 1e9
-        rows = int(self.config.memory_gb / needed)
-        if rows < 1:
-            raise ConfigError(
-                f"One rollout of {longest} tokens needs {needed:.1g} GB of key-value cache; "
-                f"policy.memory_gb is {self.config.memory_gb:g}. Raise it or shorten the horizon."
-            )
-        return rows
+        """See `Policy`; as many as the engine has room for of the longest history. Raises ConfigError."""
+        return self.engine.rows_at_once(self.longest(rules))
 
     def longest(self, rules: Rules, words: Words | None = None) -> int:
         """Tokens that the longest history takes. Raises ConfigError when the context does not hold it.
@@ -116,7 +110,7 @@ class LanguagePolicy:
         if key not in self._longest:
             opening, per_round = self._lengths(*key)
             longest = opening + (rules.horizon - 1) * per_round
-            context = context_limit(self.model)
+            context = self.engine.context
             if longest > context:
                 fits = max(1 + (context - opening) // per_round, 0)
                 raise ConfigError(
@@ -228,7 +222,7 @@ class LanguagePolicy:
         gap = ":" if words[:1].isalpha() else ""  # a letter right after a letter would be another token
         return self._encode(f"{gap}{words}{TURN_START}")
 
-    def _session(self, playing: Playing, histories: Histories, prompts: list[list[int]]) -> Session:
+    def _session(self, playing: Playing, histories: Histories, prompts: list[list[int]]) -> TokenSession:
         """The session that has read the histories, and now what is told; a fresh one if it has not."""
         before: list[list[int]] = [[] for _ in prompts]
         for turns in histories.words.turns:
@@ -236,9 +230,8 @@ class LanguagePolicy:
                 before[row] += [] if turn.ids is None else turn.ids.tolist()
         if playing.session is None or playing.session.ids != before:
             self._check_read(histories, before)
-            playing.session = Session(
-                self.model, len(prompts), self.longest(histories.rules, histories.words)
-            )
+            longest = self.longest(histories.rules, histories.words)
+            playing.session = self.engine.session(len(prompts), longest)
             prompts = [old + new for old, new in zip(before, prompts, strict=True)]
         playing.session.read(prompts)
         return playing.session
@@ -256,7 +249,7 @@ class LanguagePolicy:
         return THOUGHT if self.chat.thinks and begins else ""
 
     def _reason(
-        self, session: Session, completions: list[Completion], draws: FloatArray, opened: str
+        self, session: TokenSession, completions: list[Completion], draws: FloatArray, opened: str
     ) -> None:
         """Let every row reason until it marks its answer, ends in another way or has used its budget up."""
         wrote = session.write(self.budget, partial(self._ends, opened), draws, self.temperature)
@@ -267,7 +260,7 @@ class LanguagePolicy:
             row.cut = not each.ended and row.mark[:1] != ":"  # in the middle of the mark it is the answer
 
     def _ends(self, opened: str, ids: list[int]) -> bool | None:
-        """Whether reasoning ends with the last of these tokens; see `rmft.generators.local.Ends`."""
+        """Whether reasoning ends with the last of these tokens; see `rmft.generators.tokens.Ends`."""
         last = ids[-1]
         if last in self.chat.stop_ids:
             return True
@@ -276,7 +269,11 @@ class LanguagePolicy:
         return ends(opened + self._decode(ids)) if self._may_end[last] else None
 
     def _answer(
-        self, session: Session, scenarios: list[Scenario], completions: list[Completion], draws: FloatArray
+        self,
+        session: TokenSession,
+        scenarios: list[Scenario],
+        completions: list[Completion],
+        draws: FloatArray,
     ) -> tuple[IntArray | None, FloatArray, list[IntArray] | None]:
         """The arms, their probabilities (B, K), and the tokens that stood for the arms."""
         grammars = [scenario.answer() for scenario in scenarios]
@@ -309,7 +306,7 @@ class LanguagePolicy:
             return np.array(arms, dtype=np.int64), probabilities, legal
         return None, np.stack([weights for _, weights in decisions if weights is not None]), None
 
-    def _force(self, session: Session, completions: list[Completion], texts: list[str]) -> None:
+    def _force(self, session: TokenSession, completions: list[Completion], texts: list[str]) -> None:
         if any(texts):
             forced = [self._encode(text.rstrip(" ")) for text in texts]  # a space belongs to the next token
             session.read(forced)
@@ -350,22 +347,34 @@ def _past(rules: Rules, num_rounds: int, reward: float) -> RowHistory:
 
 
 def load_language_policy(
-    folder: Path, temperature: float = 1.0, *, sample_arms: bool = False
+    folder: Path, temperature: float = 1.0, *, sample_arms: bool = False, held: HeldModel | None = None
 ) -> LanguagePolicy:
-    """The policy in a checkpoint's folder. Raises RunDirectoryError, and ConfigError for its model."""
-    config = read_policy(folder)
-    model = load_model(model_of(folder, config), config.precision, config.device, adapter_in(folder))
-    return LanguagePolicy(*model, config, temperature, sample_arms=sample_arms)
+    """The policy in a checkpoint's folder. held: its model, if that is loaded already and lends itself.
+
+    Raises RunDirectoryError, and ConfigError for its model.
+    """
+    config, adapter = read_policy(folder), adapter_in(folder)
+    if held is None:
+        model, tokenizer = load_model(model_of(folder, config), config.precision, config.device, adapter)
+        engine = LocalEngine(model, config.memory_gb)
+    else:
+        held.adapt(adapter)
+        engine, tokenizer = (
+            LocalEngine(held.model, config.memory_gb, partial(held.adapt, adapter)),
+            held.tokenizer,
+        )
+    return LanguagePolicy(engine, tokenizer, config, temperature, sample_arms=sample_arms)
 
 
-def check(config: LocalConfig, problems: Iterable[tuple[Rules, Words]]) -> None:
-    """Raises ConfigError when the model is missing, or problems of these rules don't fit it.
+def check(config: LocalConfig, problems: Iterable[tuple[Rules, Words]]) -> HeldModel:
+    """The config's model. Raises ConfigError when it is missing, or problems of these rules don't fit it.
 
     problems: rules, each with words of one problem. Raises UnknownNameError for contexts that nobody has.
     """
-    model, tokenizer = load_model(find_model(config.model), config.precision, config.device)
-    policy = LanguagePolicy(model, tokenizer, config)
+    held = HeldModel(find_model(config.model), config.precision, config.device)
+    policy = LanguagePolicy(LocalEngine(held.model, config.memory_gb), held.tokenizer, config)
     for rules, words in problems:
         context_group(words.contexts)
         policy.rows_at_once(rules)
         policy.longest(rules, words)
+    return held

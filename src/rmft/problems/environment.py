@@ -1,11 +1,14 @@
-"""The environment of every problem whose rewards are drawn before round 1, and a user's own."""
+"""The environments that problems are played in: from their reward tables, or by a class of a user's own."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from rmft.errors import ShapeError
-from rmft.own_code import running
+from rmft.errors import ConfigError, ShapeError
+from rmft.own_code import load_class, require, running
 from rmft.types import Decisions, Environment, FloatArray, Observation, RewardTable, Rules
 
 
@@ -102,3 +105,40 @@ class Own(Environment):
                 f"[{low:g}, {high:g}]."
             )
         return seen
+
+
+def own_environment(reference: str, folder: str, *, trust: bool) -> type[Any]:
+    """The class "module:Class" of a user's own environment. Raises as `load_class` does."""
+    needed = ("step",)  # the rest may be set when it is called
+    return load_class(reference, "environment", "Environment", needed, folder, trust=trust)
+
+
+@dataclass(frozen=True, slots=True)
+class Game:
+    """How problems under `rules` are played: called with a table (B, T, K), it gives a fresh environment.
+
+    reference: "module:Class" of a user's own environment; None: the table is played. folder: where that lies,
+    once it is trusted. It pickles, and the class is then loaded where it plays. Raises ShapeError when the
+    table does not fit, ConfigError when a user's own environment is none.
+    """
+
+    rules: Rules
+    reference: str | None = None
+    folder: str | None = None
+
+    def __call__(self, table: RewardTable) -> Environment:
+        if self.reference is None:
+            return TableEnvironment(self.rules, table)
+        if self.folder is None:
+            raise ConfigError(f"environment '{self.reference}' was not loaded; read the setting from data.")
+        own = own_environment(self.reference, self.folder, trust=True)
+        with running(f"{self.reference}, called as Class(rules, table),"):
+            made: Environment = own(self.rules, table)
+        require(made, ("rules", "size", "step", "table"), self.reference, "Environment")
+        environment = Own(made, self.reference)
+        if environment.size != len(table.rewards) or environment.rules != self.rules:
+            raise ShapeError(
+                f"{self.reference} has size {environment.size} and rules {environment.rules}; "
+                f"expected those it was given, {len(table.rewards)} and {self.rules}."
+            )
+        return environment

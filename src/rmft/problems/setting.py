@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,10 +20,9 @@ from pydantic import (
 )
 
 from rmft.bayes.prior import Prior
-from rmft.errors import ConfigError, ShapeError
+from rmft.errors import ConfigError
 from rmft.lenient import check_name
-from rmft.own_code import load_class, require, running
-from rmft.problems.environment import Own, TableEnvironment
+from rmft.problems.environment import Game, own_environment
 from rmft.problems.kinds import AnyProcess
 from rmft.problems.logged import Logged, PartName
 from rmft.problems.process import Shows, StatesPrior
@@ -72,7 +72,7 @@ class Setting(Config):
     regret: RegretKind | None = None
     reward_range: tuple[float, float] | None = None
     contexts: str | tuple[Context, ...] | None = None
-    _own_environment: type[Any] | None = PrivateAttr(default=None)
+    _folder: str | None = PrivateAttr(default=None)  # of a trusted environment of one's own
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -116,14 +116,9 @@ class Setting(Config):
     def _drawable(self, info: ValidationInfo) -> Setting:
         if self.environment is not None:
             source = info.context or {}
-            self._own_environment = load_class(
-                self.environment,
-                "environment",
-                "Environment",
-                ("step",),  # the rest may be set when it is called
-                source.get("folder", "."),
-                trust=source.get("trust", False),
-            )
+            folder = os.path.abspath(source.get("folder", "."))
+            own_environment(self.environment, folder, trust=source.get("trust", False))
+            self._folder = folder
         if self.horizon * self.num_arms > MAX_REWARDS:
             raise ConfigError(
                 f"found horizon x num_arms = {self.horizon * self.num_arms}; at most {MAX_REWARDS}."
@@ -238,22 +233,11 @@ class Setting(Config):
         pairs = zip(groups, generators, strict=True)
         return RewardTable.stack([process.cut(group, each, *shape) for group, each in pairs])
 
-    def play(self, table: RewardTable) -> Environment:
-        """A fresh environment in which the problems of `table` (B, T, K) are played.
+    @property
+    def game(self) -> Game:
+        """How its problems are played; `play` as data that another process can be given."""
+        return Game(self.rules, self.environment, self._folder)
 
-        Raises ShapeError when the table does not fit, ConfigError when a user's own environment is none.
-        """
-        if self.environment is None:
-            return TableEnvironment(self.rules, table)
-        if self._own_environment is None:
-            raise ConfigError(f"environment '{self.environment}' was not loaded; read the setting from data.")
-        with running(f"{self.environment}, called as Class(rules, table),"):
-            made: Environment = self._own_environment(self.rules, table)
-        require(made, ("rules", "size", "step", "table"), self.environment, "Environment")
-        environment = Own(made, self.environment)
-        if environment.size != len(table.rewards) or environment.rules != self.rules:
-            raise ShapeError(
-                f"{self.environment} has size {environment.size} and rules {environment.rules}; "
-                f"expected those it was given, {len(table.rewards)} and {self.rules}."
-            )
-        return environment
+    def play(self, table: RewardTable) -> Environment:
+        """See `Game`."""
+        return self.game(table)

@@ -10,7 +10,8 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmft.errors import ConfigError, UnknownNameError
-from rmft.generators.local import context_limit, end_tokens, load_model
+from rmft.generators.loading import load_model
+from rmft.generators.local import context_limit, end_tokens
 from rmft.models.catalogue import MODELS, find_model
 from rmft.policies.checkpoint import adapter_in, model_of, read_policy
 from rmft.policies.config import LocalConfig

@@ -14,22 +14,30 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
-from rmft.generators.local import head_of, load_model, no_progress_bars
+from rmft.generators.loading import HeldModel, load_model, no_progress_bars
+from rmft.generators.local import head_of
 from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, model_of
 from rmft.policies.config import LocalConfig, LoraConfig
 
 Trained = PreTrainedModel | PeftModel
 
 
-def load_trainable(folder: Path, config: LocalConfig) -> tuple[Trained, PreTrainedTokenizerBase]:
+def load_trainable(
+    folder: Path, config: LocalConfig, held: HeldModel | None = None
+) -> tuple[Trained, PreTrainedTokenizerBase]:
     """The policy in `folder`, ready to be trained; a first adapter is drawn from torch's generator.
 
-    A model that is trained as a whole is in float32, whatever the precision: its steps are small. Raises
+    held: its model, if that is loaded already; `give_back` it after training with an adapter. A model that
+    is trained as a whole is in float32, whatever the precision: its steps are small. Raises
     RunDirectoryError when the folder is damaged, UnknownNameError and ConfigError when `config.lora` or
     the model does not suit.
     """
-    precision = "float32" if config.lora is None else config.precision
-    model, tokenizer = load_model(model_of(folder, config), precision, "cpu")
+    if held is not None and config.lora is not None:
+        held.adapt(None)
+        model, tokenizer = held.model, held.tokenizer
+    else:
+        precision = "float32" if config.lora is None else config.precision
+        model, tokenizer = load_model(model_of(folder, config), precision, "cpu")
     if config.lora is None:
         return model.requires_grad_(True), tokenizer
     adapted = peft.get_peft_model(model, _settings(config.lora, model))
@@ -37,6 +45,14 @@ def load_trainable(folder: Path, config: LocalConfig) -> tuple[Trained, PreTrain
     if (folder / ADAPTER_CONFIG).exists():
         _load(adapted, folder / ADAPTER)
     return adapted, tokenizer
+
+
+def give_back(model: PeftModel, attention: str) -> None:
+    """Leave a held model as it was before training. attention: the name of its own attention function."""
+    bare = model.unload()
+    bare.set_attn_implementation(attention)
+    bare.gradient_checkpointing_disable()
+    bare.eval().requires_grad_(False)
 
 
 def _load(model: PeftModel, path: Path) -> None:

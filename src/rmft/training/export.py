@@ -13,7 +13,7 @@ import yaml
 
 from rmft import __version__
 from rmft.errors import ConfigError, RunDirectoryError
-from rmft.generators.local import load_model
+from rmft.generators.loading import load_model
 from rmft.models.catalogue import MODELS, find_model
 from rmft.policies.checkpoint import (
     ADAPTER,

@@ -23,10 +23,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rmft.errors import ConfigError, TrainingError
-from rmft.generators.local import find_device
+from rmft.generators.loading import HeldModel, find_device
 from rmft.policies.checkpoint import read_policy, write_policy
 from rmft.policies.config import LocalConfig
-from rmft.training.adapter import Trained, load_trainable, save_trained
+from rmft.training.adapter import Trained, give_back, load_trainable, save_trained
 from rmft.training.config import DPO, LocalTraining, ObjectiveConfig, PPOClip
 from rmft.training.low_rank import fuse
 from rmft.training.objective import DecisionTerms, TokenTerms, total_loss
@@ -78,11 +78,11 @@ class LocalTrainer:
 
     With `training.num_processes`, or under torchrun or accelerate where every process calls it with the same
     arguments, each takes its part of every step, and the first one writes. Run so on a processor; not run on
-    a GPU.
+    a GPU. held: the policies' model, if this process has it loaded.
     """
 
-    def __init__(self, training: LocalTraining, policy: LocalConfig) -> None:
-        self.training, self.policy = training, policy
+    def __init__(self, training: LocalTraining, policy: LocalConfig, held: HeldModel | None = None) -> None:
+        self.training, self.policy, self.held = training, policy, held
 
     def train(
         self, policy: PolicyRef, batches: list[TrainingBatch], target: Path, step: TrainingStep
@@ -96,7 +96,13 @@ class LocalTrainer:
         objective = self.training.objective
         if isinstance(objective, PPOClip) and objective.kl_coef:
             groups = with_reference(groups, (step.start or policy).path, self.policy, self.training)
-        figures = fine_tune(policy.path, groups, target, self.policy, self.training, step.progress, step.seed)
+        held = self.held
+        if held is not None and self.training.num_processes > 1:
+            held.rest()  # each of them loads its own
+            held = None
+        figures = fine_tune(
+            policy.path, groups, target, self.policy, self.training, step.progress, step.seed, held=held
+        )
         return PolicyRef("local", target), figures
 
 
@@ -109,11 +115,13 @@ def fine_tune(
     progress: float,
     seed: int,
     on_step: OnStep = lambda step, steps, loss: None,  # noqa: ARG005
+    held: HeldModel | None = None,
 ) -> dict[str, float]:
     """Train the policy in the folder `source` on `groups`, and write the next one to the folder `target`.
 
     progress: 0 to 1, which the learning rate follows. on_step: called unless there are several processes.
-    Figures and errors are those of `LocalTrainer.train`.
+    held: see `load_trainable`; after an error it is of no more use. Figures and errors are those of
+    `LocalTrainer.train`.
     """
     if training.num_processes > 1 and not inside():
         work = partial(fine_tune, source, groups, target, policy, training, progress, seed)
@@ -121,7 +129,8 @@ def fine_tune(
     shuffle = np.random.default_rng(seed)
     steps = list(batches(groups, training.batch_size, training.epochs, shuffle))
     with _seeded(seed):
-        model, tokenizer = load_trainable(source, policy)
+        model, tokenizer = load_trainable(source, policy, held)
+        attention = model.config._attn_implementation
         learner = _Learner(model, policy, training, source, progress, len(steps))
         for number, step in enumerate(steps, 1):
             loss = learner.step(step)
@@ -132,6 +141,8 @@ def fine_tune(
             save_trained(model, tokenizer, policy.model, target)
             save_optimizer(target, learner.optimizer, learner.parameters, learner.size.scale)
         learner.accelerator.wait_for_everyone()
+        if held is not None and isinstance(model, PeftModel):
+            give_back(model, attention)
     return {
         **{name: float(np.mean(values)) if values else 0.0 for name, values in learner.figures.items()},
         "steps": float(len(steps)),
