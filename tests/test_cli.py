@@ -443,6 +443,8 @@ def test_a_run_that_is_missing_is_refused(refused: Refused, tmp_path: Path, comm
         ),
         (("n" * 300, "--suite", "smoke"), "Unknown baseline 'nnn"),
         ((str(EXAMPLES), "--suite", "smoke"), "is no policy of this version, or is damaged"),
+        (("ucb", "--suite", "smoke", "--num-problems", "9000000"), "expected at most 100,000,000, so "),
+        (("ucb", "--suite", "smoke", "--num-problems", "9" * 30), "expected 1 to 10,000,000 in all"),
     ],
 )
 def test_what_can_not_be_evaluated_is_refused(

@@ -472,3 +472,14 @@ def test_stages_that_do_not_fit_are_refused(values: dict[str, Any], message: str
     with pytest.raises(ConfigError) as raised:
         parse_config(values, source="mine.yaml")
     assert message in str(raised.value)
+
+
+def test_a_file_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
+    steps = [f"k{step}: &k{step} [{', '.join([f'*k{step - 1}'] * 9)}]" for step in range(1, 30)]
+    path = tmp_path / "laughs.yaml"
+    path.write_text("\n".join(["k0: &k0 [x]", *steps]))
+    with pytest.raises(ConfigError, match="unfolds to more than"):
+        load_config(path)
+    path.write_text("name: &a [*a]")
+    with pytest.raises(ConfigError, match="unfolds to more than"):
+        load_config(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rmft.problems.kinds import resolve_process
 from rmft.problems.log_files import Log, LogColumns, load_log
 from rmft.problems.logged import Parts
 from rmft.problems.suites import Suite, suite_from
+from rmft.streams import generator
 
 PLAIN = [[0.1, 0.4], [0.2, 0.3], [0.5, 0.5], [0.0, 1.0]]
 
@@ -163,3 +165,47 @@ def test_a_numpy_log_of_many_logs_is_parted_when_asked(tmp_path: Path) -> None:
         {"kind": "logged", "rewards": "logs.npy", "parts": {"held_out": 0.3, "train": 0.5}}, str(tmp_path)
     )
     assert len(process.for_part("held_out").which(5)) == 6  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("field.csv", b"a,b\n" + b"1" * 200_000 + b",2\n"),
+        ("huge.csv", b"a,b\n1e308,2\n1e308,3\n"),
+        *(
+            (f"{number}.npy", b"\x93NUMPY\x01\x00\x76\x00" + header.ljust(117).encode() + b"\n" + bytes(64))
+            for number, header in enumerate(
+                (
+                    "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 3), }",
+                    "{'descr': '<f8', 'fortran_order': False, 'shape': (True, 3), }",
+                    "{'descr': '<f8'",
+                    "{1: 2, 'a': 3}",
+                    "(" * 100,
+                )
+            )
+        ),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_a_crafted_file_is_one_clear_error(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RmftError, match=r"could not be read|a number from -1e\+100"):
+        resolve_process({"kind": "logged", "rewards": str(tmp_path / name)}).draw(generator(0), 2, 2)
+
+
+@pytest.mark.parametrize("kind", ["date32", "time64", "timestamp", "struct", "list", "binary"])
+def test_a_parquet_column_of_another_kind_is_named_or_left_out(tmp_path: Path, kind: str) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    values: dict[str, Any] = {
+        "date32": pa.array([1, 2], pa.int32()).cast(pa.date32()),
+        "time64": pa.array([1, 2], pa.time64("ns")),
+        "timestamp": pa.array([2**60, 1], pa.timestamp("ms")),  # beyond all years that Python knows
+        "struct": pa.array([{"x": 1}] * 2),
+        "list": pa.array([[1]] * 2),
+        "binary": pa.array([b"x"] * 2),
+    }
+    path = tmp_path / "log.parquet"
+    parquet.write_table(pa.table({"a": [0.1, 0.2], "b": [1.0, 0.5], "other": values[kind]}), path)
+    with pytest.raises(RmftError, match="column 'other': found"):
+        resolve_process({"kind": "logged", "rewards": str(path)})
+    resolve_process({"kind": "logged", "rewards": str(path), "columns": ["a", "b"]})

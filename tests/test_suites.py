@@ -444,7 +444,7 @@ def test_a_users_own_file_in_the_current_directory(tmp_path: Path, monkeypatch: 
         own("own_problems:Bare").draw(generator(0), 4, 2)
     for kind, message in {
         "Late": r"returned rewards from 0 to 3; expected them in its reward_range, \[0, 1\]",
-        "NaN": r"NaN.draw failed in .*own_problems.py, line \d+: ShapeError: rewards holds NaN",
+        "NaN": r"NaN.draw failed in .*own_problems.py, line \d+: ShapeError: rewards holds nan",
         "Exiting": r"Exiting.draw failed in .*own_problems.py, line \d+: SystemExit: 0",
     }.items():
         process = own(f"own_problems:{kind}")

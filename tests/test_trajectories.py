@@ -147,6 +147,13 @@ DAMAGED = (
 )
 
 
+def test_a_file_of_very_many_lines_is_given_up(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rmft.records.files.MAX_LINES", 1_000)
+    (run_dir / "conversations.jsonl.gz").write_bytes(gzip.compress(b"\n" * 2_000))
+    found = next(shelf for shelf in shelves(run_dir) if shelf.name == "conversations")
+    assert "more than a file of trajectories can" in str(found.notes)
+
+
 def test_what_a_link_leads_to_outside_of_the_run_is_not_shown(run_dir: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere"
     other.mkdir()

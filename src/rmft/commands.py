@@ -33,6 +33,8 @@ from rmft.tracking.config import NoTracking
 from rmft.tracking.send import Sender
 from rmft.training_data import DataFormat, write_training_data
 
+MAX_PLAYED = 10**7  # rollouts of one policy
+
 
 def evaluate_target(
     target: str,
@@ -70,6 +72,10 @@ def evaluate_target(
         torch_threads(run.config.num_threads)
     count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
     settings = {"num_problems": count, "num_rollouts": num_rollouts, "seed": seed, "against": against}
+    if not (num_rollouts > 0 and 0 < count * num_rollouts <= MAX_PLAYED):
+        raise ConfigError(
+            f"found {count:,} problems x {num_rollouts:,} rollouts; expected 1 to {MAX_PLAYED:,} in all."
+        )
     usual = {"num_problems": suite.held_out.num_problems, "num_rollouts": 1, "seed": 0, "against": None}
     (data,) = as_data({"": suite}).values()
     own = suite_name is None or (run is not None and data == run.suites[run.config.suite])
@@ -154,18 +160,18 @@ def play_problem(
         suite = suites_of(run, trust=trust)[run.config.suite]
     else:
         suite = load_suite(suite_name or "words/bandits", trust=trust)
-    batches = suite.draw("validation", (problem + 1) * len(suite.settings("validation")))
-    found = {batch.setting.name: batch for batch in batches}
-    if setting is not None and setting not in found:
-        raise UnknownNameError("setting", setting, found)
-    batch = found[setting] if setting else batches[problem % len(batches)]
-    place = problem if setting else problem // len(batches)
-    if place >= len(batch.indices):
+    settings = suite.settings("validation")
+    names = [each.name for each in settings]
+    if setting is not None and setting not in names:
+        raise UnknownNameError("setting", setting, names)
+    place, first = (problem, names.index(setting)) if setting else divmod(problem, len(names))
+    groups = settings[first].groups
+    if groups is not None and place >= len(groups):
         raise ConfigError(
-            f"found problem {problem}; the part has {len(batch.indices)} problems in '{batch.setting.name}'."
+            f"found problem {problem}; the part has {len(groups)} problems in '{settings[first].name}'."
         )
-    game = Game.of(batch, place, contexts, seed)
-    suited = "thompson" in baselines_for(batch.setting.rules)
+    game = Game.of(suite.problem("validation", place * len(names) + first), 0, contexts, seed)
+    suited = "thompson" in baselines_for(settings[first].rules)
     thompson = partial(make_baseline, "thompson") if suited else None
     with players(suite) as playing:
         if os.path.isdir(target):

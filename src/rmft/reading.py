@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -24,6 +25,9 @@ from rmft.files import write_atomically
 
 Model = TypeVar("Model")
 Stored = TypeVar("Stored", bound="Config")
+
+
+MAX_VALUES = 10**7  # in a YAML file
 
 
 class Config(BaseModel):
@@ -134,10 +138,24 @@ def parse_yaml(text: str | bytes, what: str) -> Any:
     A key that stands twice in one mapping is a mistake, for one of the two would be dropped in silence.
     """
     try:
-        return yaml.load(text, _Loader)
+        data = yaml.load(text, _Loader)
+        if _size(data, {}) > MAX_VALUES:
+            raise yaml.YAMLError(f"it unfolds to more than {MAX_VALUES:,} values")
+        return data
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # beside its own errors yaml lets through those of values such as 2001-13-45 or !!bool x
         raise ConfigError(f"{what} is not valid YAML: {' '.join(str(error).split()):.300}") from None
+
+
+def _size(data: Any, known: dict[int, float]) -> float:
+    """How many values there are in `data`, where what an alias names counts each time."""
+    if not isinstance(data, dict | list):
+        return 1
+    if id(data) not in known:
+        known[id(data)] = math.inf  # of what holds itself
+        parts = [*data, *data.values()] if isinstance(data, dict) else data
+        known[id(data)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(data)]
 
 
 def read(model: type[Model], data: object, where: str, folder: str = ".", *, trust: bool = False) -> Model:

@@ -69,6 +69,9 @@ __all__ = [
 ]
 
 
+MAX_REWARD = 1e100  # of either sign, so that sums and squares are numbers
+
+
 @dataclass(frozen=True, slots=True)
 class RewardTable:
     """What every arm pays in every round: one problem's, or a batch's with leading axes.
@@ -91,10 +94,11 @@ class RewardTable:
                     f"{name} has shape {array.shape}; expected (..., horizon >= 1, num_arms >= 2): "
                     "one row per round, one column per arm."
                 )
-            if not np.isfinite(array).all():
-                bad = np.argwhere(~np.isfinite(array))[0].tolist()
+            if not (small := np.abs(array) <= MAX_REWARD).all():
+                first = np.argwhere(~small)[0]
                 raise ShapeError(
-                    f"{name} holds NaN or infinity, first at index {bad}; every reward must be finite."
+                    f"{name} holds {array[tuple(first)]:g}, first at index {first.tolist()}; every reward "
+                    f"must be a number from {-MAX_REWARD:g} to {MAX_REWARD:g}."
                 )
         if self.rewards.shape != self.expected_rewards.shape:
             raise ShapeError(

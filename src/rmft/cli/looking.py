@@ -90,7 +90,7 @@ def play(
         str | None, typer.Option(help="Where the problem is from (default: the run's own, or words/bandits).")
     ] = None,
     setting: Annotated[str | None, typer.Option(help="One of the suite's settings (default: any).")] = None,
-    problem: Annotated[int, typer.Option(min=0, help="Its number in the validation part.")] = 0,
+    problem: Annotated[int, typer.Option(min=0, max=10**9, help="Its number in the validation part.")] = 0,
     me: Annotated[bool, typer.Option("--me", help="Play it yourself first.")] = False,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the agent's random draws; the problem stays the same.")

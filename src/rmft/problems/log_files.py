@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -85,8 +85,9 @@ def load_log(given: str | Sequence[Sequence[float]], what: str, how: LogColumns)
         return readers[path.suffix.lower()](path, where, how)
     except RmftError:
         raise
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{what}: {path} could not be read: {error}") from error
+    except Exception as error:  # whatever the readers of three formats say of a file that is none
+        said = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{what}: {path} could not be read: {said:.300}") from error
 
 
 def _of_array(array: FloatArray, what: str, how: LogColumns) -> Log:
@@ -139,8 +140,16 @@ def _read_parquet(path: Path, where: str, how: LogColumns) -> Log:
     table = pyarrow.parquet.read_table(path)
     index = (table.schema.pandas_metadata or {}).get("index_columns", [])
     header = ["" if name in index and name != how.group else name for name in table.column_names]
-    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    rows = list(zip(*(_values(column) for column in table.columns), strict=True))
     return _of_cells(header, rows, [f"row {n}" for n in range(len(rows))], where, how)
+
+
+def _values(column: Any) -> list[object]:
+    """The cells of an Arrow column, of which some kinds hold what Python has no value for."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [f"a {column.type} out of range"] * len(column)
 
 
 def _read_csv(path: Path, where: str, how: LogColumns) -> Log:

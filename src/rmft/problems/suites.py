@@ -36,6 +36,8 @@ PARTS: tuple[PartName, ...] = ("train", "validation", "held_out")
 WORDS = 1
 """Where the stream of a problem's words branches off that of its rewards."""
 
+MAX_CELLS = 10**8  # rewards, rounds x arms, of all problems that are drawn together
+
 Settings = tuple[Setting, ...]
 
 
@@ -125,6 +127,12 @@ class Suite(Config):
         if num_problems < 1:
             raise ConfigError(f"found num_problems {num_problems}; expected at least 1.")
         settings = self.settings(part)
+        cells = num_problems * max(setting.horizon * setting.num_arms for setting in settings)
+        if cells > MAX_CELLS:
+            raise ConfigError(
+                f"found num_problems {num_problems:,}, which come to {cells:,} rewards; expected at most "
+                f"{MAX_CELLS:,}, so {MAX_CELLS * num_problems // cells:,} problems."
+            )
         batches = []
         for first, setting in enumerate(settings[:num_problems]):
             indices, groups = np.arange(first, num_problems, len(settings), dtype=np.int64), setting.groups

@@ -20,6 +20,7 @@ from rmft.types import Turn
 FOLDER = "trajectories"
 MAX_LINE = 8 * 2**20  # bytes of one trajectory
 MAX_FILE = 2 * 2**30  # bytes of one file, unpacked
+MAX_LINES = 500_000
 BROKEN = (
     *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, MemoryError),
     *(ValueError, TypeError, LookupError, SyntaxError),
@@ -83,12 +84,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def read_lines(path: Path) -> Iterator[bytes]:
     """The lines of a compressed file. Raises RunDirectoryError where it is damaged or too large."""
-    done = 0
+    done = lines = 0
     try:
         with gzip.open(path) as file:
             while line := file.readline(MAX_LINE):
-                done += len(line)
-                if len(line) == MAX_LINE or done > MAX_FILE:
+                done, lines = done + len(line), lines + 1
+                if len(line) == MAX_LINE or done > MAX_FILE or lines > MAX_LINES:
                     raise ValueError("it holds more than a file of trajectories can")
                 yield line
     except BROKEN as error:

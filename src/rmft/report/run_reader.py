@@ -37,6 +37,7 @@ EVALUATION = "evaluation.json"
 FILES = ("config.yaml", "run.json", "metrics.jsonl", "timings.jsonl", "result.json", EVALUATION)
 JOURNAL = "answers.jsonl"  # of hosted policies
 MAX_EVALUATIONS = 20
+MAX_LINES = 10**6
 MAX_BYTES = 64 * 2**20
 MAX_CONFIG_BYTES = 2**18
 MAX_DEPTH, MAX_SETTINGS = 12, 2000
@@ -210,14 +211,16 @@ def _json(run: Run, name: str, if_missing: str = "") -> object:
 
 def _lines(run: Run, name: str) -> list[object]:
     """The objects of a JSON-lines file. A torn last line was never complete, so it costs no note."""
-    lines = (_text(run, name, MAX_BYTES) or "").split("\n")
+    lines = (_text(run, name, MAX_BYTES) or "").split("\n", MAX_LINES)
     rows: list[object] = []
     bad = []
     for place, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             rows.append(json.loads(line))
         except (ValueError, RecursionError):
-            if line.strip() and place < len(lines):
+            if place < len(lines):
                 bad.append(place)
     if bad:
         places = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
