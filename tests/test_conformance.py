@@ -63,16 +63,23 @@ NETWORKS: dict[str, NetworkConfig] = {
     "arm encoder with a time layer": ArmEncoderConfig(width=16, num_heads=4, num_layers=1),
     "causal transformer": CausalTransformerConfig(width=16, num_heads=4, num_layers=2),
 }
+NUMERIC = [(name, config, rules) for name, config in NETWORKS.items() for rules in (BANDIT, FULL)]
+NUMERIC += [(name, config.model_copy(update={"num_inputs": 3}), SHOWN) for name, config in NETWORKS.items()]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("rules", [BANDIT, FULL], ids=lambda rules: rules.feedback)
+@pytest.mark.parametrize(("name", "config", "rules"), NUMERIC)
 @pytest.mark.parametrize("sample_arms", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 1.5])
-def test_numeric_policies(name: str, rules: Rules, sample_arms: bool, temperature: float) -> None:
+def test_numeric_policies(
+    name: str,  # noqa: ARG001  of the test
+    config: NetworkConfig,
+    rules: Rules,
+    sample_arms: bool,
+    temperature: float,
+) -> None:
     import torch
 
-    network = new_network(NETWORKS[name], seed=0)
+    network = new_network(config, seed=0)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         for parameter in network.parameters():  # a new one's last layer is zero, and so it plays uniformly
@@ -90,7 +97,10 @@ def language_policy(tiny: Path, folder: Path, **settings: object) -> Policy:
     return load_language_policy(folder)
 
 
-@pytest.mark.parametrize("rules", [BANDIT, FULL], ids=lambda rules: rules.feedback)
+TOLD = Rules("bandit", 7, 3, shown=Shown(("age",), ("price", "size"), text_length=12))
+
+
+@pytest.mark.parametrize("rules", [BANDIT, FULL, TOLD], ids=["bandit", "full", "shown"])
 @pytest.mark.parametrize("reasoning", ["off", "brief"])
 @pytest.mark.parametrize("rounds", ["messages", "log"])
 def test_language_models(tiny_llama: Path, tmp_path: Path, rules: Rules, reasoning: str, rounds: str) -> None:

@@ -6,16 +6,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy.special import expit
 
+import rmft
 from rmft.errors import RmftError, ShapeError
+from rmft.evaluation.off_policy import off_policy
+from rmft.policies.numeric import NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.problems.kinds import resolve_process
 from rmft.problems.suites import load_suite, suite_from
+from rmft.records.files import read_record
 from rmft.regret import regret
 from rmft.rollout import rollout
+from rmft.scenarios.contexts import as_text, own_contexts
+from rmft.scenarios.scenario import draw_scenario
+from rmft.scenarios.wording import Wording
 from rmft.streams import Streams, generator
-from rmft.types import Decisions, FloatArray, Histories, Observation, RewardTable, Rules, Shown
+from rmft.types import (
+    Decisions,
+    FloatArray,
+    Histories,
+    Observation,
+    RewardTable,
+    RowHistory,
+    Rules,
+    Shown,
+)
 
 RULES = Rules("bandit", 3, 2, shown=Shown(numbers=("age",), features=("price", "size"), text_length=9))
 
@@ -249,3 +266,85 @@ def test_a_wrong_table_is_refused(
 ) -> None:
     with pytest.raises(RmftError, match=message):
         suite_from(a_table(tmp_path, content, **keys), "plants")
+
+
+def told(style: str, shown: Observation, num_rounds: int = 1) -> tuple[str, str]:
+    """The opening, and what is told before the round after `num_rounds`, in which arm 0 paid 1."""
+    names = {
+        "numbers": ("age", "income") if shown.numbers is not None else (),
+        "features": ("price",) if shown.features is not None else (),
+        "text_length": 20 if shown.texts is not None else 0,
+    }
+    rules = Rules("bandit", 3, 2, shown=Shown(**names))  # type: ignore[arg-type]
+    scenario = draw_scenario(rules, "train", 1, Wording(style=style))  # type: ignore[arg-type]
+    arms = np.zeros(num_rounds, dtype=np.int64)
+    row = RowHistory.of_arms(rules, arms, np.ones(num_rounds), shown)
+    text = scenario.prompt(row)
+    for number, label in enumerate(scenario.labels):
+        text = text.replace(f"{label} price", f"ARM{number} price")
+    return scenario.opening(), text
+
+
+def test_what_is_shown_is_told_before_the_decision() -> None:
+    numbers = Observation(np.array([[41.0, -0.5], [8, 1234.5]]))
+    opening, text = told("full", numbers)
+    assert "Before each round you are told something about it" in opening
+    assert (
+        "Round 2 of 3: age 8, income 1235. Which " in text
+        or "Round 2 of 3: age 8, income 1234. Which " in text
+    )
+    assert "age 41" not in text, "it was told in its own round"
+    assert told("full", Observation(numbers.numbers[:1]), 0)[1].startswith(
+        "Round 1 of 3: age 41, income -0.5. Which "
+    )  # type: ignore[index]
+    opening, text = told("terse", numbers)
+    assert "What is told before a round may matter." in opening
+    assert text.splitlines()[0] == "1"
+    assert text.splitlines()[1].startswith("age 8, income 123")
+    assert told("terse", Observation(numbers.numbers[:1]), 0)[1] == "age 41, income -0.5"  # type: ignore[index]
+    worded = Observation(
+        numbers.numbers, np.array([[[1.0], [2.0]], [[3.0], [4.0]]]), np.array(["sun", "It rains!"])
+    )
+    _, text = told("full", worded)
+    assert "age" not in text, "a text says what the numbers say"
+    said = text.partition("Round 2 of 3: ")[2].partition(" Which ")[0]
+    assert sorted(said.rstrip(".").split("; ")) == ["ARM0 price 3", "ARM1 price 4", "It rains!"]
+    plain = draw_scenario(Rules("bandit", 3, 2), "train", 1, Wording(style="full")).opening()
+    assert "Before each round" not in plain
+
+
+def test_contexts_of_ones_own_say_what_is_shown() -> None:
+    words = {"arm": "brand", "arms": "brands", "unit": "sale", "units": "sales", "situation": "A shop."}
+    own = {"shop": words | {"before": "You see who comes."}}
+    rules = Rules("bandit", 3, 2, shown=Shown(("age",)))
+    text = as_text(own_contexts(own, "own"))
+    assert "You see who comes." in draw_scenario(rules, text, 1, Wording(style="full")).opening()
+
+
+@pytest.mark.parametrize("kind", ["arm_encoder", "causal_transformer"])
+def test_a_network_is_trained_on_what_is_shown(kind: str, tmp_path: Path) -> None:
+    data = load_suite("contextual/linear").model_dump(mode="json")
+    data["train"]["settings"][0]["horizon"] = 6
+    data["validation"]["num_problems"] = data["held_out"]["num_problems"] = 4
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(data), "utf-8")
+    config = {
+        "name": "shown", "suite": str(tmp_path / "short.yaml"), "iterations": 1,
+        "policy": {"kind": kind, "width": 16, "num_layers": 1, "num_inputs": 5},
+        "rollout": {"num_problems": 4, "num_rollouts": 4}, "validation": {"num_problems": 4},
+        "credit": {"kind": "policy_gradient"}, "training": {"objective": {"kind": "policy_gradient"}},
+    }  # fmt: skip
+    run = rmft.train(config, tmp_path / "run")
+    (recorded,) = read_record(run, 1)
+    histories = recorded.learned.trajectories.histories
+    (batch,) = load_suite(tmp_path / "short.yaml").draw("train", 4, seed=0, iteration=1)
+    assert histories.observations is not None
+    expected = np.repeat(numbers_of(batch.table), 4, axis=0)
+    np.testing.assert_allclose(histories.observations, expected, rtol=1e-6)
+    assert histories.rules == batch.setting.rules
+    found = off_policy(recorded, NumericPolicy(load_network(run / "checkpoints" / "000000")[0]))
+    assert found.effective_size == pytest.approx(16)  # the policy that was rolled out
+    evaluation = rmft.evaluate(run, against=["linucb", "oracle"], num_problems=4)
+    assert evaluation.overall["oracle"].measures["regret"].mean == pytest.approx(0, abs=1e-9)
+    blind = config | {"policy": {"kind": kind, "width": 16, "num_layers": 1}}
+    with pytest.raises(RmftError, match=r"Set policy\.num_inputs: 5"):
+        rmft.train(blind, tmp_path / "blind")

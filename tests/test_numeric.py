@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from rmft.errors import RunDirectoryError
+from rmft.errors import ConfigError, RunDirectoryError
 from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig
 from rmft.policies.networks.arm_encoder import ArmEncoder
 from rmft.policies.networks.causal_transformer import CausalTransformer
@@ -20,7 +20,17 @@ from rmft.policies.numeric import NetworkConfig, NumericPolicy, load_network, ne
 from rmft.problems.environment import TableEnvironment
 from rmft.rollout import rollout
 from rmft.streams import Streams
-from rmft.types import Decisions, Feedback, FloatArray, Histories, RewardTable, Rules, Trajectories
+from rmft.types import (
+    Decisions,
+    Feedback,
+    FloatArray,
+    Histories,
+    Observation,
+    RewardTable,
+    Rules,
+    Shown,
+    Trajectories,
+)
 
 NETWORKS: dict[str, NetworkConfig] = {
     "no time layer": ArmEncoderConfig(width=16, num_heads=4, num_layers=0),
@@ -29,7 +39,15 @@ NETWORKS: dict[str, NetworkConfig] = {
     "causal, one layer": CausalTransformerConfig(width=16, num_heads=4, num_layers=1),
     "causal, two layers": CausalTransformerConfig(width=16, num_heads=4, num_layers=2),
 }
+SHOWN = Shown(("age", "hour"), ("price",))
+NETWORKS |= {
+    f"{name}, shown": NETWORKS[name].model_copy(update={"num_inputs": 3})
+    for name in ("no time layer", "one time layer", "causal, one layer", "causal, two layers")
+}
 each_kind = pytest.mark.parametrize("kind", ["two time layers", "causal, two layers"])
+each_kind_with_shown = pytest.mark.parametrize(
+    "kind", ["two time layers", "causal, two layers", "one time layer, shown", "causal, two layers, shown"]
+)
 each_network = pytest.mark.parametrize("kind", NETWORKS)
 
 
@@ -49,14 +67,23 @@ def random_network(kind: str, seed: int = 0) -> Network[Any]:
     return network
 
 
-def table(size: int, horizon: int, num_arms: int, seed: int = 0) -> RewardTable:
+def table(size: int, horizon: int, num_arms: int, seed: int = 0, *, shows: bool = False) -> RewardTable:
     generator = np.random.default_rng(seed)
     means = np.repeat(generator.random((size, 1, num_arms)), horizon, axis=1)
-    return RewardTable((generator.random(means.shape) < means).astype(float), means)
+    shown = Observation(
+        generator.standard_normal((size, horizon, 2)), generator.random((size, horizon, num_arms, 1))
+    )
+    return RewardTable((generator.random(means.shape) < means).astype(float), means, shown if shows else None)
+
+
+def rules_for(kind: str, feedback: Feedback, horizon: int, num_arms: int) -> Rules:
+    """Those of problems that show what a network of this kind reads."""
+    return Rules(feedback, horizon, num_arms, shown=SHOWN if kind.endswith("shown") else Shown())
 
 
 def play(policy: NumericPolicy, rules: Rules, size: int = 6) -> Trajectories:
-    environment = TableEnvironment(rules, table(size, rules.horizon, rules.num_arms))
+    shows = bool(rules.shown)
+    environment = TableEnvironment(rules, table(size, rules.horizon, rules.num_arms, shows=shows))
     return rollout(policy, environment, Streams.at(3, [(row,) for row in range(size)]))
 
 
@@ -71,35 +98,39 @@ def test_decoding_with_the_cache_equals_one_whole_pass(
     feedback: Feedback, horizon: int, num_arms: int, kind: str
 ) -> None:
     policy = NumericPolicy(random_network(kind), sample_arms=True)
-    histories = play(policy, Rules(feedback, horizon, num_arms)).histories
+    histories = play(policy, rules_for(kind, feedback, horizon, num_arms)).histories
     whole = policy.logits(histories).softmax(dim=-1).detach().numpy()
     assert histories.probabilities is not None
     np.testing.assert_allclose(whole, histories.probabilities, atol=1e-5)
 
 
-@each_kind
+@each_kind_with_shown
 @pytest.mark.parametrize("feedback", ["full", "bandit"])
 def test_permuting_the_arms_permutes_the_decisions(feedback: Feedback, kind: str) -> None:
     policy = NumericPolicy(random_network(kind), sample_arms=True)
-    rules = Rules(feedback, 8, 4)
+    rules = rules_for(kind, feedback, 8, 4)
     histories = play(policy, rules).histories
     order = np.array([2, 0, 3, 1])  # new arm j is old arm order[j]
     renamed = Histories(rules, len(histories))
     for index in range(rules.horizon):
-        seen = histories.round(index)
+        seen, shown = histories.round(index), histories.shown(index)
+        if shown is not None and shown.features is not None:
+            renamed.observe(Observation(shown.numbers, shown.features[:, order]))
         rewards = seen.rewards[:, order] if feedback == "full" else seen.rewards
         renamed.append(Decisions(np.argsort(order)[seen.arms]), rewards)
     before = policy.logits(histories).detach().numpy()
     np.testing.assert_allclose(policy.logits(renamed).detach().numpy(), before[..., order], atol=1e-5)
 
 
-@each_kind
+@each_kind_with_shown
 def test_what_comes_later_changes_no_earlier_decision(kind: str) -> None:
     policy = NumericPolicy(random_network(kind))
-    rules = Rules("bandit", 8, 3)
+    rules = rules_for(kind, "bandit", 8, 3)
     histories = play(policy, rules).histories
     changed = histories.prefix(5)
     while changed.num_rounds < 8:
+        if rules.shown and changed.num_rounds > 5:
+            changed.observe(Observation(np.zeros((6, 2)), np.zeros((6, 3, 1))))
         changed.append(Decisions(np.zeros(6, dtype=np.int64)), np.full(6, 0.5))
     before, after = (policy.logits(each).detach().numpy() for each in (histories, changed))
     np.testing.assert_allclose(before[:, :6], after[:, :6], atol=1e-6)
@@ -126,10 +157,20 @@ def test_a_low_temperature_plays_the_most_probable_arm(kind: str) -> None:
     np.testing.assert_array_equal(cold.arms[decided], cold.probabilities.argmax(axis=-1)[decided])
 
 
+def test_a_network_reads_as_many_numbers_as_are_shown() -> None:
+    for kind, rules in (
+        ("one time layer", Rules("bandit", 4, 5, shown=SHOWN)),
+        ("one time layer, shown", Rules("bandit", 4, 5)),
+    ):
+        policy = NumericPolicy(new_network(NETWORKS[kind], 0))
+        with pytest.raises(ConfigError, match=f"num_inputs: {rules.shown.num_inputs}"):
+            policy.rows_at_once(rules)
+
+
 @each_network
 def test_a_new_network_plays_uniformly(kind: str) -> None:
     network = new_network(NETWORKS[kind], seed=1)
-    stated = play(NumericPolicy(network), Rules("bandit", 4, 5)).histories.probabilities
+    stated = play(NumericPolicy(network), rules_for(kind, "bandit", 4, 5)).histories.probabilities
     np.testing.assert_allclose(stated, np.full((6, 4, 5), 0.2), atol=1e-7)
 
 

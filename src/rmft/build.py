@@ -118,6 +118,7 @@ def backend(
         hosted.check()
         return hosted
     torch_threads(config.num_threads)
+    played = [setting for suite in suites.values() for part in PARTS for setting in suite.settings(part)]
     if isinstance(policy, LocalConfig):
         with extra("llm"):
             from rmft.policies.language import check
@@ -129,7 +130,6 @@ def backend(
                 "Found several processes of one run. Start 'rmft train' once, without torchrun or accelerate "
                 "launch: with training.num_processes it starts those that train by itself."
             )
-        played = (setting for suite in suites.values() for part in PARTS for setting in suite.settings(part))
         held = check(policy, [(setting.rules, setting.words([0])) for setting in played])
         shared = None if policy.lora is None else held  # else every policy has weights of its own
         start = partial(local.new_policy, policy)
@@ -137,6 +137,13 @@ def backend(
             start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
         new_trainer = partial(local.LocalTrainer, policy=policy, held=shared)
         return FolderBackend(start, new_trainer, partial(load_policy, held=shared))
+    for setting in played:
+        shown = setting.rules.shown.num_inputs
+        if shown != policy.num_inputs:
+            raise ConfigError(
+                f"Found policy.num_inputs {policy.num_inputs}; '{setting.name}' shows {shown} numbers on "
+                f"each arm before a decision. Set policy.num_inputs: {shown}."
+            )
     with extra("torch"):
         from rmft.training import numeric
 

@@ -27,7 +27,7 @@ class Shown:
     """What every round shows before its decision; nothing, unless the bandit is a contextual one.
 
     numbers: names of the d numbers of the round. features: names of the m numbers of each arm. text_length:
-    characters of the longest text of a round, 0 where there is none.
+    of the longest text of a round, in bytes of UTF-8, which no tokens are more than; 0 where there is none.
     """
 
     numbers: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from rmft.problems.suites import PARTS, ProblemBatch, Suite
 from rmft.regret import highest
 from rmft.scenarios.scenario import LETTERS, Scenario, scenarios_of
 from rmft.scenarios.wording import Wording
-from rmft.types import RowHistory
+from rmft.types import Observation, RowHistory
 
 SHOWN = 2  # rounds
 MAX_SHOWN = 12  # options
@@ -90,9 +90,15 @@ def _told(batch: ProblemBatch, wording: Wording, count: Count, counted_by: str) 
 def _rounds(scenario: Scenario, batch: ProblemBatch) -> Iterator[str]:
     rules, rewards = batch.setting.rules, batch.table.rewards[0]
     arms = np.array([scenario.order[t % rules.num_arms] for t in range(SHOWN)], dtype=np.int64)
+    shown = batch.table.observations
+    shown = None if shown is None else shown.map(lambda array: array[0])
     for t in range(min(SHOWN + 1, rules.horizon)):
         seen = rewards[:t] if rules.feedback == "full" else rewards[np.arange(t), arms[:t]]
-        yield scenario.prompt(RowHistory.of_arms(rules, arms[:t], seen))
+        yield scenario.prompt(RowHistory.of_arms(rules, arms[:t], seen, _until(shown, t + 1)))
+
+
+def _until(shown: Observation | None, num_rounds: int) -> Observation | None:
+    return None if shown is None else shown.map(lambda array: array[:num_rounds])
 
 
 def _worries(batch: ProblemBatch, held_out: int | None) -> Iterator[str]:

@@ -21,6 +21,9 @@ class NumericConfig(Config):
     width: Annotated[int, Field(ge=8, le=1024)] = 64
     """Width of every hidden layer; divisible by num_heads."""
     num_heads: Annotated[int, Field(ge=1, le=64)] = 4
+    num_inputs: Annotated[int, Field(ge=0, le=1024)] = 0
+    """How many numbers are shown on each arm before a decision, those of the round and the arm's own. The
+    network reads them, and what ridge regressions make of them (`rmft.policies.regression`)."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

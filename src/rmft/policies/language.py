@@ -30,11 +30,12 @@ from rmft.scenarios.contexts import as_text, context_group
 from rmft.scenarios.parsing import THOUGHT, ends, to_answer
 from rmft.scenarios.scenario import Scenario, draw_scenario, scenarios_of
 from rmft.streams import Streams
-from rmft.types import Decisions, FloatArray, Histories, IntArray, RowHistory, Rules, Turn, Words
+from rmft.types import Decisions, FloatArray, Histories, IntArray, Observation, RowHistory, Rules, Turn, Words
 
 TURN_START = "\n"  # what every chat template, and every line of a log, has before the model's first token
 PROBES = 3  # wordings of each context that are measured for the longest
 SPARE_TOKENS = 1  # a round, for wordings that were not
+LONGEST = -0.000012  # a number of no known range that is written with many digits
 
 Names = tuple[tuple[str, ...], ...]
 """What arms are called in the rows of a batch, each of which is there once; () where they are anonymous."""
@@ -341,9 +342,19 @@ class LanguagePolicy:
 
 
 def _past(rules: Rules, num_rounds: int, reward: float) -> RowHistory:
-    """A history in which the arms were played in turn, all paying `reward`."""
+    """A history in which the arms were played in turn, all paying `reward`.
+
+    What is shown is as long as it may be: no number is written longer, and a digit is a token.
+    """
     seen = (num_rounds, rules.num_arms) if rules.feedback == "full" else (num_rounds,)
-    return RowHistory.of_arms(rules, np.arange(num_rounds) % rules.num_arms, np.full(seen, reward))
+    shown, rounds = rules.shown, num_rounds + 1
+    observation = Observation(
+        np.full((rounds, len(shown.numbers)), LONGEST) if shown.numbers else None,
+        np.full((rounds, rules.num_arms, len(shown.features)), LONGEST) if shown.features else None,
+        np.full(rounds, "7" * shown.text_length) if shown.text_length else None,
+    )
+    arms = np.arange(num_rounds) % rules.num_arms
+    return RowHistory.of_arms(rules, arms, np.full(seen, reward), observation)
 
 
 def load_language_policy(

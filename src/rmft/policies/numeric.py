@@ -12,11 +12,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rmft.errors import RunDirectoryError
+from rmft.errors import ConfigError, RunDirectoryError
 from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig
 from rmft.policies.networks.arm_encoder import ArmEncoder
 from rmft.policies.networks.causal_transformer import CausalTransformer
 from rmft.policies.networks.network import Network
+from rmft.policies.regression import RIDGES, num_readings, readings, size_of
 from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Round, Rules
@@ -52,26 +53,32 @@ class NumericPolicy:
         self.network, self.temperature, self.sample_arms = network, temperature, sample_arms
 
     def rows_at_once(self, rules: Rules) -> int:
-        """See `Policy`."""
-        full = rules.feedback == "full"
+        """See `Policy`. Raises ConfigError when other numbers are shown than the network reads."""
+        self._check(rules)
+        full, num_inputs = rules.feedback == "full", rules.shown.num_inputs
         of_one = self.network.cache_size(rules.horizon, rules.num_arms, full=full)
+        if num_inputs:
+            of_one += size_of(rules, len(RIDGES)) + rules.horizon * rules.num_arms * num_readings(num_inputs)
         return max(1, min(rows_of_arrays(rules), MAX_CACHED // of_one))
 
     @torch.inference_mode()
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """One decision per history; each round read once, whenever it was added. See `Policy`."""
         rules = histories.rules
+        self._check(rules)
+        shown = _shown(histories, histories.num_rounds + 1)
 
         def start() -> Any:
             full = rules.feedback == "full"
             return self.network.new_cache(histories.size, rules.horizon, rules.num_arms, full=full)
 
         def step(cache: Any, finished: Round) -> Any:
-            self.network.observe(cache, *_tensors(rules, finished.arms, finished.rewards, finished.played))
+            seen = _tensors(rules, finished.arms, finished.rewards, finished.played)
+            self.network.observe(cache, *seen, shown[:, finished.index])
             return cache
 
         cache = histories.fold(self, start, step)
-        logits = self.network.logits(cache, rules.horizon) / self.temperature
+        logits = self.network.logits(cache, rules.horizon, shown[:, -1]) / self.temperature
         probabilities = logits.double().softmax(dim=-1).numpy()
         if rules.feedback == "full" and not self.sample_arms:
             return Decisions(probabilities=probabilities)
@@ -79,9 +86,25 @@ class NumericPolicy:
 
     def logits(self, histories: Histories) -> Tensor:
         """(B, num_rounds, K): the logits before every round, differentiable, in one pass."""
+        self._check(histories.rules)
         tensors = _tensors(histories.rules, histories.arms, histories.rewards, histories.played)
-        logits: Tensor = self.network(*tensors, histories.rules.num_arms)
+        logits: Tensor = self.network(*tensors, _shown(histories, histories.num_rounds))
         return logits
+
+    def _check(self, rules: Rules) -> None:
+        found, expected = rules.shown.num_inputs, self.network.num_inputs
+        if found != expected:
+            raise ConfigError(
+                f"{found} numbers are shown on each arm before a decision; the network reads {expected}. Set "
+                f"policy.num_inputs: {found} and train it on such problems."
+            )
+
+
+def _shown(histories: Histories, num_rounds: int) -> Tensor:
+    """(B, num_rounds, K, I) what networks read of what was shown before each of so many rounds."""
+    if not histories.rules.shown.num_inputs:
+        return torch.zeros(histories.size, num_rounds, histories.rules.num_arms, 0)
+    return torch.from_numpy(readings(histories)[:, :num_rounds])
 
 
 def _tensors(

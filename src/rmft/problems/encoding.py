@@ -69,7 +69,7 @@ class Encoder(Config):
             values = sorted({text_of(cell) for cell in cells})
             columns.append(Column(name=name, values=tuple(values) if len(values) <= MAX_VALUES else ()))
         whole = cls(columns=tuple(columns), text_length=0)
-        longest = max(map(len, whole._texts(rows)), default=0)
+        longest = max((len(text.encode()) for text in whole._texts(rows)), default=0)
         return whole.model_copy(update={"text_length": longest})
 
     @property

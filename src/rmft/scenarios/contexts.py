@@ -87,7 +87,8 @@ class Context(Config):
     arm, arms: an option and several of them. act: what the policy does in a round, as "you" do it. names:
     what anonymous options are called; those that are left over are "option 9" and so on. descriptions: more
     about an option, by its name, told once. reward: what an option brings, with its unit, one and several.
-    situation: what it is all about. full, bandit: what is seen after a round under full information and in a
+    situation: what it is all about. before: what is said of what is shown before a round, where something is.
+    full, bandit: what is seen after a round under full information and in a
     bandit. A policy is not told whether the means of a bandit rest or move, so `bandit` is true of both.
     Raises ConfigError.
     """
@@ -104,6 +105,9 @@ class Context(Config):
     unit: Words
     units: Words
     situation: Sentences
+    before: Sentences = (
+        "Before each round you are told something about it, on which it may depend what is best."
+    )
     full: Sentences = "After the round you are told what each of them would have brought."
     bandit: Sentences = "After the round you are told what your choice brought, which can vary."
 

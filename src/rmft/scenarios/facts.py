@@ -35,6 +35,11 @@ class Facts:
         )
 
     @property
+    def shows(self) -> bool:
+        """Whether something is told before each round."""
+        return bool(self.rules.shown)
+
+    @property
     def mixes(self) -> bool:
         """Whether a decision is a distribution."""
         return self.wording.answer == "distribution"
@@ -75,7 +80,8 @@ class News:
 
     num_rounds: how many are over. chosen: the label played; None where a distribution was. earned: what
     the decision brought: the arm's reward, or the mean over the distribution. rewards: (label, reward)
-    of every option, as listed, under full information; empty in a bandit.
+    of every option, as listed, under full information; empty in a bandit. shown: what is told before the
+    coming round, "" where nothing is.
     """
 
     num_rounds: int
@@ -83,3 +89,4 @@ class News:
     earned: float
     rewards: tuple[tuple[str, float], ...]
     summary: tuple[Tally, ...]
+    shown: str = ""

@@ -43,6 +43,7 @@ class Full:
             context.situation,
             f"There are {rules.horizon} rounds. In every round you {act}.",
             f"The {context.arms} are {', '.join(most)} and {last}.",
+            *([context.before] if facts.shows else []),
             context.full if rules.feedback == "full" else context.bandit,
             *([RANKED] if facts.ranked else []),
             *self._scale(),
@@ -68,9 +69,9 @@ class Full:
             how = f'End your answer with a line of its own that says "{MARK}" and then {answer}.'
         return f"{how} {DIVIDED}" if facts.mixes else how
 
-    def first(self) -> str:
-        """The first question."""
-        return self._question(0)
+    def first(self, shown: str) -> str:
+        """The first question, after what is shown before it."""
+        return self._question(0, shown)
 
     def prompt(self, news: News) -> str:
         """What was decided and what came of it, then the summary, then the next question."""
@@ -88,7 +89,7 @@ class Full:
             tallies = "; ".join(self._tally(tally, news) for tally in news.summary)
             over = f" over {_times(news.num_rounds, 'round')}" if news.rewards else ""
             sentences.append(f"Averages so far{over}: {tallies}.")
-        return " ".join([*sentences, self._question(news.num_rounds)])
+        return " ".join([*sentences, self._question(news.num_rounds, news.shown)])
 
     def _tally(self, tally: Tally, news: News) -> str:
         if not tally.count:
@@ -106,9 +107,12 @@ class Full:
             return f"{written} of 10"
         return f"{written} {self.facts.context.unit if written == '1' else self.facts.context.units}"
 
-    def _question(self, num_rounds: int) -> str:
+    def _question(self, num_rounds: int, shown: str) -> str:
         facts = self.facts
         asked = "how do you divide your unit" if facts.mixes else f"which {facts.context.arm} do you choose"
+        if shown:
+            shown = shown if shown[-1] in ".!?" else f"{shown}."
+            asked = f"{shown} {asked[0].upper()}{asked[1:]}"
         return f"Round {num_rounds + 1} of {facts.rules.horizon}: {asked}?"
 
 

@@ -38,6 +38,11 @@ def write_range(rules: Rules, scaled: bool) -> str:
     return f"at most {_write(high, high - low)}" if math.isfinite(high) else ""
 
 
+def write_number(number: float) -> str:
+    """A number of no known range: two significant digits below 1, three above, and at most 6 decimals."""
+    return _write(number, math.inf)
+
+
 def _write(number: float, width: float) -> str:
     if math.isfinite(width):
         decimals = 2 - math.floor(math.log10(width))

@@ -29,6 +29,7 @@ from rmft.scenarios.parsing import (
     parse_object,
     parse_weights,
 )
+from rmft.scenarios.rewards import write_number
 from rmft.scenarios.terse import Terse
 from rmft.scenarios.wording import Wording
 from rmft.streams import generator
@@ -76,8 +77,9 @@ class Scenario:
                 f"Found a history of {row.num_rounds} rounds under {row.rules}; expected one of fewer than "
                 f"{self.rules.horizon} rounds under {self.rules}."
             )
+        shown = self._shown(row)
         if row.num_rounds == 0:
-            return self._style.first()
+            return self._style.first(shown)
         arm, paid = int(row.arms[-1]), row.rewards[-1]
         news = News(
             num_rounds=row.num_rounds,
@@ -85,6 +87,7 @@ class Scenario:
             earned=float(row.played[-1] @ paid) if self.rules.feedback == "full" else float(paid),
             rewards=tuple((self.labels[a], float(paid[a])) for a in self._listing(row.rewards)),
             summary=self._summary(row.arms, row.rewards),
+            shown=shown,
         )
         return self._style.prompt(news)
 
@@ -178,6 +181,19 @@ class Scenario:
     def _style(self) -> Terse | Full:
         return Terse(self._facts) if self.wording.style == "terse" else Full(self._facts)
 
+    def _shown(self, row: RowHistory) -> str:
+        """What is shown before the coming round: its text, or its numbers by name; then those of each arm."""
+        said = []
+        if row.texts is not None:
+            said.append(str(row.texts[-1]))
+        elif row.observations is not None:
+            names = self.rules.shown.numbers or tuple(f"x{n + 1}" for n in range(row.observations.shape[1]))
+            said.append(_listed(names, row.observations[-1]))
+        if row.features is not None:
+            names, numbers = self.rules.shown.features, row.features[-1]
+            said += [f"{self.labels[arm]} {_listed(names, numbers[arm])}" for arm in self.order]
+        return "; ".join(said)
+
     def _listing(self, rewards: FloatArray) -> tuple[int, ...]:
         """The arms whose rewards are told, in that order: as the opening lists them, or best total first."""
         if rewards.ndim == 1:
@@ -208,6 +224,11 @@ class Scenario:
         shares = np.zeros(self.rules.num_arms)
         shares[list(self.order)] = list(weights)
         return shares / shares.sum() if shares.any() else np.full_like(shares, 1 / len(shares))
+
+
+def _listed(names: Sequence[str], numbers: FloatArray) -> str:
+    """Numbers by name, such as "age 41, income 2.3"."""
+    return ", ".join(f"{name} {write_number(n)}" for name, n in zip(names, numbers.tolist(), strict=True))
 
 
 def scenarios_of(rules: Rules, words: Words, wording: Wording) -> list[Scenario]:

@@ -10,6 +10,7 @@ from rmft.scenarios.rewards import write_difference, write_range, write_reward
 
 SEEN = {"full": "the {units} of all", "bandit": "its {units}"}
 HINTS = {"full": "A lead may not last.", "bandit": "Try options, then settle on good ones."}
+SHOWN = "What is told before a round may matter."
 THINK = {"brief": "Think in a few words", "free": "Think"}
 
 
@@ -31,6 +32,7 @@ class Terse:
             seen += ", best total first"
         sentences = [
             f"{facts.rules.horizon} rounds. Each round {act}:\n{options}\nThen see {seen}.",
+            *([SHOWN] if facts.shows else []),
             f"Most {context.units} win.",
             *([HINTS[feedback]] if facts.wording.hint else []),
             self._how_to_answer(),
@@ -45,15 +47,15 @@ class Terse:
             return f"Reply with {answer}.{rule}"
         return f'{THINK[facts.wording.reasoning]}, then end with a line "{MARK}" and {answer}.{rule}'
 
-    def first(self) -> str:
-        """The first question."""
-        return "Choose."
+    def first(self, shown: str) -> str:
+        """The first question, or what is shown before it."""
+        return shown or "Choose."
 
     def prompt(self, news: News) -> str:
         """What the last round paid, then the summary: "1" and "G0.67x3 K?", with "x" before how often an
         option was played, and "+0.86" for what UCB1 adds; or "G0K1" and "G0.67K0.5 x3" under full
         information, with "x" before the number of rounds. There no space stands before a letter: it would be
-        another token than the answer."""
+        another token than the answer. What is shown before the coming round is a line at the end."""
         facts = self.facts
 
         def write(reward: float) -> str:
@@ -71,7 +73,7 @@ class Terse:
                 else f"{tally.label}?"
                 for tally in news.summary
             ]
-        return f"{paid}\n{' '.join(tallies)}" if tallies else paid
+        return "\n".join(filter(None, (paid, " ".join(tallies), news.shown)))
 
     def _bonus(self, tally: Tally) -> str:
         if tally.bonus is None:

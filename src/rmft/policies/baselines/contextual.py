@@ -1,77 +1,20 @@
-"""Contextual baselines: ridge regression of rewards on what is shown, and three ways to explore by it.
-
-z_ta, (n,), is what is shown on arm a in round t: the d numbers of the round, then the m numbers of the arm.
-With A_a = ridge I + sum z z^T and b_a = sum z r over the rounds in which arm a was played,
-
-    theta_a = A_a^-1 b_a,    mean_ta = z_ta . theta_a,    width_ta = sqrt(z_ta^T A_a^-1 z_ta)
-
-Where only numbers of arms are shown, all rounds are of one regression, A and theta. A^-1 and theta are kept
-up round by round (Sherman and Morrison 1950), for the whole batch at once.
-"""
+"""Contextual baselines: three ways to explore by a ridge regression (`rmft.policies.regression`)."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from rmft.errors import ConfigError
 from rmft.policies.baselines.base import Baseline, NonNegative, Positive, Share, best_arms
+from rmft.policies.regression import Regression, inputs, regression_of, size_of
 from rmft.rollout import MAX_CELLS, rows_of_arrays
 from rmft.streams import Streams
-from rmft.types import Decisions, Feedback, FloatArray, Histories, Observation, Round, Rules
+from rmft.types import Decisions, Feedback, FloatArray, Histories, Rules
 
 JITTER = 1e-12  # keeps a factor of A^-1 real where rounding has made it a little less than positive
-
-
-@dataclass
-class Ridge:
-    """inverse: (B, M, n, n), of each regression's A; theta: (B, M, n). M is K, or 1 where arms share one."""
-
-    inverse: FloatArray
-    theta: FloatArray
-
-
-def shared(rules: Rules) -> bool:
-    """Whether all arms are of one regression."""
-    return not rules.shown.numbers
-
-
-def inputs(shown: Observation, rules: Rules) -> FloatArray:
-    """(B, K, n) z_ta of one round."""
-    size = len(shown.arrays()[0])
-    parts = [] if shown.features is None else [shown.features]
-    if shown.numbers is not None:
-        wide = (size, rules.num_arms, shown.numbers.shape[-1])
-        parts.insert(0, np.broadcast_to(shown.numbers[:, None], wide))
-    return np.concatenate(parts, axis=-1)
-
-
-def regression(histories: Histories, ridge: float) -> Ridge:
-    """The regressions after the rounds so far; the fold's own state, not to be written to."""
-    rules, size = histories.rules, histories.size
-    rows = np.arange(size)
-
-    def start() -> Ridge:
-        count, width = 1 if shared(rules) else rules.num_arms, rules.shown.num_inputs
-        inverse = np.broadcast_to(np.eye(width) / ridge, (size, count, width, width)).copy()
-        return Ridge(inverse, np.zeros((size, count, width)))
-
-    def step(state: Ridge, last: Round) -> Ridge:
-        z = inputs(Observation(last.observations, last.features), rules)[rows, last.arms]
-        z = z * (last.arms >= 0)[:, None]  # nothing is learned from a round without a decision
-        at = rows, np.zeros_like(last.arms) if shared(rules) else last.arms
-        inverse, theta = state.inverse[at], state.theta[at]
-        gain = (inverse @ z[:, :, None])[:, :, 0]
-        gain_over = gain / (1 + (z * gain).sum(axis=1, keepdims=True))
-        error = rules.normalize(last.rewards) - (z * theta).sum(axis=1)
-        state.inverse[at] = inverse - gain_over[:, :, None] * gain[:, None]
-        state.theta[at] = theta + gain_over * error[:, None]
-        return state
-
-    return histories.fold(("ridge regression", ridge), start, step)
 
 
 class LinearPolicy(Baseline):
@@ -84,8 +27,7 @@ class LinearPolicy(Baseline):
 
     def rows_at_once(self, rules: Rules) -> int:
         """See `Policy`; the regressions are most of what is remembered."""
-        cells = (1 if shared(rules) else rules.num_arms) * max(rules.shown.num_inputs, 1) ** 2
-        return max(1, min(rows_of_arrays(rules), MAX_CELLS // cells))
+        return max(1, min(rows_of_arrays(rules), MAX_CELLS // size_of(rules, num_ridges=1)))
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """Arms (B,). Raises ConfigError when the baseline does not suit the rules, or nothing was shown."""
@@ -94,23 +36,12 @@ class LinearPolicy(Baseline):
         shown = histories.shown(histories.num_rounds)
         if shown is None:
             raise ConfigError(f"The baseline '{self.label}' has been shown nothing; observe() comes first.")
-        state, z = regression(histories, self.ridge), inputs(shown, rules)
-        return Decisions(best_arms(self.index(state, z, streams), streams))
+        regression, z = regression_of(histories, self.ridge), inputs(shown, rules)
+        return Decisions(best_arms(self.index(regression, z, streams), streams))
 
     @abstractmethod
-    def index(self, state: Ridge, z: FloatArray, streams: Streams) -> FloatArray:
+    def index(self, regression: Regression, z: FloatArray, streams: Streams) -> FloatArray:
         """(B, K) from z (B, K, n)."""
-
-
-def means(state: Ridge, z: FloatArray) -> FloatArray:
-    """(B, K) mean_ta."""
-    return np.asarray((z * state.theta).sum(axis=-1))
-
-
-def widths(state: Ridge, z: FloatArray) -> FloatArray:
-    """(B, K) width_ta."""
-    squared = ((state.inverse @ z[..., None])[..., 0] * z).sum(axis=-1)
-    return np.asarray(np.sqrt(np.maximum(squared, 0)))
 
 
 class LinUCB(LinearPolicy):
@@ -125,8 +56,8 @@ class LinUCB(LinearPolicy):
 
     coefficient: NonNegative = 1.0
 
-    def index(self, state: Ridge, z: FloatArray, streams: Streams) -> FloatArray:  # noqa: ARG002
-        return means(state, z) + self.coefficient * widths(state, z)
+    def index(self, regression: Regression, z: FloatArray, streams: Streams) -> FloatArray:  # noqa: ARG002
+        return (regression.means(z) + self.coefficient * regression.widths(z))[..., 0]
 
 
 class LinearThompson(LinearPolicy):
@@ -141,13 +72,14 @@ class LinearThompson(LinearPolicy):
 
     scale: NonNegative = 0.5
 
-    def index(self, state: Ridge, z: FloatArray, streams: Streams) -> FloatArray:
-        count, width = state.theta.shape[1:]
+    def index(self, regression: Regression, z: FloatArray, streams: Streams) -> FloatArray:
+        count, _, width = regression.theta.shape[1:]
         if count > 1:
-            return means(state, z) + self.scale * widths(state, z) * streams.normal(count)
-        inverse = state.inverse[:, 0]
+            spread = self.scale * regression.widths(z)[..., 0]
+            return np.asarray(regression.means(z)[..., 0] + spread * streams.normal(count))
+        inverse = regression.inverse[:, 0, 0]
         factor = np.linalg.cholesky((inverse + inverse.swapaxes(1, 2)) / 2 + JITTER * np.eye(width))
-        drawn = state.theta[:, 0] + self.scale * (factor @ streams.normal(width)[:, :, None])[:, :, 0]
+        drawn = regression.theta[:, 0, 0] + self.scale * (factor @ streams.normal(width)[:, :, None])[:, :, 0]
         return np.asarray((z @ drawn[:, :, None])[:, :, 0])
 
 
@@ -161,6 +93,6 @@ class LinearEpsilonGreedy(LinearPolicy):
 
     epsilon: Share = 0.1
 
-    def index(self, state: Ridge, z: FloatArray, streams: Streams) -> FloatArray:
+    def index(self, regression: Regression, z: FloatArray, streams: Streams) -> FloatArray:
         draws = streams.uniform(1 + z.shape[1])
-        return np.where(draws[:, :1] < self.epsilon, draws[:, 1:], means(state, z))
+        return np.where(draws[:, :1] < self.epsilon, draws[:, 1:], regression.means(z)[..., 0])

@@ -6,7 +6,8 @@ or another. So one set of weights serves any number of arms, and renaming arms r
 
     time layers  causal self-attention of each event to the earlier events of the same arm, then an MLP
     pooling      per arm, attention of a learned query over the arm's events: one summary per arm
-    readout      an MLP of each arm's summary beside the mean and maximum over arms: one logit per arm
+    readout      an MLP of each arm's summary, and of what is shown on it before the decision, beside the mean
+                 and maximum over arms: one logit per arm
 
 No event attends to another arm's: arms meet in the readout alone. Without time layers nothing attends to
 anything, and the network is a weighted mean per arm (Deep Sets, Zaheer et al. 2017).
@@ -34,6 +35,7 @@ from torch.nn import functional as F
 
 from rmft.policies.config import ArmEncoderConfig
 from rmft.policies.networks.network import Network
+from rmft.policies.regression import num_readings
 
 SCORE_CAP = 8.0  # the pooling's scores are capped smoothly, so that sums of their exp stay finite
 
@@ -101,15 +103,16 @@ class ArmEncoder(Network[Cache]):
     def __init__(self, config: ArmEncoderConfig) -> None:
         super().__init__()
         width, heads = config.width, config.num_heads
-        self.num_heads, self.head_width = heads, width // heads
-        self.embed = nn.Linear(2, width)
+        self.num_heads, self.head_width, self.num_inputs = heads, width // heads, config.num_inputs
+        num_shown = num_readings(config.num_inputs)
+        self.embed = nn.Linear(2 + num_shown, width)
         self.layers = nn.ModuleList([TimeLayer(width, heads) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(width)
         self.pool_value = nn.Linear(width, width)
         self.pool_score = nn.Linear(width, heads)
         self.pool_fade = nn.Parameter(torch.linspace(-6.0, 0.0, heads))
         self.pool_sink = nn.Parameter(torch.zeros(heads, self.head_width + 1))
-        self.arm = nn.Linear(width, width)
+        self.arm = nn.Linear(width + num_shown, width)
         self.arm_again = nn.Linear(width, width)
         self.others = nn.Linear(2 * width + 2, width)
         self.logit = nn.Linear(width, 1)
@@ -121,13 +124,13 @@ class ArmEncoder(Network[Cache]):
             assert isinstance(layer, TimeLayer)
             yield layer
 
-    def forward(self, arms: Tensor, rewards: Tensor, played: Tensor, num_arms: int) -> Tensor:
+    def forward(self, arms: Tensor, rewards: Tensor, played: Tensor, shown: Tensor) -> Tensor:
         """See `Network`."""
-        horizon, full = rewards.shape[1], rewards.dim() == 3
+        horizon, full, num_arms = rewards.shape[1], rewards.dim() == 3, shown.shape[2]
         time = torch.arange(horizon)
         age = (time[:, None] - time[None, :]).to(rewards.dtype)
         seen = (age >= 0)[None]
-        features = torch.stack([rewards, played], dim=-1)
+        features = self.of_events(arms, rewards, played, shown)
         if full:
             features = features.transpose(1, 2).flatten(0, 1)
         else:
@@ -146,7 +149,7 @@ class ArmEncoder(Network[Cache]):
             by_arm = torch.einsum("bsk,bshd->hsbkd", whose, added)
             pool = (fading @ by_arm.flatten(2)).view(by_arm.shape).permute(2, 1, 3, 0, 4)
         elapsed = (time / horizon).to(rewards.dtype).expand(pool.shape[0], horizon)
-        return self._read_out(pool, elapsed)
+        return self._read_out(pool, shown, elapsed)
 
     def new_cache(self, size: int, horizon: int, num_arms: int, *, full: bool) -> Cache:
         """See `Network`."""
@@ -158,10 +161,11 @@ class ArmEncoder(Network[Cache]):
             pool=torch.zeros(size, num_arms, self.num_heads, self.head_width + 1),
         )
 
-    def observe(self, cache: Cache, arms: Tensor, rewards: Tensor, played: Tensor) -> None:
+    def observe(self, cache: Cache, arms: Tensor, rewards: Tensor, played: Tensor, shown: Tensor) -> None:
         """See `Network`."""
         t, full = cache.num_rounds, rewards.dim() == 2
-        events = self.embed(torch.stack([rewards.flatten(), played.flatten()], dim=-1)).unsqueeze(1)
+        features = self.of_events(arms, rewards, played, shown)
+        events = self.embed(features.view(-1, 1, features.shape[-1]))
         cache.arms[:, t] = arms
         if self.layers:
             age = (t - torch.arange(t + 1)).to(rewards.dtype)[None]
@@ -180,9 +184,10 @@ class ArmEncoder(Network[Cache]):
             cache.pool[torch.arange(len(arms)), arms] += added
         cache.num_rounds += 1
 
-    def logits(self, cache: Cache, horizon: int) -> Tensor:
+    def logits(self, cache: Cache, horizon: int, shown: Tensor) -> Tensor:
         """See `Network`."""
-        return self._read_out(cache.pool, torch.full((len(cache.pool),), cache.num_rounds / horizon))
+        elapsed = torch.full((len(cache.pool),), cache.num_rounds / horizon)
+        return self._read_out(cache.pool, shown, elapsed)
 
     def cache_size(self, horizon: int, num_arms: int, *, full: bool) -> int:
         """See `Network`."""
@@ -198,11 +203,11 @@ class ArmEncoder(Network[Cache]):
         value = self.pool_value(events).view(*events.shape[:-1], self.num_heads, self.head_width)
         return torch.cat([weight * value, weight], dim=-1)
 
-    def _read_out(self, pool: Tensor, elapsed: Tensor) -> Tensor:
-        """pool (..., K, H, d + 1), elapsed (...) in [0, 1) -> logits (..., K)."""
+    def _read_out(self, pool: Tensor, shown: Tensor, elapsed: Tensor) -> Tensor:
+        """pool (..., K, H, d + 1), shown (..., K, I), elapsed (...) in [0, 1) -> logits (..., K)."""
         sink = self.pool_sink[:, -1:].exp()
         summary = (pool[..., :-1] + sink * self.pool_sink[:, :-1]) / (pool[..., -1:] + sink)
-        arm = F.relu(self.arm(summary.flatten(-2)), inplace=True)
+        arm = F.relu(self.arm(torch.cat([summary.flatten(-2), shown], dim=-1)), inplace=True)
         time = torch.stack([elapsed, 1 - elapsed], dim=-1)
         others = self.others(torch.cat([arm.mean(dim=-2), arm.amax(dim=-2), time], dim=-1))
         hidden = F.relu(self.arm_again(arm) + others.unsqueeze(-2), inplace=True)

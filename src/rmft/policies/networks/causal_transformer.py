@@ -19,7 +19,8 @@ any number of arms, and renaming the arms renames the decisions, which need not 
 start token bears the embedding of every arm and does not age: it is a pseudo-event of each arm, whose weight
 beside the real ones tells how many there were. The third term is ALiBi (Press et al. 2022) with a slope
 m_h >= 0 that is learned, from 0.0025 to 0.7 at first. It takes the place of position embeddings, so that no
-horizon is built in; decision tokens are told which share of the horizon is over. Heads share keys and values
+horizon is built in; decision tokens are told which share of the horizon is over, and what is shown on their
+arm. Heads share keys and values
 (multi-query attention, Shazeer 2019), so the cache is small and decoding quick.
 
 B = histories, T = rounds, K = arms, H = heads, D = width, d = D / H. S = T events under bandit feedback and
@@ -38,6 +39,7 @@ from torch.nn import functional as F
 
 from rmft.policies.config import CausalTransformerConfig
 from rmft.policies.networks.network import Network
+from rmft.policies.regression import num_readings
 
 START = -1  # the start token's round: before every other
 
@@ -104,8 +106,9 @@ class CausalTransformer(Network[Cache]):
         super().__init__()
         width, self.head_width = config.width, config.width // config.num_heads
         self.start = nn.Parameter(torch.zeros(width))
-        self.event = nn.Linear(2, width)
-        self.decision = nn.Linear(2, width)
+        self.num_inputs, num_shown = config.num_inputs, num_readings(config.num_inputs)
+        self.event = nn.Linear(2 + num_shown, width)
+        self.decision = nn.Linear(2 + num_shown, width)
         self.layers = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
         self.norm = nn.LayerNorm(width)
         self.logit = nn.Linear(width, 1)
@@ -118,18 +121,18 @@ class CausalTransformer(Network[Cache]):
             assert isinstance(layer, Block)
             yield layer
 
-    def forward(self, arms: Tensor, rewards: Tensor, played: Tensor, num_arms: int) -> Tensor:
+    def forward(self, arms: Tensor, rewards: Tensor, played: Tensor, shown: Tensor) -> Tensor:
         """See `Network`."""
-        size, horizon = rewards.shape[:2]
+        size, horizon, num_arms = shown.shape[:3]
         time = torch.arange(horizon)
         per_round = num_arms if rewards.dim() == 3 else 1
-        events, marks = self._events(arms, rewards, played, num_arms)
+        events, marks = self._events(arms, rewards, played, shown)
         events = torch.cat([self.start.expand(size, 1, -1), events], dim=1)
         marks = torch.cat([torch.ones(size, 1, num_arms), marks], dim=1)
         rounds = torch.cat([torch.tensor([START]), time.repeat_interleave(per_round)])
         among_events = _ages(rounds, rounds)
         to_events = _ages(time.repeat_interleave(num_arms), rounds, before=True)
-        decisions, their_marks = self._decisions(time / horizon, num_arms)
+        decisions, their_marks = self._decisions(time / horizon, shown)
         for block in self.blocks():
             keys, values = block.keys_values(events, marks)
             decisions = block(decisions, their_marks, keys, values, to_events)
@@ -149,17 +152,16 @@ class CausalTransformer(Network[Cache]):
         self._append(cache, self.start.expand(size, 1, -1), torch.ones(size, 1, num_arms), START)
         return cache
 
-    def observe(self, cache: Cache, arms: Tensor, rewards: Tensor, played: Tensor) -> None:
+    def observe(self, cache: Cache, arms: Tensor, rewards: Tensor, played: Tensor, shown: Tensor) -> None:
         """See `Network`."""
-        num_arms = cache.keys[0].shape[2] - self.head_width
-        events, marks = self._events(arms[:, None], rewards[:, None], played[:, None], num_arms)
+        events, marks = self._events(arms[:, None], rewards[:, None], played[:, None], shown[:, None])
         self._append(cache, events, marks, cache.num_rounds)
         cache.num_rounds += 1
 
-    def logits(self, cache: Cache, horizon: int) -> Tensor:
+    def logits(self, cache: Cache, horizon: int, shown: Tensor) -> Tensor:
         """See `Network`."""
-        num_arms, seen = cache.keys[0].shape[2] - self.head_width, slice(cache.num_tokens)
-        decisions, marks = self._decisions(torch.tensor([cache.num_rounds / horizon]), num_arms)
+        num_arms, seen = shown.shape[1], slice(cache.num_tokens)
+        decisions, marks = self._decisions(torch.tensor([cache.num_rounds / horizon]), shown[:, None])
         ages = _ages(torch.full((num_arms,), cache.num_rounds), cache.rounds[seen], before=True)
         for block, keys, values in zip(self.blocks(), cache.keys, cache.values, strict=True):
             decisions = block(decisions, marks, keys[:, seen], values[:, seen], ages)
@@ -182,18 +184,21 @@ class CausalTransformer(Network[Cache]):
                 tokens = block(tokens, marks, keys[:, seen], values[:, seen], ages)
         cache.num_tokens = new.stop
 
-    def _events(self, arms: Tensor, rewards: Tensor, played: Tensor, num_arms: int) -> tuple[Tensor, Tensor]:
+    def _events(self, arms: Tensor, rewards: Tensor, played: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
         """Of rounds as `forward` takes them: tokens (B, S, D), and whose each is, marks (B, S, K)."""
-        tokens = self.event(torch.stack([rewards, played], dim=-1))
+        tokens, num_arms = self.event(self.of_events(arms, rewards, played, shown)), shown.shape[2]
         if rewards.dim() == 3:
             size, horizon = rewards.shape[:2]
             return tokens.flatten(1, 2), torch.eye(num_arms).repeat(size, horizon, 1)
         return tokens, F.one_hot(arms, num_arms).to(tokens.dtype)
 
-    def _decisions(self, elapsed: Tensor, num_arms: int) -> tuple[Tensor, Tensor]:
-        """elapsed (T,) in [0, 1) -> decision tokens (1, T x K, D), and whose each is, marks (1, T x K, K)."""
-        tokens = self.decision(torch.stack([elapsed, 1 - elapsed], dim=-1)).repeat_interleave(num_arms, dim=0)
-        return tokens[None], torch.eye(num_arms).repeat(1, len(elapsed), 1)
+    def _decisions(self, elapsed: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """elapsed (T,) in [0, 1), shown (B, T, K, I) -> decision tokens (B, T x K, D), and whose each is,
+        marks (1, T x K, K). One row stands for all where nothing is shown."""
+        shown = shown if shown.shape[3] else shown[:1]
+        time = torch.stack([elapsed, 1 - elapsed], dim=-1)[None, :, None]
+        tokens = self.decision(torch.cat([time.expand(*shown.shape[:3], 2), shown], dim=-1))
+        return tokens.flatten(1, 2), torch.eye(shown.shape[2]).repeat(1, len(elapsed), 1)
 
     def _read_out(self, decisions: Tensor) -> Tensor:
         logits: Tensor = self.logit(self.norm(decisions)).squeeze(-1)
