@@ -20,7 +20,10 @@ NEEDS_TORCH = {
     *("rmft.generators.loading", "rmft.generators.local"),
     "rmft.models.gguf",
     *("rmft.policies.language", "rmft.policies.numeric"),
-    *(f"rmft.policies.networks.{name}" for name in ("arm_encoder", "causal_transformer", "network")),
+    *(
+        f"rmft.policies.networks.{name}"
+        for name in ("arm_encoder", "attention", "causal_transformer", "network")
+    ),
     *(f"rmft.training.{name}" for name in ("adapter", "export", "local", "low_rank", "optimizer", "packing")),
     *("rmft.training.numeric", "rmft.training.objective", "rmft.training.processes"),
     *(

@@ -15,7 +15,7 @@ from rmft.credit import TopK
 from rmft.errors import ConfigError, MissingExtraError
 from rmft.messages import estimate_tokens
 from rmft.policies import demonstration
-from rmft.policies.config import HostedConfig, LocalConfig
+from rmft.policies.config import AttentionConfig, HostedConfig, LocalConfig
 from rmft.policies.demonstration import Demonstration
 from rmft.problems.setting import Setting
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
@@ -138,6 +138,9 @@ def backend(
         new_trainer = partial(local.LocalTrainer, policy=policy, held=shared)
         return FolderBackend(start, new_trainer, partial(load_policy, held=shared))
     for setting in played:
+        if isinstance(policy, AttentionConfig):
+            _check_arms(policy, setting)
+            continue
         shown = setting.rules.shown.num_inputs
         if shown != policy.num_inputs:
             raise ConfigError(
@@ -151,6 +154,18 @@ def backend(
     if config.init_from is not None:
         start = partial(numeric.same_policy, policy, policy_in(Path(config.init_from)))
     return FolderBackend(start, numeric.NumericTrainer, load_policy, AT_ONCE)
+
+
+def _check_arms(policy: AttentionConfig, setting: Setting) -> None:
+    if setting.num_arms != policy.num_arms:
+        raise ConfigError(
+            f"policy.num_arms is {policy.num_arms}; '{setting.name}' has {setting.num_arms} arms, and one "
+            "attention layer plays one number of arms only."
+        )
+    if setting.rules.shown.num_inputs:
+        raise ConfigError(
+            f"'{setting.name}' shows numbers before a decision, which policy.kind attention lacks."
+        )
 
 
 def _check_feedback(stage: StageConfig, settings: Sequence[Setting]) -> None:

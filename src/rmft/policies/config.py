@@ -49,6 +49,15 @@ class CausalTransformerConfig(NumericConfig):
     """Width of the hidden layer of each MLP, in multiples of `width`."""
 
 
+class AttentionConfig(Config):
+    """One attention layer, whose weights are read as an algorithm (`rmft.policies.networks.attention`)."""
+
+    kind: Literal["attention"] = "attention"
+    num_arms: Annotated[int, Field(ge=2, le=1_000)] = 2
+    """How many arms the problems have, all of them."""
+    attention: Literal["linear", "softmax"] = "linear"
+
+
 class LoraConfig(Config):
     """Low-rank adapters on the linear layers (Hu et al. 2022), trained in place of the model's weights."""
 
@@ -115,7 +124,15 @@ class HostedConfig(Config):
 
 
 PolicyConfig = Annotated[
-    ArmEncoderConfig | CausalTransformerConfig | LocalConfig | HostedConfig,
-    by_kind("policy", "arm_encoder", ArmEncoderConfig, CausalTransformerConfig, LocalConfig, HostedConfig),
+    ArmEncoderConfig | CausalTransformerConfig | AttentionConfig | LocalConfig | HostedConfig,
+    by_kind(
+        "policy",
+        "arm_encoder",
+        ArmEncoderConfig,
+        CausalTransformerConfig,
+        AttentionConfig,
+        LocalConfig,
+        HostedConfig,
+    ),
 ]
 """A policy; `kind` is `arm_encoder` unless given."""

@@ -13,8 +13,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from rmft.errors import ConfigError, RunDirectoryError
-from rmft.policies.config import ArmEncoderConfig, CausalTransformerConfig
+from rmft.policies.config import ArmEncoderConfig, AttentionConfig, CausalTransformerConfig
 from rmft.policies.networks.arm_encoder import ArmEncoder
+from rmft.policies.networks.attention import Attention
 from rmft.policies.networks.causal_transformer import CausalTransformer
 from rmft.policies.networks.network import Network
 from rmft.policies.regression import RIDGES, num_readings, readings, size_of
@@ -22,7 +23,7 @@ from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Round, Rules
 
-NetworkConfig = ArmEncoderConfig | CausalTransformerConfig
+NetworkConfig = ArmEncoderConfig | CausalTransformerConfig | AttentionConfig
 WEIGHTS = "policy.safetensors"
 MAX_CACHED = 100_000_000  # numbers in the cache of rollouts that are played together: 400 MB
 
@@ -122,6 +123,8 @@ def new_network(config: NetworkConfig, seed: int) -> Network[Any]:
         torch.manual_seed(seed)
         if isinstance(config, CausalTransformerConfig):
             return CausalTransformer(config)
+        if isinstance(config, AttentionConfig):
+            return Attention(config)
         return ArmEncoder(config)
 
 

@@ -25,6 +25,7 @@ LABELS = {
 POLICIES = {
     "arm_encoder": "arm encoder",
     "transformer": "arm encoder",  # its name in runs of version 0.1
+    "attention": "attention layer",
     "causal_transformer": "causal Transformer",
     "local": "language model",
     "hosted": "hosted model",
