@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -229,24 +230,31 @@ def test_a_run_keeps_every_rollout_in_words_and_tokens(run: Path) -> None:
     assert len(kept) == 8
 
 
-def test_evaluate_report_and_export_take_such_a_run(run: Path, tmp_path: Path) -> None:
+def test_evaluate_report_and_export_take_such_a_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = shutil.copytree(run, tmp_path / "run")
     main_(["evaluate", copy, "--num-problems", 8, "--against", "start", "--against", "thompson"])
     written = json.loads(evaluation_in(copy).read_text())
     assert {"best", "start", "thompson"} == written["overall"].keys()
-    (said,) = copy.glob("conversations-*-held_out.jsonl.gz")
+    (said,) = copy.glob("conversations-*-held_out-*.jsonl.gz")
     lines = [json.loads(line) for line in gzip.decompress(said.read_bytes()).splitlines()]
     both = [(problem, name) for problem in range(8) for name in ("best", "start")]
     assert sorted((line["problem"], line["policy"]) for line in lines) == both
     for line in lines:
         named = [line["options"][each["arm"]][0] for each in line["rounds"]]
-        assert [each["said"].strip()[-1] for each in line["rounds"]] == named, "the letters that it was told"
+        assert [each["completion"].strip()[-1] for each in line["rounds"]] == named, (
+            "the letters that it was told"
+        )
         assert all(name in line["rounds"][0]["system"] for _, name in line["options"])
     main_(["report", copy])
     assert (copy / "report.html").stat().st_size > 1000
     main_(["export", copy, "-o", tmp_path / "exported", "--merge"])
     assert (tmp_path / "exported" / "README.md").exists()
     LlamaForCausalLM.from_pretrained(tmp_path / "exported")
+    capsys.readouterr()
+    main_(["export", copy, "-o", tmp_path / "adapter", "--check"])
+    assert re.search(r"in \d+ decisions: at most \d.\de-\d\d from the policy's", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("step", ["rolling out", "rolled out 16 of 16", "training", "validating"])

@@ -36,7 +36,7 @@ from rmft.generators.loading import HeldModel, load_model
 from rmft.policies.checkpoint import adapter_in, model_of
 from rmft.policies.config import LocalConfig
 from rmft.training.config import CrossEntropy, LocalTraining, PolicyGradient
-from rmft.training.export import export_policy
+from rmft.training.export import compare, export_policy
 from rmft.training.local import LocalTrainer, new_policy, packed_loss
 from rmft.training.low_rank import fuse
 from rmft.training.numeric import batch_loss
@@ -800,6 +800,7 @@ def test_an_export_is_loaded_by_transformers_and_peft_as_it_is(
         "iteration": 3,
         "validation": {"before": {"regret": interval}, "after": {"regret": interval}},
         "evaluation": None,
+        "rounds": [{"ids": [4, 5, 6, 7], "legal": [7, 8], "system": "s", "prompt": "p", "completion": "c"}],
     }
     target = tmp_path / "exported" / "model"
     export_policy(trained, target, merge, about)
@@ -809,8 +810,10 @@ def test_an_export_is_loaded_by_transformers_and_peft_as_it_is(
             model = AutoModelForCausalLM.from_pretrained(target)
             assert AutoTokenizer.from_pretrained(target)("w7")["input_ids"] == [7]
         else:
-            model = peft.AutoPeftModelForCausalLM.from_pretrained(target)
-            assert model.peft_config["default"].base_model_name_or_path == str(base)
+            model = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), target)
+            assert model.peft_config["default"].base_model_name_or_path == base.name
+    texts = [path.read_text() for path in target.iterdir() if path.suffix != ".safetensors"]
+    assert [str(base.parent) in text for text in texts if '"kind"' not in text] == [False] * (len(texts) - 1)
     ids = torch.arange(3, 30)[None]
     torch.testing.assert_close(
         model.eval()(ids).logits, loaded(trained, config)(ids).logits, rtol=1e-4, atol=1e-4
@@ -819,9 +822,25 @@ def test_an_export_is_loaded_by_transformers_and_peft_as_it_is(
     assert "the suite smoke" in card
     assert "| validation | 1.23 [1.00, 1.50] |" in card
     assert "held-out" not in card
+    assert "    system: s\n    user: p\n    assistant: c\n" in card
+    found = compare(trained, target, about["rounds"])  # type: ignore[arg-type]
+    assert found.from_policy < 1e-4 < found.from_base
+    (target / ("model.safetensors" if merge else "adapter_model.safetensors")).write_bytes(b"x" * 100)
+    with pytest.raises(ConfigError, match="can't be loaded"):
+        compare(trained, target, about["rounds"])  # type: ignore[arg-type]
     with pytest.raises(RunDirectoryError, match="exists"):
         export_policy(trained, target, merge, about)
     assert [path.name for path in target.parent.iterdir()] == ["model"]
+
+
+def test_a_damaged_adapter_is_not_exported(start: PolicyRef, config: LocalConfig, tmp_path: Path) -> None:
+    trained, _ = train(start, [batch_of(play(), np.ones((6, 3)))], tmp_path / "next", config)
+    weights = (trained.path / "adapter_model.safetensors").read_bytes()
+    for content in (weights[:-10], weights[:-4] + b"\xff\xff\xff\x7f"):  # cut short, and not a number
+        (trained.path / "adapter_model.safetensors").write_bytes(content)
+        with pytest.raises(RunDirectoryError, match="missing or damaged"):
+            export_policy(trained, tmp_path / "exported", False, {})
+        assert not (tmp_path / "exported").exists()
 
 
 def test_exporting_what_was_never_trained_is_a_mistake(start: PolicyRef, tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rmft.build import extra, suites_of, token_counter, torch_threads
 from rmft.config import load_config, parse_config
@@ -23,6 +24,7 @@ from rmft.policies.baselines.catalogue import baselines_for, make_baseline
 from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import as_data, load_suite
 from rmft.problems.tasks import CONFIG_FILE, task_file
+from rmft.records.files import FOLDER, read_lines
 from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory, policy_in
 from rmft.scenarios.wording import Wording
@@ -200,26 +202,53 @@ def check_task(folder: Path) -> list[str]:
     return list(describe_task(suite, wording, count, counted_by))
 
 
-def export_run(path: Path, target: Path, *, merge: bool) -> Path:
-    """Write a run's best language model to `target` for other programs; see `rmft.training.export`."""
+def export_run(
+    path: Path, target: Path, say: Callable[[str], None], *, merge: bool, check: bool = False
+) -> None:
+    """Write a run's best language model to `target` for other programs; see `rmft.training.export`.
+
+    check: whether it is then loaded, as a merged one always is, and compared with the policy. Raises
+    ConfigError when it does not answer as the policy does.
+    """
     run = RunDirectory.open(path, lock=False)
     if not isinstance(run.config.policy, LocalConfig):
         trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric network"
         raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
     iteration, history = run.best_iteration(), run.metrics()
     with extra("llm"):
-        from rmft.training.export import export_policy
+        from rmft.training.export import compare, export_policy
 
-    about = {
+    about: dict[str, Any] = {
         "run": run.config.name,
         "suite": run.config.suite,
         "settings": [str(setting["name"]) for setting in run.suites[run.config.suite]["train"]["settings"]],
         "iteration": iteration,
         "validation": {"before": history[0]["validation"], "after": history[iteration]["validation"]},
         "evaluation": run.read_json("evaluation.json"),
+        "rounds": _recorded_rounds(run),
     }
     export_policy(run.policy(iteration), target, merge, about)
-    return target
+    if not (check or merge):
+        return
+    found = compare(run.policy(iteration), target, about["rounds"])
+    say(
+        f"Probabilities of legal answers in {found.num_decisions} decisions: at most {found.from_policy:.1e} "
+        f"from the policy's, {found.from_base:.1e} from those before training."
+    )
+    if found.from_policy > found.tolerance:
+        raise ConfigError(
+            f"'{target}' does not answer as the policy does; expected at most {found.tolerance:g} between."
+        )
+    if found.from_base == 0:
+        raise ConfigError(f"'{target}' answers as the model did before training: its adapter does nothing.")
+
+
+def _recorded_rounds(run: RunDirectory) -> list[dict[str, Any]]:
+    """The rounds of the first rollout that a run recorded in words."""
+    for file in sorted((run.path / FOLDER).glob("*.jsonl.gz")):
+        with suppress(ValueError, TypeError, LookupError, StopIteration):
+            return list(json.loads(next(read_lines(file)))["rounds"])
+    return []
 
 
 def track_run(path: Path, overrides: Sequence[str] = ()) -> tuple[str, int]:

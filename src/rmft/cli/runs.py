@@ -194,7 +194,11 @@ def export(
         ),
     ] = "model",
     merge: Annotated[
-        bool, typer.Option(help="A whole model that needs no PEFT, with the adapter in its weights.")
+        bool,
+        typer.Option(help="A whole model that needs no PEFT, with the adapter in its weights (float32)."),
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Load it, and compare its answers with the policy's.")
     ] = False,
     iteration: Annotated[
         list[int] | None, typer.Option(help="Messages and tokens: of this one only (default: all).")
@@ -203,13 +207,16 @@ def export(
     """Write a run's best language model as a folder that transformers, PEFT or vLLM loads.
 
     Without --merge it is a PEFT adapter; either way a README.md tells of base model, data, and regret, and
-    rmft itself loads it too. With --as messages or --as tokens, write the rollouts that were kept for
-    training, with their weights, for other trainers (docs/records.md).
+    rmft itself loads it too. With --check, or --merge, it is loaded as other programs do, and its answers to
+    recorded rounds are compared with the policy's and those before training. With --as messages or --as
+    tokens, write the rollouts that were kept for training, with their weights, for other trainers
+    (docs/records.md).
     """
     from rmft.commands import export_run, export_training_data
 
     if what == "model":
-        print(export_run(run, target, merge=merge))
+        export_run(run, target, say, merge=merge, check=check)
+        print(target)
         return
     count = export_training_data(run, what, target, iteration or ())
     print(target)

@@ -27,6 +27,11 @@ _TODAY = (  # before templates that tell the date: what a run tells must not dep
 )
 
 
+def with_date(template: str) -> str:
+    """The template, telling the same date every day."""
+    return _TODAY + template
+
+
 class ChatFormat:
     """How one model's chats are written. Make it with `from_tokenizer`.
 
@@ -188,7 +193,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, system: list[str], said: list[st
         chat.append({"role": ("user", "assistant")[index % 2], "content": f"{_BLANK}{text}{_BLANK}"})
     rendered = tokenizer.apply_chat_template(
         chat,
-        chat_template=_TODAY + tokenizer.get_chat_template(),
+        chat_template=with_date(str(tokenizer.get_chat_template())),
         tokenize=False,
         add_generation_prompt=True,
         enable_thinking=thinking,
