@@ -6,7 +6,7 @@ DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-numeric demo-hosted smoke test test-all check docs benchmarks clean
+.PHONY: help setup demo demo-numeric demo-hosted smoke test test-all check docs claims claims-page benchmarks clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,15 @@ check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
 docs: $(INSTALLED) ## Build the documentation site, strictly, into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+STUDIES := c1-numeric c5-iterations c6-selection
+
+claims: $(INSTALLED) ## Run the studies with small networks (half an hour), store their results, write docs/claims.md
+	for study in $(STUDIES); do $(BIN)/rmft study configs/studies/$$study.yaml --jobs 2 || exit 1; done
+	$(BIN)/python benchmarks/claims.py $(STUDIES:%=--store runs/%)
+
+claims-page: $(INSTALLED) ## Write docs/claims.md from the stored results
+	$(BIN)/python benchmarks/claims.py
 
 benchmarks: $(INSTALLED) ## Rounds per second of the baselines, beside mabwiser and river
 	$(BIN)/python benchmarks/baseline_speed.py

@@ -271,7 +271,7 @@ def trained(path: Path, suite: Suite, **changes: Any) -> list[dict[str, Any]]:
         "policy": {"width": 8, "num_heads": 2, "num_layers": 0},
         "rollout": {"num_problems": 16, "num_rollouts": 8} | changes.pop("rollout", {}),
         "training": {"learning_rate": 0.02, "batch_size": 64} | changes.pop("training", {}),
-        "validation": {"every": 5, "num_problems": 200},
+        "validation": {"every": 5, "num_problems": 200} | changes.pop("validation", {}),
         "num_threads": 1,
     }
     config = parse_config(base | changes)
@@ -337,6 +337,36 @@ def test_a_language_policy_reads_a_baseline_as_it_would_have_said_it(tiny_llama:
             assert one.legal.tolist() == other.legal.tolist()
             assert (one.prompt, one.completion, one.system) == (other.prompt, other.completion, other.system)
             assert np.isfinite(one.logprobs).tolist() == np.isfinite(other.logprobs).tolist()
+
+
+IN_WORDS: dict[str, dict[str, Any]] = {
+    "distillation": {"rollout": {"policy": "greedy"}, "credit": {"kind": "all"}},
+    "grpo": {
+        "credit": {"kind": "grpo"},
+        "training": {"objective": {"kind": "ppo_clip", "kl_coef": 0.1}, "epochs": 2},
+    },
+    "dpo": {"credit": {"kind": "preference_pairs"}, "training": {"objective": {"kind": "dpo"}}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_WORDS)
+def test_every_rival_trains_a_language_model(tmp_path: Path, tiny_llama: Path, name: str) -> None:
+    settings = IN_WORDS[name]
+    metrics = trained(
+        tmp_path / "run",
+        suite_of(feedback="bandit", horizon=4, reward_process={"kind": "bernoulli", "means": [0.1, 0.9]}),
+        iterations=3,
+        policy={"kind": "local", "model": str(tiny_llama)},
+        rollout={"num_problems": 4, "num_rollouts": 4} | settings.get("rollout", {}),
+        credit=settings["credit"],
+        training={"batch_size": 4, "warmup": 0} | settings.get("training", {}),
+        validation={"num_problems": 4, "every": 3},
+    )
+    figures = [each["train"] for each in metrics[1:]]
+    assert all(np.isfinite(each["loss"]) and each["gradient_norm"] > 0 for each in figures)
+    if name == "distillation":
+        assert figures[-1]["loss"] < 0.97 * figures[0]["loss"]
 
 
 def _policy(folder: Path) -> LanguagePolicy:

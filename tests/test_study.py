@@ -78,6 +78,7 @@ def test_entries_are_a_config_with_changes_key_by_key(tmp_path: Path) -> None:
         ({"compare": [["policy gradient", "topk"]]}, "top k"),
         ({"entries": {"a": {}, "b": {"suite": "mab/uniform-means"}}}, "evaluate"),
         ({"evaluates": []}, "evaluate"),
+        ({"evaluate": [{"entries": ["topk"]}]}, "Did you mean 'top k'"),
     ],
 )
 def test_a_mistake_is_one_clear_message(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -92,6 +93,14 @@ def test_what_an_entry_depends_on_names_its_runs(tmp_path: Path) -> None:
     after = {job.entry: job.path for job in StudyFolder(tmp_path / "runs", load_study(path)).jobs()}
     assert before["policy gradient"].parent == after["policy gradient"].parent  # seeds do not matter
     assert before["top k"].parent != after["top k"].parent
+
+
+def test_an_evaluation_is_of_the_entries_that_it_names(tmp_path: Path) -> None:
+    evaluate = [{"num_problems": 20}, {"part": "validation", "entries": ["top k"]}]
+    study = load_study(write(tmp_path / "study.yaml", evaluate=evaluate, seeds=0))
+    folder = StudyFolder(tmp_path / "runs", study)
+    played = {job.entry: [each.settings.part for each in folder.unplayed(job)] for job in folder.jobs()}
+    assert played == {"policy gradient": ["held_out"], "top k": ["held_out", "validation"]}
 
 
 def test_another_folder_is_left_alone(tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ class Evaluated:
         own = self.suite.held_out if self.settings.part == "held_out" else self.suite.validation
         return self.settings.num_problems or own.num_problems
 
+    def plays(self, entry: str) -> bool:
+        """Whether the entry's runs play it."""
+        return self.settings.entries is None or entry in self.settings.entries
+
     @property
     def key(self) -> str:
         """8 digits of the problems and how often each is played."""
@@ -141,7 +145,12 @@ class StudyFolder:
 
     def owed(self, job: Job) -> bool:
         """Whether a run is to be trained or evaluated still."""
-        return not job.trained or any(not job.evaluation(each).exists() for each in self.evaluations)
+        return not job.trained or bool(self.unplayed(job))
+
+    def unplayed(self, job: Job) -> list[Evaluated]:
+        """The evaluations that a run has yet to play."""
+        own = [each for each in self.evaluations if each.plays(job.entry)]
+        return [each for each in own if not job.evaluation(each).exists()]
 
 
 def baselines_path(folder: Path, evaluated: Evaluated) -> Path:

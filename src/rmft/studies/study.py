@@ -40,7 +40,7 @@ def _as_seeds(given: object) -> object:
 
 
 class EvaluationConfig(Config):
-    """Problems that every run plays, and the baselines beside them."""
+    """Problems that runs play, and the baselines beside them."""
 
     suite: str | None = None
     """A named suite or a YAML file; None: the run's own, which all entries must then share."""
@@ -50,6 +50,8 @@ class EvaluationConfig(Config):
     num_rollouts: Annotated[int, Field(ge=1, le=100_000)] = 1
     baselines: tuple[str, ...] = ()
     """Such as `thompson` or `tuned:bayes-ucb`; they play the same problems."""
+    entries: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Which of the study's entries play, and are compared; None: all."""
 
 
 class StudyConfig(Config):
@@ -79,6 +81,9 @@ class StudyConfig(Config):
         for name in (name for pair in self.compare or () for name in pair):
             if name not in known:
                 raise ConfigError(str(UnknownNameError("entry or baseline", name, known)))
+        for name in (name for each in self.evaluate for name in each.entries or ()):
+            if name not in self.entries:
+                raise ConfigError(str(UnknownNameError("entry", name, self.entries)))
         return self
 
     @property

@@ -57,7 +57,7 @@ def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
         optimum = float(np.average([known[batch.setting.name] for batch in batches], weights=sizes))
     found: dict[str, Seeds] = {}
     entries = {}
-    for name in folder.study.entries:
+    for name in filter(evaluated.plays, folder.study.entries):
         own = [job for job in jobs if job.entry == name]
         done = {job: _read(path) for job in own if (path := job.evaluation(evaluated)).exists()}
         if done:

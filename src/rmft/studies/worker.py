@@ -43,9 +43,8 @@ def main(arguments: list[str]) -> int:
         else:
             (job,) = (job for job in found.jobs() if (job.entry, job.seed) == (entry, int(number)))
             _train(found, job)
-            for evaluated in found.evaluations:
-                if not job.evaluation(evaluated).exists():
-                    _evaluate(job, evaluated)
+            for evaluated in found.unplayed(job):
+                _evaluate(job, evaluated)
     except RmftError as error:
         print(error, file=sys.stderr)
         return 2
