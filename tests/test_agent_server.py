@@ -132,3 +132,19 @@ def test_a_kill_loses_no_observation_and_decides_nothing_twice(tmp_path: Path) -
         assert (status, "'thompson'" in refused["error"]["message"]) == (400, True)
         server.stop()
     assert arms == alone(3)
+
+
+def test_a_decision_is_shown_its_context(server: Server) -> None:
+    begun = send(server, "/episodes", BEGUN | {"context": {"age": "number", "job": "text"}})[1]
+    assert begun["context"] == ["age", "job"]
+    where, asked = f"/episodes/{begun['id']}", {"context": {"age": 41, "job": "pilot"}}
+    assert send(server, f"{where}/decide")[0] == 400
+    assert send(server, f"{where}/decide", {"context": {"age": 41}})[0] == 400
+    decided = send(server, f"{where}/decide", asked, "one")
+    assert decided[0] == 200
+    assert send(server, f"{where}/decide", asked, "one") == decided
+    status, refused = send(server, f"{where}/decide", {"context": {"age": 42, "job": "pilot"}}, "one")
+    assert (status, refused["error"]["code"]) == (422, "idempotency_key_reused")
+    assert send(server, f"{where}/observe", {"reward": 1})[1]["num_rounds"] == 1
+    assert send(server, f"{where}/decide", {"context": [40, "pilot"]})[0] == 200
+    assert send(server, "/episodes", BEGUN | {"context": {"age": "colour"}})[0] in (400, 422)

@@ -12,9 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import rmft
-from rmft.errors import ConfigError, EpisodeError, RunDirectoryError, ShapeError, UnknownNameError
+from rmft.agents.saved import SavedEpisodes
+from rmft.errors import (
+    ConfigError,
+    EpisodeError,
+    RmftError,
+    RunDirectoryError,
+    ShapeError,
+    UnknownNameError,
+)
 
 Two = Callable[[str], tuple[rmft.Agent, rmft.Agent]]
 BRANDS = ["Sunshine", "Keebler", "Nabisco", "private"]
@@ -294,3 +303,82 @@ def test_what_was_saved_is_not_trusted(two: Two) -> None:
             again.decide()
     with pytest.raises(ConfigError, match="'thompson'"):
         rmft.Agent.load("thompson").resume(right)
+
+
+COLUMNS = {"age": "number", "job": "text"}
+
+
+def shown_at(index: int) -> dict[str, object]:
+    return {"age": 20 + 7 * index % 30, "job": ["teacher", "pilot"][index % 2]}
+
+
+def test_decide_is_shown_a_context_and_goes_on_with_it_elsewhere() -> None:
+    agent = rmft.Agent.load("linucb(coefficient=0.5)")
+    whole = agent.episode(BRANDS, 8, context=["age", "income"], seed=3)
+    assert whole.config.rules.shown.numbers == ("age", "income")
+    arms = []
+    for index in range(8):
+        numbers = [0.1 * index, -1.0]
+        choice = whole.decide(numbers if index % 2 else {"income": -1, "age": 0.1 * index})
+        arms.append(choice.arm)
+        saved = whole.to_json()
+        whole.observe(float(choice.arm == index % 4))
+        if index == 4:
+            again = agent.resume(saved)
+            assert again.choice == choice
+            again.observe(float(choice.arm == index % 4))
+    for index in range(5, 8):
+        choice = again.decide([0.1 * index, -1.0])
+        assert choice.arm == arms[index]
+        again.observe(float(choice.arm == index % 4))
+    several = agent.episodes(2, BRANDS, 8, context=["age", "income"], seed=3)
+    assert several.decide([[0.0, -1.0], [5.0, 5.0]])[0].arm == arms[0]
+
+
+def test_a_language_model_is_told_the_context(two: Two) -> None:
+    episode = two("words")[0].episode(BRANDS, 3, context=COLUMNS, seed=1)
+    for index in range(3):
+        episode.decide(shown_at(index))
+        episode.observe(1)
+    turns = SavedEpisodes.model_validate_json(episode.to_json()).rounds
+    told = [each.turns[0].prompt for each in turns if each.turns]
+    expected = ["age 20, job teacher", "age 27, job pilot", "age 34, job teacher"]
+    assert [text.splitlines()[-1] for text in told] == expected
+
+
+def test_a_tables_columns_are_encoded_as_in_training(tmp_path: Path) -> None:
+    rows = [f"{n},{'sun' if n % 2 else 'rain'},{['ice', 'tea'][n % 2]}" for n in range(40)]
+    (tmp_path / "log.csv").write_text("\n".join(["hour,sky,drink", *rows]), "utf-8")
+    setting = {"name": "drinks", "feedback": "bandit", "horizon": 6, "num_arms": 2, "arms": "named",
+               "reward_process": {"kind": "logged", "rewards": "log.csv", "label": "drink"}}  # fmt: skip
+    data = {"name": "d", "title": "d", "train": {"settings": [setting]}}
+    (tmp_path / "drinks.yaml").write_text(yaml.safe_dump(data), "utf-8")
+    suite = rmft.load_suite(tmp_path / "drinks.yaml")
+    episode = rmft.Agent.load("linucb").episode(["ice", "tea"], 6, context=suite.context)
+    assert episode.config.rules.shown == suite.settings("train")[0].shown
+    episode.decide({"hour": 12, "sky": "sun"})
+    assert suite.context is not None
+    hour = next(column for column in suite.context.columns if column.name == "hour")
+    (saved,) = SavedEpisodes.model_validate_json(episode.to_json()).rounds
+    assert saved.numbers is not None
+    assert saved.numbers[0] == pytest.approx([(12 - hour.mean) / hour.std, 0, 1, 1])
+    assert saved.texts == ["hour 12, sky sun"]
+
+
+@pytest.mark.parametrize(
+    ("context", "shown", "message"),
+    [
+        (None, [1], "begun without"),
+        (["age"], None, "begun with one: age"),
+        (["age"], {"agee": 1}, "Did you mean 'age'"),
+        (["age", "income"], {"age": 1}, "no value of income"),
+        (["age"], [1, 2], "Found 2 values"),
+        (["age"], ["old"], "expected a number"),
+        (COLUMNS, {"age": 1, "job": "a\nb"}, "words on one line"),
+        (COLUMNS, {"age": 1, "job": "x" * 300}, "expected 1 to 200"),
+        (COLUMNS, {"age": 1, "job": "x" * 190}, "expected at most"),
+    ],
+)
+def test_a_wrong_context_is_refused(context: Any, shown: Any, message: str) -> None:
+    with pytest.raises(RmftError, match=message):
+        rmft.Agent.load("uniform").episode(BRANDS, 3, context=context).decide(shown)

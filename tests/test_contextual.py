@@ -16,6 +16,8 @@ from rmft.policies.numeric import NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.problems.kinds import resolve_process
 from rmft.problems.suites import load_suite, suite_from
+from rmft.problems.tasks import Task
+from rmft.reading import read
 from rmft.records.files import read_record
 from rmft.regret import regret
 from rmft.rollout import rollout
@@ -23,6 +25,7 @@ from rmft.scenarios.contexts import as_text, own_contexts
 from rmft.scenarios.scenario import draw_scenario
 from rmft.scenarios.wording import Wording
 from rmft.streams import Streams, generator
+from rmft.task_check import describe_task
 from rmft.types import (
     Decisions,
     FloatArray,
@@ -348,3 +351,54 @@ def test_a_network_is_trained_on_what_is_shown(kind: str, tmp_path: Path) -> Non
     blind = config | {"policy": {"kind": kind, "width": 16, "num_layers": 1}}
     with pytest.raises(RmftError, match=r"Set policy\.num_inputs: 5"):
         rmft.train(blind, tmp_path / "blind")
+
+
+TASK = """
+situation: Customers come for a drink, at all hours.
+option: drink
+reward: {one: sale, several: sales}
+options: [ice, tea]
+feedback: bandit
+horizon: 5
+rewards: log.csv
+before: You see the sky before each visit.
+"""
+
+
+@pytest.mark.parametrize("keys", ["context: [hour, sky]\ngroup: user\n", "label: drink\ncontext: [sky]\n"])
+def test_a_task_names_what_is_shown(keys: str, tmp_path: Path) -> None:
+    folder = tmp_path / "drinks"
+    folder.mkdir()
+    rows = [f"u{n // 6},{n},{'sun,1,0,ice' if n % 2 else 'rain,0,1,tea'}" for n in range(60)]
+    (folder / "log.csv").write_text("\n".join(["user,hour,sky,ice,tea,drink", *rows]), "utf-8")
+    (folder / "task.yaml").write_text(TASK + keys, "utf-8")
+    suite = load_suite(folder)
+    (batch,) = suite.draw("held_out", 2)
+    assert batch.setting.regret_kind == "dynamic"
+    checked = "\n".join(describe_task(suite, Wording(style="full"), len, "characters"))
+    assert "You see the sky before each visit." in checked
+    assert "sky sun. Which drink do you choose?" in checked
+    env = rmft.Env(folder, part="train")
+    told, info = env.reset(0)
+    done = False
+    while not done:
+        assert info["shown"]["texts"] in told
+        assert len(info["shown"]["numbers"]) == len(batch.setting.shown.numbers)
+        told, reward, done, info = env.step(0 if "sky sun" in info["shown"]["texts"] else 1)
+        assert reward == 1
+    assert info["regret_so_far"] == 0
+    with pytest.raises(RmftError, match="are of a log"):
+        read(Task, yaml.safe_load(TASK.replace("log.csv", "{kind: bernoulli}") + keys), "task")
+
+
+@pytest.mark.filterwarnings("ignore:.*A Box observation space m:UserWarning")  # which numbers have no bounds
+def test_gymnasium_is_shown_the_numbers() -> None:
+    pytest.importorskip("gymnasium")
+    from gymnasium.utils.env_checker import check_env
+
+    from rmft.environments.gym import GymnasiumEnv
+
+    env = GymnasiumEnv("contextual/logistic")
+    check_env(env, skip_render_check=True)
+    seen, info = env.reset(seed=1)
+    np.testing.assert_allclose(seen["numbers"], info["shown"]["numbers"], rtol=1e-6)

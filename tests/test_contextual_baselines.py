@@ -156,6 +156,7 @@ class Begun:
 
 def regrets(name: str, count: int) -> tuple[FloatArray, FloatArray]:
     """Ours and mabwiser's by problem, on the same tables."""
+    create_rng = pytest.importorskip("mabwiser.utils").create_rng
     process = resolve_process({"kind": "linear", "num_numbers": D})
     table = RewardTable.stack([process.draw(generator(5, row), T, K) for row in range(count)])
     assert table.observations is not None
@@ -166,6 +167,8 @@ def regrets(name: str, count: int) -> tuple[FloatArray, FloatArray]:
     for row, numbers in enumerate(table.observations.numbers):
         policy, paid = peer(name, seed=row), table.rewards[row]
         policy.fit(ARMS, [paid[arm, arm] for arm in ARMS], numbers[:K])
+        for arm in ARMS:  # its arms draw from generators of one seed, so that their draws go together
+            policy._imp.arm_to_model[arm].rng = create_rng(K * row + arm)
         played = list(ARMS)
         for index in range(K, T):
             played.append(int(policy.predict(numbers[index : index + 1])))

@@ -102,9 +102,14 @@ class Observation:
                     f"Found {found} as the {name} shown; expected {'none' if none else expected}."
                 )
 
+    def named(self) -> dict[str, np.ndarray]:
+        """Those that are given, by name."""
+        every = {"numbers": self.numbers, "features": self.features, "texts": self.texts}
+        return {name: array for name, array in every.items() if array is not None}
+
     def arrays(self) -> list[np.ndarray]:
         """Those that are given."""
-        return [array for array in (self.numbers, self.features, self.texts) if array is not None]
+        return list(self.named().values())
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Observation:
         """The same with every array changed alike."""

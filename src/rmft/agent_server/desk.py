@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rmft.agent_server.schemas import EpisodeRequest, ObserveRequest
+from rmft.agent_server.schemas import DecideRequest, EpisodeRequest, ObserveRequest
 from rmft.agents.agent import Agent
 from rmft.agents.episodes import Choice, Episode
 from rmft.errors import EpisodeError, RmftError
@@ -56,16 +56,17 @@ class Desk:
 
         return self._once(key, "begin", asked.model_dump_json(), act)
 
-    def decide(self, episode_id: str, key: str | None) -> Record:
+    def decide(self, episode_id: str, asked: DecideRequest, key: str | None) -> Record:
         """The next choice."""
 
         def act() -> tuple[str, Record]:
             episode = self._episode(episode_id)
-            choice = episode.decide()
+            choice = episode.decide(asked.context)
             round_index = {"episode": episode_id, "round": episode.num_rounds + 1}
             return episode_id, {"object": "choice", **round_index, **_choice(choice)}
 
-        return self._once(key, f"decide {episode_id}", "", act)
+        body = "" if asked.context is None else asked.model_dump_json()
+        return self._once(key, f"decide {episode_id}", body, act)
 
     def observe(self, episode_id: str, asked: ObserveRequest, key: str | None) -> Record:
         """The episode after what came of its choice is told."""
@@ -153,6 +154,7 @@ class Desk:
             "horizon": config.horizon,
             "feedback": config.feedback,
             "reward_range": bounds,
+            "context": None if config.context is None else [column.name for column in config.context.columns],
             "seed": config.seed,
             "num_rounds": episode.num_rounds,
             "done": episode.done,

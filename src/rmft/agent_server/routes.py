@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Header
 
 from rmft.agent_server.desk import Desk
-from rmft.agent_server.schemas import EpisodeRequest, ObserveRequest
+from rmft.agent_server.schemas import DecideRequest, EpisodeRequest, ObserveRequest
 from rmft.agents.agent import Agent
 from rmft.server.store import Store
 
@@ -49,8 +49,8 @@ def agent_routes(agent: Agent, store: Store) -> APIRouter:
         return await desk.do(partial(desk.remove, episode_id))
 
     @routes.post("/{episode_id}/decide")
-    async def decide(episode_id: str, key: Key = None) -> Any:
-        return await desk.do(partial(desk.decide, episode_id, key))
+    async def decide(episode_id: str, asked: DecideRequest | None = None, key: Key = None) -> Any:
+        return await desk.do(partial(desk.decide, episode_id, asked or DecideRequest(), key))
 
     @routes.post("/{episode_id}/observe")
     async def observe(episode_id: str, asked: ObserveRequest, key: Key = None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -19,6 +19,10 @@ def _unit() -> list[Bound]:
     return [0.0, 1.0]
 
 
+ColumnName = Annotated[str, Field(max_length=60)]
+Cell = Annotated[str, Field(max_length=300)] | Finite
+
+
 class EpisodeRequest(Request):
     """POST /v1/episodes. reward_range: [low, high], null where there is no bound; see `Agent.episode`."""
 
@@ -27,6 +31,10 @@ class EpisodeRequest(Request):
     feedback: Feedback = "bandit"
     reward_range: Annotated[list[Bound], Field(min_length=2, max_length=2)] = Field(default_factory=_unit)
     contexts: Annotated[str, Field(max_length=300)] | dict[str, JsonValue] = "train"
+    context: (
+        Annotated[list[ColumnName] | dict[ColumnName, Literal["number", "text"]], Field(max_length=1_000)]
+        | None
+    ) = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
     def arguments(self) -> dict[str, Any]:
@@ -34,6 +42,13 @@ class EpisodeRequest(Request):
         low, high = self.reward_range
         bounds = (float("-inf") if low is None else low, float("inf") if high is None else high)
         return {**dict(self), "reward_range": bounds}
+
+
+class DecideRequest(Request):
+    """POST /v1/episodes/ID/decide: what is shown before the decision, where the episode was begun with a
+    context; see `Episode.decide`."""
+
+    context: Annotated[list[Cell] | dict[ColumnName, Cell], Field(max_length=1_000)] | None = None
 
 
 class ObserveRequest(Request):

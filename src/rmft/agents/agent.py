@@ -8,14 +8,18 @@ import secrets
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from rmft.agents.episodes import Episode, Episodes
 from rmft.agents.saved import EpisodeConfig, read_episodes
 from rmft.errors import ConfigError
+from rmft.problems.encoding import Encoder
 from rmft.reading import read
 from rmft.scenarios.contexts import as_text, own_contexts
 from rmft.targets import load_agent
 from rmft.types import Feedback, Policy
+
+Columns = Sequence[str] | Mapping[str, Literal["number", "text"]] | Encoder
 
 CARRIED = ("optimizer.safetensors", "README.md")
 """Files beside a policy that its decisions do not depend on."""
@@ -69,6 +73,7 @@ class Agent:
         feedback: Feedback = "bandit",
         reward_range: tuple[float, float] = (0.0, 1.0),
         contexts: str | Mapping[str, object] = "train",
+        context: Columns | None = None,
         seed: int | None = None,
     ) -> Episode:
         """A new episode of `horizon` rounds, in each of which one of `options` is chosen.
@@ -77,7 +82,9 @@ class Agent:
         feedback: "bandit", where the reward of the choice is told, or "full", where those of all options are.
         reward_range: where every reward lies. contexts: what a language model is told that it is about: a
         context's name, a group of them ("train", "held_out", "all") of which one is drawn, or words of your
-        own, as a mapping with keys such as situation, arm, arms, unit and units (docs/language.md). seed: of
+        own, as a mapping with keys such as situation, arm, arms, unit and units (docs/language.md). context:
+        what `decide` is shown in a contextual bandit: names of numbers, read as they are; or names with
+        "number" or "text"; or `Suite.context`, that of the columns which the agent was trained with. seed: of
         all draws, from 0; unless given, a fresh one. Raises ConfigError when the agent can't play this.
         """
         return Episode(
@@ -88,6 +95,7 @@ class Agent:
                 feedback=feedback,
                 reward_range=reward_range,
                 contexts=contexts,
+                context=context,
                 seed=seed,
             )
         )
@@ -101,6 +109,7 @@ class Agent:
         feedback: Feedback = "bandit",
         reward_range: tuple[float, float] = (0.0, 1.0),
         contexts: str | Mapping[str, object] = "train",
+        context: Columns | None = None,
         seed: int | None = None,
     ) -> Episodes:
         """As many new episodes, played in lock-step, which takes a fraction of the time. See `episode`.
@@ -116,6 +125,7 @@ class Agent:
             "contexts": contexts
             if isinstance(contexts, str)
             else as_text(own_contexts([{"name": "own", **contexts}], "contexts")),
+            "context": context if context is None or isinstance(context, Encoder) else Encoder.of(context),
             "seed": secrets.randbits(63) if seed is None else seed,
         }
         return Episodes(self.policy, self.identity, read(EpisodeConfig, values, "episode"))

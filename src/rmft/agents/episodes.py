@@ -20,11 +20,15 @@ from rmft.policies.baselines.base import Baseline
 from rmft.records.lines import RecordedTurn
 from rmft.scenarios.parsing import MARK
 from rmft.streams import Streams, seed_sequence
-from rmft.types import Decisions, FloatArray, Histories, IntArray, Policy, Turn, Words
+from rmft.types import Decisions, FloatArray, Histories, IntArray, Observation, Policy, Turn, Words
 
 WORDS, DECIDED, DRAWN = range(3)
 """Where the streams of an episode's words, of a policy's decision and of an arm from its distribution branch
 off."""
+
+Context = Mapping[str, object] | Sequence[object] | str
+"""What is shown before a decision: values by the columns' names, or in their order, or that of the only
+one."""
 
 Rewards = Sequence[float] | Sequence[Sequence[float]] | FloatArray
 
@@ -75,6 +79,8 @@ class Episodes:
         about = {name: getattr(saved, name) for name in EpisodeConfig.model_fields}
         episodes = cls(policy, agent, EpisodeConfig.model_construct(**about))
         for each in saved.rounds:
+            if episodes.config.context is not None:
+                episodes._histories.observe(_observation(each))
             episodes._waiting = episodes._checked(_decisions(each))
             if each.rewards is not None:
                 episodes.observe(each.rewards)
@@ -95,9 +101,13 @@ class Episodes:
         """What was decided and waits for its rewards, where something does."""
         return None if self._waiting is None else self._choices(self._waiting)
 
-    def decide(self) -> list[Choice]:
-        """The next decision of each. Raises EpisodeError when the last one's rewards are not known, or all
-        rounds are over, and AnswerError when a hosted model gave no answer that could be read."""
+    def decide(self, context: Sequence[Context] | None = None) -> list[Choice]:
+        """The next decision of each. context: of each, what is shown before it, where the episodes have some.
+
+        Raises EpisodeError when the last one's rewards are not known, or all rounds are over, ConfigError
+        when the context is not what the episodes began with, and AnswerError when a hosted model gave no
+        answer that could be read.
+        """
         self._check_open()
         if self._waiting is not None:
             raise EpisodeError(
@@ -108,11 +118,36 @@ class Episodes:
                 f"All {self.config.horizon} rounds are over. Begin a new episode, with a longer horizon if "
                 "there is more to decide."
             )
+        self._observe(context)
         decisions = self._policy.decide(self._histories, self._streams(DECIDED))
         if decisions.failed:
             raise AnswerError(f"{self._round} has no decision: {next(iter(decisions.failed.values()))}")
         self._waiting = self._checked(decisions)
         return self._choices(decisions)
+
+    def _observe(self, context: Sequence[Context] | None) -> None:
+        """Keep what is shown before the coming decision."""
+        encoder = self.config.context
+        if context is None and encoder is None:
+            return
+        if context is None or encoder is None:
+            raise ConfigError(
+                "Found a context, but the episode was begun without: give episode(context=[...]) its names."
+                if encoder is None
+                else "Found no context; the episode was begun with one: "
+                f"{', '.join(column.name for column in encoder.columns)}."
+            )
+        if len(context) != self.config.size or isinstance(context, str | Mapping):
+            raise ShapeError(
+                f"Found {len(context)} contexts; expected {self.config.size}, one for each episode."
+            )
+        shown = encoder.encode([encoder.row(each) for each in context])
+        longest = 0 if shown.texts is None else max(len(text.encode()) for text in shown.texts.tolist())
+        if longest > encoder.text_length:
+            raise ConfigError(
+                f"The context is told in {longest} bytes; expected at most {encoder.text_length}."
+            )
+        self._histories.observe(shown)
 
     def observe(self, rewards: Rewards) -> None:
         """What came of the last decision: (B,) the reward of each episode's choice, or (B, K) those of all
@@ -133,9 +168,10 @@ class Episodes:
 
     def to_json(self) -> str:
         """All that is needed to go on in another process, with `Agent.resume_episodes`."""
-        rounds = [_saved(*self._past(index)) for index in range(self.num_rounds)]
+        shown = self._histories.shown
+        rounds = [_saved(*self._past(index), shown(index)) for index in range(self.num_rounds)]
         if self._waiting is not None:
-            rounds.append(_saved(self._waiting, None))
+            rounds.append(_saved(self._waiting, None, shown(self.num_rounds)))
         about = {name: getattr(self.config, name) for name in EpisodeConfig.model_fields}
         saved = SavedEpisodes.model_construct(**about, format=FORMAT, agent=self._agent, rounds=tuple(rounds))
         return saved.model_dump_json()
@@ -246,10 +282,14 @@ class Episode:
         choices = self._episodes.choices
         return None if choices is None else choices[0]
 
-    def decide(self) -> Choice:
-        """The next decision. Raises EpisodeError when the last one's reward is not known, or all rounds are
-        over."""
-        return self._episodes.decide()[0]
+    def decide(self, context: Context | None = None) -> Choice:
+        """The next decision. context: what is shown before it, where the episode was begun with one: values
+        by name, such as {"age": 41, "job": "teacher"}, or in the order of the names.
+
+        Raises EpisodeError when the last one's reward is not known, or all rounds are over, and ConfigError
+        for another context than the episode was begun with.
+        """
+        return self._episodes.decide(None if context is None else [context])[0]
 
     def observe(
         self, reward: float | None = None, *, rewards: Sequence[float] | Mapping[str, float] | None = None
@@ -297,14 +337,25 @@ def _reasoning(turn: Turn) -> str:
     return turn.completion.rpartition(MARK)[0].strip()
 
 
-def _saved(decisions: Decisions, rewards: FloatArray | None) -> SavedRound:
+def _saved(decisions: Decisions, rewards: FloatArray | None, shown: Observation | None) -> SavedRound:
     arms, stated, turns = decisions.arms, decisions.probabilities, decisions.turns
+    shown = shown or Observation()
     return SavedRound.model_construct(
+        numbers=None if shown.numbers is None else shown.numbers.tolist(),
+        texts=None if shown.texts is None else shown.texts.tolist(),
         arms=None if arms is None else arms.tolist(),
         probabilities=None if stated is None else stated.tolist(),
         turns=None if turns is None else [RecordedTurn.of(turn) for turn in turns],
         rewards=None if rewards is None else rewards.tolist(),
     )
+
+
+def _observation(saved: SavedRound) -> Observation:
+    try:
+        numbers = None if saved.numbers is None else np.array(saved.numbers, dtype=np.float64)
+    except ValueError:
+        raise ShapeError("The saved numbers that were shown are not of one length.") from None
+    return Observation(numbers, texts=None if saved.texts is None else np.array(saved.texts))
 
 
 def _decisions(saved: SavedRound) -> Decisions:

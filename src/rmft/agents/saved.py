@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from rmft.errors import ConfigError
+from rmft.problems.encoding import Encoder
 from rmft.problems.setting import MAX_ARMS, MAX_HORIZON, MAX_REWARDS
 from rmft.reading import Config
 from rmft.records.lines import RecordedTurn
-from rmft.scenarios.contexts import Names, context_group
-from rmft.types import Feedback, Rules
+from rmft.scenarios.contexts import Names, context_group, on_one_line
+from rmft.types import Feedback, Rules, Shown
 
+MAX_TEXT = 10_000  # characters of what is shown before a decision
 FORMAT: Literal["rmft-episode/1"] = "rmft-episode/1"
+Text = Annotated[str, AfterValidator(lambda text: on_one_line(text, MAX_TEXT))]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -22,8 +25,9 @@ class EpisodeConfig(Config):
 
     options: what they are called, 2 to 1,000, all different, on one line and of up to 60 characters each.
     reward_range: (low, high), where every reward lies; infinite where there are no bounds. contexts: where
-    the words come from that a language policy is told the problem in, as `Words` has it. seed: of the agent's
-    draws and of the words. size: how many episodes.
+    the words come from that a language policy is told the problem in, as `Words` has it. context: what is
+    shown before every decision; None where nothing is. seed: of the agent's draws and of the words. size: how
+    many episodes.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
@@ -33,6 +37,7 @@ class EpisodeConfig(Config):
     feedback: Feedback = "bandit"
     reward_range: tuple[float, float] = (0.0, 1.0)
     contexts: str = "train"
+    context: Encoder | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     size: Annotated[int, Field(ge=1, le=1_000_000)] = 1
 
@@ -50,17 +55,21 @@ class EpisodeConfig(Config):
     @property
     def rules(self) -> Rules:
         """What the policy is told before round 1."""
-        return Rules(self.feedback, self.horizon, len(self.options), self.reward_range)
+        shown = Shown() if self.context is None else self.context.shown
+        return Rules(self.feedback, self.horizon, len(self.options), self.reward_range, shown)
 
 
 class SavedRound(Config):
     """One round of B episodes, as `Decisions` has it. rewards: (B,), or (B, K) under full information; None
-    in the last round, where it is decided and not observed yet."""
+    in the last round, where it is decided and not observed yet. numbers: (B, d) and texts: (B,), what was
+    shown before the decision; None where nothing of the kind was."""
 
     arms: list[Annotated[int, Field(ge=0, lt=MAX_ARMS)]] | None
     probabilities: list[list[Finite]] | None
     turns: list[RecordedTurn] | None
     rewards: list[Finite] | list[list[Finite]] | None
+    numbers: list[list[Finite]] | None = None
+    texts: list[Text] | None = None
 
     @model_validator(mode="after")
     def _tokens_fit(self) -> SavedRound:

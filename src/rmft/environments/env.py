@@ -78,10 +78,11 @@ class Env:
         """Play a decision: a text that is exactly one legal answer, or an arm's number.
 
         Returns what is told next, the reward, whether the problem is over, and info: `round`, how many are
-        over; `regret_so_far`; `best_arm`; `legal`, the letters by arm; `arm` and `rewards`, what was played
-        and seen last; `refused`, why the text could not be read, where it could not: the round is then asked
-        again, for a reward of 0. What the info knows is hidden from a policy. Raises EpisodeError before a
-        reset and after the end, ConfigError for an arm that there is not.
+        over; `regret_so_far`; `best_arm`; `legal`, the letters by arm; `shown`, the numbers, features and
+        texts of the coming round, of a contextual bandit; `arm` and `rewards`, what was played and seen last;
+        `refused`, why the text could not be read, where it could not: the round is then asked again, for a
+        reward of 0. What the info knows is hidden from a policy. Raises EpisodeError before a reset and after
+        the end, ConfigError for an arm that there is not.
         """
         if self.over:
             raise EpisodeError("This problem is over. Begin the next one with reset(seed).")
@@ -179,6 +180,8 @@ class Env:
             info["regret_so_far"] = float(self._curve()[done - 1]) if done else 0.0
             totals = table.rewards if setting.regret_kind == "static" else table.expected_rewards
             info["best_arm"] = int(totals[0].sum(axis=0).argmax())
+        if not self.over and (shown := kept.shown(done)) is not None:
+            info["shown"] = {name: array.tolist()[0] for name, array in shown.named().items()}
         if done:
             seen = kept.rewards[0, -1]
             info["arm"] = int(kept.arms[0, -1])

@@ -23,7 +23,8 @@ class GymnasiumEnv(gymnasium.Env[Observation, np.int64]):
     """A suite's problems of one setting.
 
     Action: an arm. Observation: `round`, how many are over; `arm`, that played last, K before round 1;
-    `rewards`, what was seen of it, (1,) in a bandit and (K,) under full information. Info: as `Env.step`, and
+    `rewards`, what was seen of it, (1,) in a bandit and (K,) under full information;
+    of a contextual bandit `numbers` (d,) and `features` (K, m) of the coming round. Info: as `Env.step`, and
     `prompt`, the same in words. A reset with a seed begins the same problems in the same order. setting: the
     suite's first unless given. Raises as `Env`.
     """
@@ -46,11 +47,17 @@ class GymnasiumEnv(gymnasium.Env[Observation, np.int64]):
         self._nothing = np.full(seen, np.clip(0.0, low, high))
         self._prompt = ""
         self.action_space = spaces.Discrete(rules.num_arms)
+        self._shown: dict[str, tuple[int, ...]] = {}
+        if rules.shown.numbers:
+            self._shown["numbers"] = (len(rules.shown.numbers),)
+        if rules.shown.features:
+            self._shown["features"] = (rules.num_arms, len(rules.shown.features))
         self.observation_space = spaces.Dict(
             {
                 "round": spaces.Discrete(rules.horizon + 1),
                 "arm": spaces.Discrete(rules.num_arms + 1),
                 "rewards": spaces.Box(low, high, seen, np.float64),
+                **{name: spaces.Box(-np.inf, np.inf, shape) for name, shape in self._shown.items()},
             }
         )
 
@@ -77,4 +84,7 @@ class GymnasiumEnv(gymnasium.Env[Observation, np.int64]):
         rewards = self._nothing if before else np.atleast_1d(np.array(info["rewards"], dtype=np.float64))
         arm = self.action_space.n if before else info["arm"]  # type: ignore[attr-defined]
         seen = {"round": np.int64(info["round"]), "arm": np.int64(arm), "rewards": rewards.copy()}
+        for name, shape in self._shown.items():  # nothing is shown after the last round
+            shown = info.get("shown", {}).get(name, np.zeros(shape))
+            seen[name] = np.asarray(shown, dtype=np.float32)
         return seen, {**info, "prompt": prompt}

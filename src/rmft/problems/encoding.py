@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from rmft.errors import ConfigError, ShapeError, UnknownNameError
 from rmft.problems.log_files import MISSING, Cells, number_in
 from rmft.reading import Config
-from rmft.scenarios.contexts import on_one_line
+from rmft.scenarios.contexts import Words, on_one_line
 from rmft.types import FloatArray, Observation, Shown
 
 MAX_VALUES = 20  # of a column of words, of which each has a number; of more, words alone are told
 MAX_CELL = 200  # characters
+MAX_TEXT = 100  # bytes of a text whose longest is not known
+MAX_NUMBER = 25  # characters of a number as it is told
 CONSTANT = "constant"
 
 
@@ -24,9 +28,9 @@ class Column(Config):
     of a column of numbers.
     """
 
-    name: str
+    name: Words
     mean: float = 0.0
-    std: float = 1.0
+    std: Annotated[float, Field(gt=0)] = 1.0
     values: tuple[str, ...] | None = None
 
     @property
@@ -50,10 +54,24 @@ class Column(Config):
 
 
 class Encoder(Config):
-    """Rows of cells as numbers, the last of which is always 1, and as texts such as "age 41, job teacher"."""
+    """Rows of cells as numbers, the last of which is always 1, and as texts such as "age 41, job teacher".
 
-    columns: tuple[Column, ...]
-    text_length: int
+    text_length: of the longest text, in bytes. plain: numbers as they are, without the 1 and without texts.
+    """
+
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=1_000)]
+    text_length: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    plain: bool = False
+
+    @classmethod
+    def of(cls, columns: Sequence[str] | Mapping[str, Literal["number", "text"]]) -> Encoder:
+        """That of plain numbers by their names; or of columns by name, each a number or a text."""
+        if not isinstance(columns, Mapping):
+            return cls(columns=tuple(Column(name=name) for name in columns), plain=True)
+        kinds = {"number": None, "text": ()}
+        found = tuple(Column(name=name, values=kinds[kind]) for name, kind in columns.items())
+        longest = sum(len(name.encode()) + 3 + MAX_TEXT * (kind == "text") for name, kind in columns.items())
+        return cls(columns=found, text_length=longest + MAX_NUMBER * len(found))
 
     @classmethod
     def fitted(cls, names: Sequence[str], rows: Sequence[Cells], fit: Sequence[int]) -> Encoder:
@@ -76,24 +94,36 @@ class Encoder(Config):
     def shown(self) -> Shown:
         """What a round shows of such rows."""
         names = tuple(name for column in self.columns for name in column.names)
+        if self.plain:
+            return Shown(names)
         return Shown((*names, CONSTANT) if names else (), text_length=self.text_length)
 
     def encode(self, rows: Sequence[Cells]) -> Observation:
         """Of N rows: numbers (N, d), none where all columns are texts, and texts (N,)."""
         numbers = [column.numbers([row[place] for row in rows]) for place, column in enumerate(self.columns)]
+        if self.plain:
+            return Observation(np.concatenate(numbers, axis=1))
         whole = np.concatenate([*numbers, np.ones((len(rows), 1))], axis=1)
         return Observation(whole if whole.shape[1] > 1 else None, texts=np.array(self._texts(rows)))
 
-    def encode_one(self, values: Mapping[str, object]) -> Observation:
-        """The same of one row by the columns' names. Raises ConfigError when names are missing or unknown."""
+    def row(self, values: Mapping[str, object] | Sequence[object] | str) -> Cells:
+        """One row from values by the columns' names, or in their order, or the value of the only column.
+
+        Raises ConfigError when some are missing, or are no columns.
+        """
         names = [column.name for column in self.columns]
-        for name in values:
-            if name not in names:
-                raise ConfigError(str(UnknownNameError("column that is shown", name, names)))
-        missing = [name for name in names if name not in values]
-        if missing:
-            raise ConfigError(f"Found no value of {', '.join(missing)}; expected one of each of {names}.")
-        return self.encode([[values[name] for name in names]])
+        if isinstance(values, str) or not isinstance(values, Sequence | Mapping):
+            values = [values]
+        if isinstance(values, Mapping):
+            for name in values:
+                if name not in names:
+                    raise ConfigError(str(UnknownNameError("column that is shown", str(name), names)))
+            if missing := [name for name in names if name not in values]:
+                raise ConfigError(f"Found no value of {', '.join(missing)}; expected one of each of {names}.")
+            return [values[name] for name in names]
+        if len(values) != len(names):
+            raise ConfigError(f"Found {len(values)} values; expected one of each of {names}.")
+        return list(values)
 
     def _texts(self, rows: Sequence[Cells]) -> list[str]:
         told = []

@@ -20,7 +20,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.lenient import check_name
-from rmft.problems.logged import PartName
+from rmft.problems.encoding import Encoder
+from rmft.problems.logged import Logged, PartName
 from rmft.problems.setting import Setting
 from rmft.problems.tasks import Task, in_words_of_a_task, is_task, task_file
 from rmft.reading import Config, parse_yaml, read
@@ -105,6 +106,12 @@ class Suite(Config):
             for setting in self.settings(part):
                 _ = setting.groups  # raises where a log has none for it
         return self
+
+    @property
+    def context(self) -> Encoder | None:
+        """How the columns that a log shows before decisions are encoded, for `Agent.episode`."""
+        process = self.train.settings[0].reward_process
+        return process.encoder if isinstance(process, Logged) else None
 
     def settings(self, part: PartName) -> tuple[Setting, ...]:
         """The settings of a part, which are the training part's where it names none."""

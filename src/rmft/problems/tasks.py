@@ -63,9 +63,10 @@ class Task(Config):
     {name, description}. arms: `named`, so that what names mean can be learned, or `anonymous`: each problem
     then gives every name to another option at random. feedback: `bandit`, the reward of the chosen option is
     seen, or `full`, that of each. horizon: rounds of a problem. rewards: the name of a log whose columns are
-    the options, or a reward process such as {kind: bernoulli}; group, parts: as of a log
-    (`rmft.problems.logged`). regret, reward_range: as of a setting. validation_problems, held_out_problems:
-    how many those parts have, or as many as there are groups. baselines: those that it is compared with.
+    the options, or a reward process such as {kind: bernoulli}; group, parts, context, label: as of a log
+    (`rmft.problems.logged`). before: a sentence on what is shown before a round. regret, reward_range: as of
+    a setting. validation_problems, held_out_problems: how many those parts have, or as many as there are
+    groups. baselines: those that it is compared with.
     """
 
     name: Words | None = None
@@ -74,6 +75,7 @@ class Task(Config):
     option: OneAndSeveral
     reward: OneAndSeveral
     decide: Words | None = None
+    before: Sentences | None = None
     after: Sentences | None = None
     options: Annotated[
         tuple[Annotated[Option, BeforeValidator(_option)], ...], Field(min_length=2, max_length=1_000)
@@ -84,6 +86,8 @@ class Task(Config):
     rewards: str | dict[str, Any]
     group: str | None = None
     parts: dict[str, float] | None = None
+    context: tuple[str, ...] | None = None
+    label: str | None = None
     regret: RegretKind | None = None
     reward_range: tuple[float, float] | None = None
     validation_problems: int = Field(default=100, ge=1)
@@ -93,8 +97,11 @@ class Task(Config):
     @model_validator(mode="after")
     def _fits_together(self) -> Task:
         check_names(tuple(option.name for option in self.options))
-        if not isinstance(self.rewards, str) and (self.group or self.parts):
-            raise ConfigError("group and parts are of a log: give rewards as the name of its file.")
+        of_a_log = (self.group, self.parts, self.context, self.label)
+        if not isinstance(self.rewards, str) and any(of_a_log):
+            raise ConfigError(
+                "group, parts, context and label are of a log: give rewards as the name of its file."
+            )
         return self
 
     def as_suite(self, name: str) -> dict[str, Any]:
@@ -103,13 +110,13 @@ class Task(Config):
         words = {
             "arm": self.option.one, "arms": self.option.several, "unit": self.reward.one,
             "units": self.reward.several, "act": self.decide, "situation": self.situation, "names": names,
-            "full": self.after, "bandit": self.after,
+            "full": self.after, "bandit": self.after, "before": self.before,
             "descriptions": {each.name: each.description for each in self.options if each.description},
         }  # fmt: skip
         process: dict[str, Any] | None = None if isinstance(self.rewards, str) else self.rewards
         if process is None:
             process = {"kind": "logged", "rewards": self.rewards, "columns": names}
-            process |= _given({"group": self.group, "parts": self.parts})
+            process |= _given({name: getattr(self, name) for name in ("group", "parts", "context", "label")})
         called = self.name or name
         setting = {
             "name": called, "feedback": self.feedback, "horizon": self.horizon, "num_arms": len(names),
