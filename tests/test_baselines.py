@@ -16,9 +16,9 @@ from rmft.policies.baselines import (
 )
 from rmft.policies.baselines.adversarial import exp3_probabilities, tuned_exploration
 from rmft.policies.baselines.base import best_arms
-from rmft.policies.baselines.full_information import project_on_simplex
+from rmft.policies.baselines.full_information import FadingLeader, FixedShare, project_on_simplex
 from rmft.policies.baselines.indices import KLUCB, UCB, BayesUCB, Greedy, OptimisticGreedy
-from rmft.policies.baselines.moving import DiscountedUCB, SlidingWindowUCB
+from rmft.policies.baselines.moving import ChangeFilter, DiscountedUCB, Runs, SlidingWindowUCB
 from rmft.policies.baselines.sampling import GaussianThompson, beta_from, beta_samples
 from rmft.policies.baselines.statistics import counts_and_sums, on_distinct, windowed_counts_and_sums
 from rmft.problems.environment import TableEnvironment
@@ -106,6 +106,38 @@ def test_the_window_matches_a_recount() -> None:
     np.testing.assert_allclose(
         sums[0], [last_rewards[last_arms == arm].sum() for arm in range(4)], atol=1e-12
     )
+
+
+def test_a_change_filter_believes_what_bayes_says() -> None:
+    # K = 2, rate 1/4: arm 0 pays 1 (likelihood 1/2, whenever the last change was): beliefs (3/4, 1/4); it
+    # pays 0: 1 - 2/3 since round 0 and 1/2 since round 1, so (1/4, 1/8) -> (2/3, 1/3) -> (1/2, 1/4, 1/4).
+    histories = bandit_history([0, 0], [1, 0])
+    runs = Runs(histories)
+    for paid in (1.0, 0.0):
+        runs.learn(np.array([[1.0, 0.0]]), np.array([paid]), 0.25)
+    np.testing.assert_allclose(runs.beliefs, [[1 / 2, 1 / 4, 1 / 4]])
+    np.testing.assert_allclose(runs.counts[0, :, 0], [2, 1, 0])
+    np.testing.assert_allclose(runs.sums[0, :, 0], [1, 0, 0])
+    # Arm 1 was never played: its law is Beta(1, 1). Arm 0: Beta(2, 2), (1, 2), (1, 1): of mean
+    # 1/4 + 1/12 + 1/8 and second moment 3/20 + 1/24 + 1/12.
+    index = ChangeFilter(rate=0.25, quantile=0.8).index(histories, streams(1))[0]
+    mean, second = 1 / 4 + 1 / 12 + 1 / 8, 3 / 20 + 1 / 24 + 1 / 12
+    total = mean * (1 - mean) / (second - mean**2) - 1
+    np.testing.assert_allclose(index, [stats.beta(mean * total, (1 - mean) * total).ppf(0.8), 0.8])
+    rare = ChangeFilter(rate=1e-12, quantile=0.8).index(histories, streams(1))
+    np.testing.assert_allclose(rare, BayesUCB(quantile=0.8).index(histories, streams(1)), rtol=1e-6)
+
+
+def test_leaders_and_shares_that_forget_by_hand() -> None:
+    histories = Histories(Rules("full", 4, 2), 1)
+    for rewards in ([1.0, 0.0], [0.0, 1.0]):
+        histories.append(Decisions(probabilities=np.array([[0.5, 0.5]])), np.array([rewards]))
+    np.testing.assert_allclose(FadingLeader(discount=0.5).index(histories, streams(1)), [[0.5, 1]])
+    # rate ln 4, share 1/2: (1/2, 1/2) -> (4/5, 1/5) -> (13/20, 7/20) -> (13, 28)/41 -> half of it + 1/4
+    shares = FixedShare(learning_rate=np.log(4), share=0.5).probabilities(histories)
+    np.testing.assert_allclose(shares, [[13 / 82 + 1 / 4, 28 / 82 + 1 / 4]])
+    hedge = make_baseline("hedge(learning_rate=0.7)").decide(histories, streams(1)).probabilities
+    np.testing.assert_allclose(FixedShare(learning_rate=0.7, share=0).probabilities(histories), hedge)
 
 
 def test_exp3_by_hand() -> None:
@@ -248,7 +280,7 @@ def test_the_oracle_refuses_another_table() -> None:
 
 
 def test_names() -> None:
-    assert len(baseline_names()) == len(set(baseline_names())) == 27
+    assert len(baseline_names()) == len(set(baseline_names())) == 30
     for name in baseline_names():
         assert describe(name).name == name
     for name, grid in GRIDS.items():
@@ -258,7 +290,9 @@ def test_names() -> None:
 
 
 def test_what_suits_which_rules() -> None:
-    assert {"ftl", "hedge", "ftrl-l2", "ftpl", "uniform", "oracle"} == set(baselines_for(FULL))
+    assert {"ftl", "fading-leader", "hedge", "fixed-share", "ftrl-l2", "ftpl", "uniform", "oracle"} == set(
+        baselines_for(FULL)
+    )
     assert {"thompson", "bayes-ucb", "exp3"} <= set(baselines_for(BANDIT))
     gaussian = set(baselines_for(Rules("bandit", 5, 2, UNBOUNDED)))
     assert {"ucb", "gaussian-thompson"} <= gaussian

@@ -12,7 +12,14 @@ from rmft.errors import ConfigError, UnknownNameError
 from rmft.policies.baselines.adversarial import Exp3, Rexp3
 from rmft.policies.baselines.base import Baseline
 from rmft.policies.baselines.contextual import LinearEpsilonGreedy, LinearThompson, LinUCB
-from rmft.policies.baselines.full_information import FTPL, FTRL, FollowTheLeader, Hedge
+from rmft.policies.baselines.full_information import (
+    FTPL,
+    FTRL,
+    FadingLeader,
+    FixedShare,
+    FollowTheLeader,
+    Hedge,
+)
 from rmft.policies.baselines.indices import (
     KLUCB,
     UCB,
@@ -24,6 +31,7 @@ from rmft.policies.baselines.indices import (
 )
 from rmft.policies.baselines.known_prior import BayesOptimal, KnowsPrior, PosteriorGreedy, Priors
 from rmft.policies.baselines.moving import (
+    ChangeFilter,
     DiscountedBayesUCB,
     DiscountedThompson,
     DiscountedUCB,
@@ -161,6 +169,16 @@ CATALOGUE: dict[str, Entry] = {
             for quantile in (0.7, 0.75, 0.8, 0.85, 0.9)
         ),
     ),
+    "change-filter": Entry(
+        ChangeFilter,
+        "a quantile of what is believed since the last change of all means",
+        "Mellor & Shapiro 2013",
+        tuple(
+            f"change-filter(rate={rate}, quantile={quantile})"
+            for rate in (0.01, 0.02, 0.04, 0.08, 0.16)
+            for quantile in (0.6, 0.7, 0.8, 0.9)
+        ),
+    ),
     "linucb": Entry(
         LinUCB,
         "ridge regression on what is shown, plus its standard error",
@@ -197,6 +215,22 @@ CATALOGUE: dict[str, Entry] = {
         "exponential weights on total rewards",
         "Freund & Schapire 1997",
         _grid("hedge", "learning_rate", (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 2, 4, 8)),
+    ),
+    "fading-leader": Entry(
+        FadingLeader,
+        "the arm with the largest fading total reward",
+        "Cesa-Bianchi & Lugosi 2006, 2.11",
+        _grid("fading-leader", "discount", (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)),
+    ),
+    "fixed-share": Entry(
+        FixedShare,
+        "exponential weights, mixed with equal ones after every round",
+        "Herbster & Warmuth 1998",
+        tuple(
+            f"fixed-share(learning_rate={rate}, share={share})"
+            for rate in (0.2, 0.5, 1, 2, 4)
+            for share in (0.01, 0.02, 0.05, 0.1)
+        ),
     ),
     "ftrl-l2": Entry(
         FTRL,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 from scipy import special
 
 from rmft.policies.baselines.base import IndexPolicy, NonNegative, Positive, ProbabilityPolicy
 from rmft.policies.baselines.statistics import cumulative_rewards
 from rmft.streams import Streams
-from rmft.types import Feedback, FloatArray, Histories
+from rmft.types import Feedback, FloatArray, Histories, Round
 
 
 class FollowTheLeader(IndexPolicy):
@@ -23,6 +24,27 @@ class FollowTheLeader(IndexPolicy):
 
     def index(self, histories: Histories, streams: Streams) -> FloatArray:  # noqa: ARG002
         return cumulative_rewards(histories)
+
+
+class FadingLeader(IndexPolicy):
+    """The arm with the highest sum of rewards, each weighing `discount` times less with every round since.
+
+    discount: on (0, 1], 1 is `ftl`. Source: discounted regret, Cesa-Bianchi and Lugosi (2006), section 2.11.
+    """
+
+    label: ClassVar[str] = "fading-leader"
+    feedback: ClassVar[Feedback | None] = "full"
+
+    discount: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.8
+
+    def index(self, histories: Histories, streams: Streams) -> FloatArray:  # noqa: ARG002
+        def step(sums: FloatArray, last: Round) -> FloatArray:
+            sums *= self.discount
+            sums += histories.rules.normalize(last.rewards)
+            return sums
+
+        shape = (histories.size, histories.rules.num_arms)
+        return histories.fold(("fading rewards", self.discount), lambda: np.zeros(shape), step)
 
 
 class Hedge(ProbabilityPolicy):
@@ -41,6 +63,33 @@ class Hedge(ProbabilityPolicy):
         rules = histories.rules
         rate = self.learning_rate or math.sqrt(8 * math.log(rules.num_arms) / rules.horizon)
         return np.asarray(special.softmax(rate * cumulative_rewards(histories), axis=1))
+
+
+class FixedShare(ProbabilityPolicy):
+    """Hedge whose weights are mixed with equal ones after every round, so that it can move to another arm.
+
+    share: on [0, 1], what is mixed in; 0 is `hedge`. learning_rate: > 0, or None for Hedge's own. Source:
+    Herbster and Warmuth (1998), "Tracking the best expert", in the form of Cesa-Bianchi and Lugosi (2006),
+    section 5.2.
+    """
+
+    label: ClassVar[str] = "fixed-share"
+    feedback: ClassVar[Feedback | None] = "full"
+
+    learning_rate: Positive | None = None
+    share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.04
+
+    def probabilities(self, histories: Histories) -> FloatArray:
+        rules = histories.rules
+        rate = self.learning_rate or math.sqrt(8 * math.log(rules.num_arms) / rules.horizon)
+
+        def step(weights: FloatArray, last: Round) -> FloatArray:
+            grown = special.softmax(np.log(weights) + rate * rules.normalize(last.rewards), axis=1)
+            return np.asarray((1 - self.share) * grown + self.share / rules.num_arms)
+
+        start = np.full((histories.size, rules.num_arms), 1 / rules.num_arms)
+        with np.errstate(divide="ignore"):  # without a share a weight may vanish for good
+            return histories.fold(("fixed share", rate, self.share), lambda: start, step)
 
 
 def project_on_simplex(points: FloatArray) -> FloatArray:

@@ -6,13 +6,14 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
+from scipy import special
 
 from rmft.policies.baselines.base import IndexPolicy, NonNegative
 from rmft.policies.baselines.indices import BayesUCB, upper_confidence
 from rmft.policies.baselines.sampling import beta_samples
 from rmft.policies.baselines.statistics import counts_and_sums, windowed_counts_and_sums
 from rmft.streams import Streams
-from rmft.types import Feedback, FloatArray, Histories
+from rmft.types import Feedback, FloatArray, Histories, Round
 
 Discount = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
@@ -90,3 +91,73 @@ class DiscountedBayesUCB(BayesUCB):
     def index(self, histories: Histories, streams: Streams) -> FloatArray:  # noqa: ARG002
         counts, sums = counts_and_sums(histories, self.discount)
         return self.bound(histories, counts, np.clip(sums, 0, counts))
+
+
+class Runs:
+    """What a change filter believes: the means of all arms were drawn anew in round s, for every s so far.
+
+    beliefs: (B, t + 1), rows summing to 1. counts, sums: (B, t + 1, K), what each arm was played and paid
+    since s. Both have room for T + 1 rounds; `active` are those that there are.
+    """
+
+    def __init__(self, histories: Histories) -> None:
+        rules = histories.rules
+        self._beliefs = np.zeros((histories.size, rules.horizon + 1))
+        self._beliefs[:, 0] = 1
+        self._counts = np.zeros((*self._beliefs.shape, rules.num_arms))
+        self._sums = np.zeros_like(self._counts)
+        self.active = 1
+
+    @property
+    def beliefs(self) -> FloatArray:
+        return self._beliefs[:, : self.active]
+
+    @property
+    def counts(self) -> FloatArray:
+        return self._counts[:, : self.active]
+
+    @property
+    def sums(self) -> FloatArray:
+        return self._sums[:, : self.active]
+
+    def learn(self, played: FloatArray, paid: FloatArray, rate: float) -> None:
+        """A round: played (B, K), one-hot; paid (B,) on [0, 1]; then a change with probability `rate`."""
+        counts = np.einsum("bsk,bk->bs", self.counts, played)
+        mean = (1 + np.einsum("bsk,bk->bs", self.sums, played)) / (2 + counts)
+        likelihood = mean ** paid[:, None] * (1 - mean) ** (1 - paid[:, None])
+        after = self.beliefs * likelihood
+        self._beliefs[:, : self.active] = (1 - rate) * after / after.sum(axis=1, keepdims=True)
+        self._counts[:, : self.active] += played[:, None]
+        self._sums[:, : self.active] += (played * paid[:, None])[:, None]
+        self._beliefs[:, self.active] = rate
+        self.active += 1
+
+
+class ChangeFilter(IndexPolicy):
+    """Bayes-UCB on what is believed of the last change: the exact filter of means that are redrawn at `rate`.
+
+    In every round all means are drawn anew, uniform on [0, 1], with probability `rate`. The beliefs on when
+    that last was are exact for Bernoulli rewards; an arm's mixture of Beta posteriors is taken as the one
+    Beta law of the same mean and variance, of which the index is a quantile. quantile: on (0, 1). Source:
+    Mellor and Shapiro (2013), "Thompson sampling in switching environments with Bayesian online change
+    detection", global switching with a known rate; a quantile in place of a draw.
+    """
+
+    label: ClassVar[str] = "change-filter"
+    feedback: ClassVar[Feedback | None] = "bandit"
+    bounded: ClassVar[bool] = True
+
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.04
+    quantile: Annotated[float, Field(gt=0, lt=1)] = 0.8
+
+    def index(self, histories: Histories, streams: Streams) -> FloatArray:  # noqa: ARG002
+        def step(runs: Runs, last: Round) -> Runs:
+            runs.learn(last.played, histories.rules.normalize(last.rewards), self.rate)
+            return runs
+
+        runs = histories.fold(("change filter", self.rate), lambda: Runs(histories), step)
+        of_run = (1 + runs.sums) / (2 + runs.counts)
+        mean = np.einsum("bs,bsk->bk", runs.beliefs, of_run)
+        second = np.einsum("bs,bsk->bk", runs.beliefs, of_run * (2 + runs.sums) / (3 + runs.counts))
+        total = (mean - second) / (second - mean**2)  # alpha + beta of the Beta law with these moments
+        return np.asarray(special.betaincinv(mean * total, (1 - mean) * total, self.quantile))
