@@ -21,7 +21,9 @@ import yaml
 
 import rmft
 from full_disk import full_disk
+from rmft.api import default_run_dir
 from rmft.cli import main
+from rmft.config import parse_config
 from rmft.policies.baselines.catalogue import baseline_names
 from rmft.problems.suites import suite_names
 from rmft.progress import TrainingProgress
@@ -205,7 +207,7 @@ def test_a_run_goes_to_runs_unless_told_otherwise(
     monkeypatch.chdir(tmp_path)
     assert rmft_("train", config, "--set", "iterations=1", "--set", "name=other").code == 0
     [run] = (tmp_path / "runs").iterdir()
-    assert re.fullmatch(r"other-\d{8}-\d{6}", run.name)
+    assert re.fullmatch(rf"other-\d{{8}}-\d{{6}}-{os.getpid()}", run.name)
     assert yaml.safe_load((run / "config.yaml").read_text())["iterations"] == 1
 
 
@@ -470,6 +472,32 @@ def test_a_name_that_results_could_not_hold_is_refused_before_training(
     (tmp_path / "mine.json.yaml").write_text(json.dumps(suite))
     message = refused("train", config, "--set", f"suite={tmp_path / 'mine.json.yaml'}")
     assert "name" in message
+
+
+def test_runs_that_start_in_the_same_second_are_kept_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = parse_config({})
+    first, second = default_run_dir(config), default_run_dir(config)
+    second.mkdir(parents=True)
+    third = default_run_dir(config)
+    third.mkdir()  # as if there were none of that name
+    assert len({second, third, default_run_dir(config)}) == 3
+    assert first.name.startswith(f"{config.name}-")
+
+
+def test_a_paid_run_needs_a_budget_or_a_word(refused: Refused, config: Path) -> None:
+    hosted = ("--set", "policy.kind=hosted", "--set", "policy.model=m", "--set", "suite=words/mab")
+    plain = yaml.safe_load(config.read_text())
+    config.write_text(
+        yaml.safe_dump({key: plain[key] for key in ("name", "iterations", "rollout", "credit")})
+    )
+    assert "no budget is set" in refused("train", config, *hosted)
+    for word in (["--no-budget"], ["--set", "budget.max_tokens=1000"]):
+        assert "no budget is set" not in refused(
+            "train", config, *hosted, *word
+        )  # of a key, which there is none
 
 
 def test_a_forecast_s_options_start_no_run(refused: Refused, config: Path) -> None:

@@ -230,6 +230,19 @@ def test_a_run_keeps_every_rollout_in_words_and_tokens(run: Path) -> None:
     assert len(kept) == 8
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("targets=[q_prog]", "Did you mean 'q_proj'"), ("num_layers=99", "expected at most 2")],
+)
+def test_adapters_that_the_model_has_no_place_for_are_refused_at_the_start(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", str(config), "--run-dir", str(tmp_path / "run"), "--set", f"policy.lora.{setting}"])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluate_report_and_export_take_such_a_run(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from rmft.errors import RmftError
 from rmft.problems.kinds import resolve_process
 from rmft.problems.log_files import Log, LogColumns, load_log
 from rmft.problems.logged import Parts
-from rmft.problems.suites import Suite, suite_from
+from rmft.problems.suites import PARTS, Suite, suite_from
 from rmft.streams import generator
 
 PLAIN = [[0.1, 0.4], [0.2, 0.3], [0.5, 0.5], [0.0, 1.0]]
@@ -209,3 +209,19 @@ def test_a_parquet_column_of_another_kind_is_named_or_left_out(tmp_path: Path, k
     with pytest.raises(RmftError, match="column 'other': found"):
         resolve_process({"kind": "logged", "rewards": str(path)})
     resolve_process({"kind": "logged", "rewards": str(path), "columns": ["a", "b"]})
+
+
+def test_the_parts_of_a_suite_have_rows_of_their_own_where_the_log_is_long_enough() -> None:
+    rows = [[float(number), 0.0] for number in range(100)]
+    process = {"kind": "logged", "rewards": rows, "shuffle_arms": False}
+    setting = {"name": "s", "feedback": "bandit", "horizon": 20, "num_arms": 2, "reward_process": process}
+    suite = suite_from({"name": "s", "title": "t", "train": {"settings": [setting]}}, "suite")
+    spans = {}
+    for part in PARTS:
+        rewards = suite.draw(part, 50)[0].table.rewards[:, :, 0]
+        spans[part] = (rewards.min(), rewards.max())
+    assert spans["train"][1] < 60 <= spans["validation"][0]
+    assert spans["validation"][1] < 80 <= spans["held_out"][0]
+    setting["horizon"] = 50  # longer than a part
+    suite = suite_from({"name": "s", "title": "t", "train": {"settings": [setting]}}, "suite")
+    assert suite.draw("held_out", 50)[0].table.rewards.min() < 60

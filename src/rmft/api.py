@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -67,8 +69,10 @@ def train(
 
 
 def default_run_dir(config: RunConfig) -> Path:
-    """Where a run is kept unless its user says: runs/NAME-TIME."""
-    return Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    """Where a run is kept unless its user says: runs/NAME-TIME-PROCESS, which no other run takes."""
+    begun = Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    others = (begun.with_name(f"{begun.name}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([begun], others) if not os.path.lexists(each))
 
 
 def evaluate(

@@ -131,6 +131,7 @@ def backend(
                 "launch: with training.num_processes it starts those that train by itself."
             )
         held = check(policy, [(setting.rules, setting.words([0])) for setting in played])
+        local.check(policy, held.model)
         shared = None if policy.lora is None else held  # else every policy has weights of its own
         start = partial(local.new_policy, policy)
         if config.init_from is not None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, say
 from rmft.config import RunConfig, load_config
 from rmft.errors import BudgetError, ConfigError, HostedError, RmftError, RunDirectoryError, TrainingJobError
+from rmft.policies.config import HostedConfig
 from rmft.problems.suites import Suite, as_data
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.run_directory import RunDirectory
@@ -56,6 +57,9 @@ def train(
         str | None,
         typer.Option(metavar="FOLDER", help="Counts tokens for the forecast (default: 4 characters each)."),
     ] = None,
+    no_budget: Annotated[
+        bool, typer.Option("--no-budget", help="Hosted models: start without a limit to what it may cost.")
+    ] = False,
     trust_code: TrustOption = False,
 ) -> None:
     """Train a policy by Iterative RMFT, and keep everything about the run in a new directory.
@@ -93,6 +97,7 @@ def train(
         if several and len(several) > 1:
             say(f"For one seed; {len(several)} seeds cost {len(several)} times as much.")
         return
+    _check_budget(checked, no_budget)
     suite = suites[checked.suite]
     baselines((spec.removeprefix(TUNED) for spec in suite.baselines), suite)
     where = run_dir or default_run_dir(checked)
@@ -339,6 +344,18 @@ def _train_seeds(
     say(f"Next: rmft evaluate {experiment.path}")
     if wrong:
         raise typer.Exit(1)
+
+
+def _check_budget(config: RunConfig, no_budget: bool) -> None:
+    """Raises ConfigError when a run may cost money without a limit that its user has thought of."""
+    policy, budget = config.policy, config.budget
+    if not isinstance(policy, HostedConfig) or policy.provider == "compatible" or no_budget:
+        return
+    if budget.max_usd is None and budget.max_tokens is None:
+        raise ConfigError(
+            f"A run at {policy.provider} costs money, and no budget is set. See what it would come to with "
+            "--dry-run, then set budget.max_usd or budget.max_tokens, or say --no-budget."
+        )
 
 
 def _forecast(config: RunConfig, suites: dict[str, Suite], calls: int, tokenizer: str | None) -> None:

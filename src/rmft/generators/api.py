@@ -85,6 +85,8 @@ class ApiModel:
         if question.schema is not None:
             request["response_format"] = _format(question.schema)
         key = hashlib.sha256(json.dumps([request, seed], sort_keys=True).encode()).hexdigest()
+        if self.features.temperature:
+            request["top_p"] = 1  # else a server may take the one in its model's generation_config.json
         known = self.journal.get(key)
         if known is not None:
             return kept_answer.validate_python(known)

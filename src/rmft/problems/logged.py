@@ -69,15 +69,16 @@ class Logged(Config):
     share of the logs that each part of a suite has, so that no group is in two; unless given, .6, .2 and .2
     where there are groups, and every part has all where there are none. A problem is one log of those, and in
     the validation and held-out parts of a suite with `parts` each log is one problem. A log longer than the
-    horizon gives a window at random. label: the column that names the arm which pays 1 in a line, where the
-    others pay 0: the class of a classification table, whose arms are all classes, or those that `columns`
-    names. context: columns that are shown before the decision; with a label all others, unless given. Numbers
-    are standardized and words become a number for each, as in the training part (`rmft.problems.encoding`).
-    sampled: whether a problem is lines at random, each once, and parts share no line; unless given, where
-    there is a label and no group. shuffle_arms: the arms change places at random from problem to problem.
-    low, high: the range told to policies; the log's own unless given. Relative file names start from the
-    folder of the file that names them. Raises ConfigError for a file that cannot be read or is too short,
-    ShapeError for NaN, infinity or a wrong shape.
+    horizon gives a window at random: where all parts have the same log, and it is long enough, in its first
+    60% for training, then 20% each for validation and held-out. label: the column that names the arm which
+    pays 1 in a line, where the others pay 0: the class of a classification table, whose arms are all classes,
+    or those that `columns` names. context: columns that are shown before the decision; with a label all
+    others, unless given. Numbers are standardized and words become a number for each, as in the training part
+    (`rmft.problems.encoding`). sampled: whether a problem is lines at random, each once, and parts share no
+    line; unless given, where there is a label and no group. shuffle_arms: the arms change places at random
+    from problem to problem. low, high: the range told to policies; the log's own unless given. Relative file
+    names start from the folder of the file that names them. Raises ConfigError for a file that cannot be read
+    or is too short, ShapeError for NaN, infinity or a wrong shape.
     """
 
     kind: Literal["logged"] = "logged"
@@ -139,7 +140,7 @@ class Logged(Config):
             return None
         counts = [len(each) for each in log.logs]
         fit: Sequence[int] = range(sum(counts))
-        if self._parted:
+        if self.parted:
             of_train = (self.parts or Parts()).of(counts[0] if self.at_random else len(counts))["train"]
             starts = np.cumsum([0, *counts])
             spans = [range(starts[number], starts[number + 1]) for number in of_train if not self.at_random]
@@ -162,7 +163,8 @@ class Logged(Config):
         return self.label is not None and self.group is None if self.sampled is None else self.sampled
 
     @property
-    def _parted(self) -> bool:
+    def parted(self) -> bool:
+        """Whether each part of a suite has logs, or lines, of its own."""
         return self.parts is not None or self.group is not None or self.at_random
 
     @cached_property
@@ -193,7 +195,7 @@ class Logged(Config):
 
     def for_part(self, part: PartName) -> Logged:
         """The same, of the logs that a part of a suite has."""
-        return self.model_copy(update={"part": part}) if self._parted else self
+        return self.model_copy(update={"part": part})
 
     def which(self, horizon: int) -> list[int]:
         """The logs that problems are cut from: of the part, and at least as long as the horizon.
@@ -206,7 +208,7 @@ class Logged(Config):
             for log in of_part:
                 self._lines(log, horizon)
             return list(of_part)
-        if self.part is not None:  # by all logs, so that other horizons part them alike
+        if self.part is not None and self.parted:  # by all logs, so that other horizons part them alike
             of_part = (self.parts or Parts()).of(len(logs))[self.part]
         long = [number for number in of_part if len(logs[number]) >= horizon]
         if not long:
@@ -232,6 +234,17 @@ class Logged(Config):
             )
         return lines
 
+    def _span(self, count: int, horizon: int) -> tuple[int, int]:
+        """Where the windows of a part lie in a log of `count` lines that has all parts."""
+        if self.part is None or self.parted:
+            return 0, count
+        shares = Parts()
+        ends = np.rint(count * np.cumsum([0, shares.train, shares.validation, shares.held_out])).astype(int)
+        if np.diff(ends).min() < horizon:
+            return 0, count
+        place = ("train", "validation", "held_out").index(self.part)
+        return int(ends[place]), int(ends[place + 1])
+
     def draw(self, generator: np.random.Generator, horizon: int, num_arms: int) -> RewardTable:
         which = self.which(horizon)
         return self.cut(which[generator.integers(len(which))], generator, horizon, num_arms)
@@ -247,7 +260,8 @@ class Logged(Config):
         if self.at_random:
             rows: slice | IntArray = generator.choice(self._lines(log, horizon), horizon, replace=False)
         else:
-            start = generator.integers(len(rewards) - horizon + 1)
+            first, last = self._span(len(rewards), horizon)
+            start = first + generator.integers(last - first - horizon + 1)
             rows = slice(start, start + horizon)
         arms = generator.permutation(num_arms) if self.shuffle_arms else np.arange(num_arms)
         shown = None if self._observations is None else self._observations[log].map(lambda array: array[rows])

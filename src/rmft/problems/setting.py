@@ -218,7 +218,7 @@ class Setting(Config):
     def groups(self) -> Sequence[int] | None:
         """The groups of a log of which each is one problem, in parts that are not trained on; else None."""
         process = self.reward_process
-        if not isinstance(process, Logged) or process.part is None:
+        if not isinstance(process, Logged) or process.part is None or not process.parted:
             return None
         which = process.which(self.horizon)
         return None if process.at_random or process.part == "train" else which

@@ -40,7 +40,7 @@ def load_trainable(
         model, tokenizer = load_model(model_of(folder, config), precision, "cpu")
     if config.lora is None:
         return model.requires_grad_(True), tokenizer
-    adapted = peft.get_peft_model(model, _settings(config.lora, model))
+    adapted = peft.get_peft_model(model, peft_settings(config.lora, model))
     assert isinstance(adapted, PeftModel)
     if (folder / ADAPTER_CONFIG).exists():
         _load(adapted, folder / ADAPTER)
@@ -66,7 +66,8 @@ def _load(model: PeftModel, path: Path) -> None:
         raise RunDirectoryError(f"The adapter '{path}' is missing or damaged: {error}.") from None
 
 
-def _settings(lora: LoraConfig, model: PreTrainedModel) -> peft.LoraConfig:
+def peft_settings(lora: LoraConfig, model: PreTrainedModel) -> peft.LoraConfig:
+    """Those of PEFT. Raises UnknownNameError and ConfigError for what the model does not have."""
     head, config = head_of(model), model.config
     linear = {
         path.rpartition(".")[2]

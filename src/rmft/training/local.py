@@ -26,7 +26,7 @@ from rmft.errors import ConfigError, TrainingError
 from rmft.generators.loading import HeldModel, find_device
 from rmft.policies.checkpoint import read_policy, write_policy
 from rmft.policies.config import LocalConfig
-from rmft.training.adapter import Trained, give_back, load_trainable, save_trained
+from rmft.training.adapter import Trained, give_back, load_trainable, peft_settings, save_trained
 from rmft.training.config import DPO, LocalTraining, ObjectiveConfig, PPOClip
 from rmft.training.low_rank import fuse
 from rmft.training.objective import DecisionTerms, TokenTerms, total_loss
@@ -51,6 +51,12 @@ def new_policy(config: LocalConfig, seed: int, target: Path) -> PolicyRef:  # no
     write_policy(target, config)
     save_optimizer(target)
     return PolicyRef("local", target)
+
+
+def check(config: LocalConfig, model: PreTrainedModel) -> None:
+    """Raises UnknownNameError and ConfigError when the model has no such layers as `config.lora` names."""
+    if config.lora is not None:
+        peft_settings(config.lora, model)
 
 
 def same_policy(config: LocalConfig, source: PolicyRef, seed: int, target: Path) -> PolicyRef:  # noqa: ARG001
