@@ -95,6 +95,15 @@ def test_indices_by_hand() -> None:
     )
 
 
+def test_win_stay_shifts_after_a_loss_only() -> None:
+    won, lost = (bandit_history([2, 1], paid, num_arms=3) for paid in ([0, 0.6], [1, 0.5]))
+    policy = make_baseline("win-stay")
+    np.testing.assert_allclose(policy.probabilities(won), [[0, 1, 0]])  # type: ignore[attr-defined]
+    np.testing.assert_allclose(policy.probabilities(lost), [[0.5, 0, 0.5]])  # type: ignore[attr-defined]
+    start = policy.probabilities(Histories(BANDIT, 2))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(start, np.full((2, 3), 1 / 3))
+
+
 def test_the_window_matches_a_recount() -> None:
     draw = generator(8, 0)
     arms = draw.integers(0, 4, 30).tolist()
@@ -280,7 +289,7 @@ def test_the_oracle_refuses_another_table() -> None:
 
 
 def test_names() -> None:
-    assert len(baseline_names()) == len(set(baseline_names())) == 30
+    assert len(baseline_names()) == len(set(baseline_names())) == 31
     for name in baseline_names():
         assert describe(name).name == name
     for name, grid in GRIDS.items():

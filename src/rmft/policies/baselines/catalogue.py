@@ -28,6 +28,7 @@ from rmft.policies.baselines.indices import (
     EpsilonGreedy,
     Greedy,
     OptimisticGreedy,
+    WinStayLoseShift,
 )
 from rmft.policies.baselines.known_prior import BayesOptimal, KnowsPrior, PosteriorGreedy, Priors
 from rmft.policies.baselines.moving import (
@@ -87,6 +88,7 @@ CATALOGUE: dict[str, Entry] = {
         "Sutton & Barto 2018, 2.2",
         _grid("epsilon-greedy", "epsilon", (0.01, 0.02, 0.05, 0.1, 0.2)),
     ),
+    "win-stay": Entry(WinStayLoseShift, "the last arm again if it paid well, else another", "Robbins 1952"),
     "ucb1": Entry(UCB1, "mean + sqrt(2 ln t / n), as published", "Auer et al. 2002"),
     "ucb": Entry(
         UCB,

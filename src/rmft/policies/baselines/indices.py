@@ -104,6 +104,28 @@ class UCB1(UCB):
     coefficient: NonNegative = float(np.sqrt(2))
 
 
+class WinStayLoseShift(ProbabilityPolicy):
+    """The arm played last, if its normalized reward was above `aspiration`; else another one at random.
+
+    aspiration: on [0, 1]. Source: Robbins (1952), "Some aspects of the sequential design of experiments",
+    section 3.
+    """
+
+    label: ClassVar[str] = "win-stay"
+    feedback: ClassVar[Feedback | None] = "bandit"
+    bounded: ClassVar[bool] = True
+
+    aspiration: Share = 0.5
+
+    def probabilities(self, histories: Histories) -> FloatArray:
+        num_arms = histories.rules.num_arms
+        if not histories.num_rounds:
+            return np.full((histories.size, num_arms), 1 / num_arms)
+        last = histories.round(histories.num_rounds - 1)
+        won = histories.rules.normalize(last.rewards)[:, None] > self.aspiration
+        return np.where(won, last.played, (1 - last.played) / (num_arms - 1))
+
+
 def bernoulli_upper_bound(mean: FloatArray, budget: FloatArray) -> FloatArray:
     """The largest q on [mean, 1] with kl(mean, q) <= budget, by 40 bisections (to 1e-12).
 
