@@ -19,9 +19,10 @@ from rmft.credit import CreditConfig, credit
 from rmft.errors import ConfigError, RmftError
 from rmft.iteration import iterate
 from rmft.policies.baselines.catalogue import make_baseline
+from rmft.policies.checkpoint import write_policy
 from rmft.policies.config import LocalConfig
 from rmft.policies.demonstration import Demonstration
-from rmft.policies.language import LanguagePolicy
+from rmft.policies.language import load_language_policy
 from rmft.policies.numeric import NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.problems.suites import Suite, suite_from
@@ -304,9 +305,12 @@ def test_a_distilled_policy_plays_as_the_algorithm_did(tmp_path: Path) -> None:
     assert likely.mean() > 0.75
 
 
-def test_a_language_policy_reads_a_baseline_as_it_would_have_said_it(tiny_llama: Path) -> None:
+def test_a_language_policy_reads_a_baseline_as_it_would_have_said_it(
+    tmp_path: Path, tiny_llama: Path
+) -> None:
     """The turns of a demonstration are those of the policy itself where it made the same decisions."""
-    player = _policy(tiny_llama)
+    write_policy(tmp_path, LocalConfig.model_validate({"model": str(tiny_llama)}))
+    player = load_language_policy(tmp_path, sample_arms=True)
     means = np.full((3, 4, 2), 0.5)
     table = RewardTable(np.tile([[1.0, 0.0]], (3, 4, 1)), means)
     rules = Rules("bandit", 4, 2)
@@ -367,13 +371,6 @@ def test_every_rival_trains_a_language_model(tmp_path: Path, tiny_llama: Path, n
     assert all(np.isfinite(each["loss"]) and each["gradient_norm"] > 0 for each in figures)
     if name == "distillation":
         assert figures[-1]["loss"] < 0.97 * figures[0]["loss"]
-
-
-def _policy(folder: Path) -> LanguagePolicy:
-    from rmft.generators.local import load_model
-
-    config = LocalConfig.model_validate({"model": str(folder)})
-    return LanguagePolicy(*load_model(str(folder), "float32", "cpu"), config, sample_arms=True)
 
 
 # what is refused
