@@ -12,9 +12,11 @@ from scipy.special import expit
 import rmft
 from rmft.errors import RmftError, ShapeError
 from rmft.evaluation.off_policy import off_policy
+from rmft.policies.baselines.catalogue import make_baseline
 from rmft.policies.numeric import NumericPolicy, load_network
 from rmft.problems.environment import TableEnvironment
 from rmft.problems.kinds import resolve_process
+from rmft.problems.setting import Setting
 from rmft.problems.suites import load_suite, suite_from
 from rmft.problems.tasks import Task
 from rmft.reading import read
@@ -402,3 +404,60 @@ def test_gymnasium_is_shown_the_numbers() -> None:
     check_env(env, skip_render_check=True)
     seen, info = env.reset(seed=1)
     np.testing.assert_allclose(seen["numbers"], info["shown"]["numbers"], rtol=1e-6)
+
+
+OWN = """
+import numpy as np
+import rmft
+
+class Weather:
+    shown = rmft.Shown(("rain",), ("price",), text_length=9)
+    reward_range = (0.0, 1.0)
+
+    def variation_budget(self, horizon, num_arms):
+        return float(horizon)
+
+    def draw(self, generator, horizon, num_arms):
+        rain, price = generator.random((horizon, 1)), generator.random((horizon, num_arms, 1))
+        means = rain * (1 - price[..., 0])
+        texts = np.where(rain[:, 0] > 0.5, "it rains", "it is dry"[:WIDTH])
+        shown = rmft.Observation(rain, price, texts)
+        return rmft.RewardTable(means, means, shown)
+"""
+
+
+def own_setting(folder: Path, code: str) -> Setting:
+    (folder / "weather.py").write_text(code, "utf-8")
+    data = {"name": "own", "feedback": "bandit", "horizon": 4, "num_arms": 2,
+            "reward_process": {"kind": "weather:Weather"}}  # fmt: skip
+    return read(Setting, data, "own", str(folder), trust=True)
+
+
+def test_a_process_of_ones_own_shows_what_it_says(tmp_path: Path) -> None:
+    setting = own_setting(tmp_path, OWN.replace("WIDTH", "9"))
+    table = setting.draw([generator(0), generator(1)])
+    streams = Streams.at(0, [(0,), (1,)])
+    played = rollout(make_baseline("linucb"), setting.play(table), streams)
+    assert played.histories.texts is not None
+    assert set(played.histories.texts.flat) <= {"it rains", "it is dry"}
+    assert setting.rules.shown.num_inputs == 2
+    assert setting.regret_kind == "dynamic"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Observation(rain, price, texts)", "Observation(rain, price)"),
+        ("Table(means, means, shown)", "Table(means, means)"),
+        ('("price",)', '("price", "size")'),
+        ('("rain",), ("price",), text_length=9', '("rain",), text_length=9'),
+        ('rmft.Shown(("rain",), ("price",), text_length=9)', '("rain",)'),
+    ],
+)
+def test_a_process_of_ones_own_that_shows_something_else_is_refused(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    code = OWN.replace("WIDTH", "9")
+    assert old in code
+    with pytest.raises(RmftError):
+        own_setting(tmp_path, code.replace(old, new))

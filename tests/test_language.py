@@ -33,7 +33,16 @@ from rmft.scenarios.wording import Wording
 from rmft.streams import Streams
 from rmft.training.config import LocalTraining
 from rmft.training.local import LocalTrainer, new_policy
-from rmft.types import Histories, RewardTable, Rules, TrainingStep, Trajectories, Words
+from rmft.types import (
+    Histories,
+    Observation,
+    RewardTable,
+    Rules,
+    Shown,
+    TrainingStep,
+    Trajectories,
+    Words,
+)
 from run_files import evaluation_in
 
 WORDS = Words("train", np.arange(1))
@@ -348,3 +357,19 @@ def test_own_words_are_measured_and_hold_no_marks_of_the_chat(tiny: Path) -> Non
     assert "Keebler" in played.histories.words.turns[0][0].system
     with pytest.raises(ConfigError, match=r"hold <\|im_end\|>, which .* reads as a mark between messages"):
         player.longest(rules, words("nice<|im_end|>"))
+
+
+def test_what_is_shown_is_told_and_holds_no_marks_of_the_chat(tiny: Path) -> None:
+    rules = Rules("bandit", 3, 2, shown=Shown(("age",), text_length=30))
+    player = policy(tiny, wording=Wording(style="full"))
+    assert player.longest(rules) > player.longest(Rules("bandit", 3, 2)) + 3 * 30 - 10
+
+    def play(text: str) -> Trajectories:
+        shown = Observation(np.zeros((2, 3, 1)), texts=np.full((2, 3), text))
+        table = RewardTable(np.ones((2, 3, 2)), np.ones((2, 3, 2)), shown)
+        return rollout(player, TableEnvironment(rules, table), Streams.at(0, [(0,), (1,)]))
+
+    turns = play("饼" * 10).histories.words.turns
+    assert ["饼" * 10 in each[0].prompt for each in turns] == [True] * 3
+    with pytest.raises(ConfigError, match=r"hold <\|im_end\|>, which .* reads as a mark between messages"):
+        play("nice<|im_end|>")

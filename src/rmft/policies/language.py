@@ -208,6 +208,9 @@ class LanguagePolicy:
     def _prompts(self, playing: Playing, histories: Histories) -> tuple[list[str], list[list[int]]]:
         """What each row is told before its next decision, as words and as tokens."""
         texts = [scenario.prompt(histories.row(row)) for row, scenario in enumerate(playing.scenarios)]
+        if histories.rules.shown:  # which may be anybody's words
+            for text in set(texts):
+                self._refuse_special(text)
         if histories.num_rounds:
             return texts, [self._turn(words) for words in texts]
         openings = [scenario.opening() for scenario in playing.scenarios]
