@@ -64,7 +64,9 @@ CLAIMS = (
         "c6-selection",
         "Per problem lowest regret *is* highest expected reward (a test holds the identity), so that line is "
         "not run; the others are the contrasts in which the two differ. *Paid* is realised reward, with its "
-        "noise.",
+        "noise. SuffFailFreq is high where a policy locks in on its first arm: of many rollouts the least "
+        "regret has one that began with the best arm, by luck, and stayed whatever it saw; the most pay has "
+        "one that stayed where it was paid.",
     ),
 )
 
