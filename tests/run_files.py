@@ -226,8 +226,8 @@ def write_words(
 
 
 def evaluation_in(run_dir: Path) -> Path:
-    """The one evaluation that is kept there."""
-    [found] = run_dir.glob("evaluation*.json")
+    """The one evaluation there of some problems of the run's own suite, of its held-out part."""
+    [found] = run_dir.glob("evaluation-*-held_out-*.json")
     return found
 
 

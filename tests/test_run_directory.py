@@ -62,6 +62,7 @@ def test_a_new_run_holds_config_suite_seed_and_versions(run: RunDirectory) -> No
     ]
     about = read_json(run.path / "run.json")
     assert about.pop("started").endswith("+00:00")
+    assert about.pop("sha256").keys() == {"config.yaml", "suite.yaml"}
     assert about == {
         "format": 2,
         "rmft": rmft.__version__,

@@ -277,7 +277,7 @@ def test_the_table_shows_seeds(evaluated: Path, capsys: pytest.CaptureFixture[st
     assert "regret by seed" in told.out
     assert "2: " in told.out
     assert "Means over 3 training seeds" in told.out
-    assert (evaluated / "evaluation-smoke-validation.json").exists()
+    assert list(evaluated.glob("evaluation-smoke-validation-*.json"))
     assert here("evaluate", evaluated, *few, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["seed"] for each in found["overall"]["best"]["seeds"]] == list(SEEDS)

@@ -139,6 +139,6 @@ def test_a_wheel_holds_everything_that_is_not_code(tmp_path: Path) -> None:
         for path in PACKAGE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    present |= {f"rmft/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    present |= {f"rmft/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert {Path(name).suffix for name in packed} >= {".py", ".yaml", ".css", ".js"}
     assert packed == present
