@@ -20,12 +20,21 @@ PATIENCE = 300.0  # seconds: the machine may be busy
 
 
 class Server:
-    """Serves `model` as its folder's name, and `agent`; files, jobs and episodes lie in `folder`."""
+    """Serves `model` as its folder's name, and `agent`; files, jobs and episodes lie in `folder`.
+
+    adapters: the folder that it loads adapters from.
+    """
 
     def __init__(
-        self, model: Path | None, folder: Path, key: str | None = None, agent: str | None = None
+        self,
+        model: Path | None,
+        folder: Path,
+        key: str | None = None,
+        agent: str | None = None,
+        adapters: Path | None = None,
     ) -> None:
         self.model, self.folder, self.key, self.agent = model, folder, key, agent
+        self.adapters = adapters
         self.said: list[str] = []
         self.start()
 
@@ -34,6 +43,7 @@ class Server:
         command = [sys.executable, "-m", "rmft.cli", "serve"]
         command += [] if self.model is None else ["--model", str(self.model)]
         command += [] if self.agent is None else ["--agent", self.agent]
+        command += [] if self.adapters is None else ["--adapters", str(self.adapters)]
         command += ["--folder", str(self.folder), "--port", str(port), "--num-threads", "1"]
         environment = {**os.environ, "RMFT_SERVE_KEY": self.key or ""}
         self.log = self.folder.with_name(f"{self.folder.name}.log")

@@ -19,7 +19,8 @@ NEEDS_TORCH = {
     *("rmft.generators.cache", "rmft.generators.chat"),
     *("rmft.generators.loading", "rmft.generators.local"),
     "rmft.models.gguf",
-    *("rmft.policies.language", "rmft.policies.numeric"),
+    "rmft.cluster",  # which loads Ray
+    *("rmft.policies.engine", "rmft.policies.language", "rmft.policies.numeric"),
     *(
         f"rmft.policies.networks.{name}"
         for name in ("arm_encoder", "attention", "causal_transformer", "network")
@@ -30,7 +31,7 @@ NEEDS_TORCH = {
         f"rmft.server.{name}"
         for name in ("answers", "app", "fine_tuning", "fine_tuning_routes", "generation", "jobs", "models")
     ),
-    *(f"rmft.server.{name}" for name in ("service", "serving", "worker")),
+    *(f"rmft.server.{name}" for name in ("adapters", "completions", "service", "serving", "worker")),
 }
 MARKER = re.compile("TO" + "DO|FIX" + "ME|XX" + "X")
 WRITTEN = ("src", "tests", "examples", "benchmarks", "docs", "configs")

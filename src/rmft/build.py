@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmft.compute import RayCompute
 from rmft.config import RunConfig, StageConfig, check_pool
 from rmft.credit import TopK
 from rmft.errors import ConfigError, MissingExtraError
 from rmft.messages import estimate_tokens
 from rmft.policies import demonstration
-from rmft.policies.config import AttentionConfig, HostedConfig, LocalConfig
+from rmft.policies.config import AttentionConfig, HostedConfig, LocalConfig, PolicyConfig
 from rmft.policies.demonstration import Demonstration
 from rmft.problems.setting import Setting
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
@@ -27,9 +28,11 @@ from rmft.training.config import RegretLoss, TrainingConfig
 from rmft.types import Policy, PolicyRef, Trainer, Trajectories
 
 if TYPE_CHECKING:
+    from rmft.cluster import Cluster
     from rmft.forecast import Line
     from rmft.generators.loading import HeldModel
     from rmft.hosting import HostedBackend
+    from rmft.policies.engine import EnginePlayers
 
 
 AT_ONCE = 256
@@ -45,12 +48,18 @@ class FolderBackend:
     load: Callable[[Player], Policy]
     at_once: int | None = None  # rollouts of whole problems; None: as many as the policy has room for
     say: Callable[[str], None] = lambda _: None
+    cluster: Cluster | None = None  # whose workers play, if any
+    rest: Callable[[], None] = lambda: None  # called before training
+    end: Callable[[], None] = lambda: None  # called when the run ends
     _loaded: tuple[Player, Policy] | None = None
 
     def start(self, target: Path, seed: int) -> PolicyRef:
         return self.new_policy(seed, target)
 
     def play(self, player: Player, rollouts: Rollouts) -> Iterator[Trajectories]:
+        if self.cluster is not None:
+            yield from self.cluster.play(player, rollouts.parts(self.cluster.config.rows))
+            return
         if self._loaded is None or self._loaded[0] != player:
             self._loaded = None  # its memory is the next one's
             self._loaded = player, self.load(player)
@@ -60,10 +69,13 @@ class FolderBackend:
 
     def trainer(self, config: TrainingConfig) -> Trainer:
         self._loaded = None
+        self.rest()
         return self.new_trainer(config)
 
     def close(self) -> None:
-        """There is nothing to end."""
+        self.end()
+        if self.cluster is not None:
+            self.cluster.close()
 
 
 def load_suites(config: RunConfig, *, trust: bool = False) -> dict[str, Suite]:
@@ -112,6 +124,8 @@ def backend(
         _check_feedback(stage, settings)
     policy = config.policy
     if isinstance(policy, HostedConfig):
+        if isinstance(config.compute, RayCompute):
+            raise ConfigError("compute.kind ray does nothing for a hosted policy: leave compute out.")
         if folder is None:
             raise ConfigError("A hosted policy keeps what was paid for in its run's directory: give folder.")
         hosted = hosted_backend(config, policy, suites.values(), folder, "answers.jsonl")
@@ -130,14 +144,29 @@ def backend(
                 "Found several processes of one run. Start 'rmft train' once, without torchrun or accelerate "
                 "launch: with training.num_processes it starts those that train by itself."
             )
-        held = check(policy, [(setting.rules, setting.words([0])) for setting in played])
+        held, states = check(policy, [(setting.rules, setting.words([0])) for setting in played])
         local.check(policy, held.model)
         shared = None if policy.lora is None else held  # else every policy has weights of its own
         start = partial(local.new_policy, policy)
         if config.init_from is not None:
             start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
         new_trainer = partial(local.LocalTrainer, policy=policy, held=shared)
-        return FolderBackend(start, new_trainer, partial(load_policy, held=shared))
+        if policy.engine is None:
+            cluster = _cluster(config)
+            return FolderBackend(start, new_trainer, partial(load_policy, held=shared), cluster=cluster)
+        with extra("api"):
+            from rmft.policies.engine import EnginePlayers
+
+        _check_temperature(config)
+        if isinstance(config.compute, RayCompute):
+            raise ConfigError(
+                "Found compute.kind ray with policy.engine; expected one of them: servers play rollouts "
+                "already, and need no other workers."
+            )
+        players = EnginePlayers(policy, held, states)
+        return FolderBackend(
+            start, new_trainer, partial(load_policy, players=players), rest=players.rest, end=players.close
+        )
     for setting in played:
         if isinstance(policy, AttentionConfig):
             _check_arms(policy, setting)
@@ -154,7 +183,28 @@ def backend(
     start = partial(numeric.new_policy, policy)
     if config.init_from is not None:
         start = partial(numeric.same_policy, policy, policy_in(Path(config.init_from)))
-    return FolderBackend(start, numeric.NumericTrainer, load_policy, AT_ONCE)
+    return FolderBackend(start, numeric.NumericTrainer, load_policy, AT_ONCE, cluster=_cluster(config))
+
+
+def _cluster(config: RunConfig) -> Cluster | None:
+    """The workers that play, where the config asks for some. Raises MissingExtraError, ConfigError."""
+    if not isinstance(config.compute, RayCompute):
+        return None
+    with extra("ray"):
+        from rmft.cluster import Cluster
+    return Cluster(config.compute, partial(loader, config.policy, config.num_threads))
+
+
+def loader(policy: PolicyConfig, num_threads: int) -> Callable[[Player], Policy]:
+    """What loads policies of these settings in a worker, a local one's model only once."""
+    torch_threads(num_threads)
+    if not isinstance(policy, LocalConfig) or policy.lora is None:
+        return load_policy
+    with extra("llm"):
+        from rmft.generators.loading import HeldModel
+        from rmft.models.catalogue import find_model
+
+    return partial(load_policy, held=HeldModel(find_model(policy.model), policy.precision, policy.device))
 
 
 def _check_arms(policy: AttentionConfig, setting: Setting) -> None:
@@ -167,6 +217,17 @@ def _check_arms(policy: AttentionConfig, setting: Setting) -> None:
         raise ConfigError(
             f"'{setting.name}' shows numbers before a decision, which policy.kind attention lacks."
         )
+
+
+def _check_temperature(config: RunConfig) -> None:
+    """Raises ConfigError where reasoning is sampled at a temperature that servers don't tell about."""
+    reasons = isinstance(config.policy, LocalConfig) and config.policy.wording.reasoning != "off"
+    for stage in config.schedule():
+        if reasons and stage.rollout.temperature != 1:
+            raise ConfigError(
+                f"Found rollout.temperature {stage.rollout.temperature:g} with policy.engine and reasoning; "
+                "expected 1: servers tell log probabilities at temperature 1 only."
+            )
 
 
 def _check_feedback(stage: StageConfig, settings: Sequence[Setting]) -> None:
@@ -243,6 +304,7 @@ EXTRAS = {
     "llm": ("torch", "safetensors", "transformers", "peft", "accelerate"),
     "serve": ("fastapi", "starlette", "uvicorn"),
     "gymnasium": ("gymnasium",),
+    "ray": ("ray",),
 }
 
 
@@ -257,18 +319,23 @@ def extra(name: str) -> Iterator[None]:
         raise MissingExtraError(name, error.name) from None
 
 
-def load_policy(player: Player, held: HeldModel | None = None) -> Policy:
+def load_policy(
+    player: Player, held: HeldModel | None = None, players: EnginePlayers | None = None
+) -> Policy:
     """The policy in a checkpoint's folder, or the baseline that plays in its place.
 
-    held: a local policy's model, if that is loaded already. Raises RunDirectoryError when it is damaged,
-    MissingExtraError.
+    held: a local policy's model, if that is loaded already. players: servers that play it. Raises
+    RunDirectoryError when it is damaged, MissingExtraError.
     """
     path, temperature, sample_arms = player.policy.path, player.temperature, player.sample_arms
     if player.policy.kind == "local":
         with extra("llm"):
             from rmft.policies.language import load_language_policy
 
-        policy = load_language_policy(path, temperature, sample_arms=sample_arms, held=held)
+        if players is not None:
+            policy = players.load(player)
+        else:
+            policy = load_language_policy(path, temperature, sample_arms=sample_arms, held=held)
         return policy if player.baseline is None else Demonstration(player.baseline, policy.state)
     if player.baseline is not None:
         return Demonstration(player.baseline)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from rmft.compute import ComputeConfig, LocalCompute
 from rmft.credit import (
     GRPO,
     All,
@@ -186,6 +187,8 @@ class RunConfig(Config):
     part with the settings above."""
     validation: ValidationConfig = ValidationConfig()
     budget: BudgetConfig = BudgetConfig()
+    compute: ComputeConfig = LocalCompute()
+    """Where rollouts are played."""
     tracking: TrackingConfig = NoTracking()
     """Which experiment tracker is sent the run's figures, if any (`rmft.tracking`). No part of the result."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] = 2

@@ -74,6 +74,9 @@ def serve(
         str | None,
         typer.Option(metavar="RUN", help="Also decide: a run, a checkpoint's folder or a baseline."),
     ] = None,
+    adapters: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Let clients load low-rank adapters from there.")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where files, jobs and models are kept.")] = Path("rmft-serve"),
     host: Annotated[
         str, typer.Option(help="Other than loopback needs a key in RMFT_SERVE_KEY.")
@@ -85,6 +88,7 @@ def serve(
     """Serve local models through an OpenAI-compatible API: chat completions, files, fine-tuning jobs.
 
     A job fine-tunes a low-rank adapter, and its model is served under the name that the job gives it.
+    Completions take and give token ids, so that a run can roll its policy out here (docs/many-machines.md).
     With --agent a trained policy decides for clients, episode by episode, at /v1/episodes (docs/agent.md).
     With the environment variable RMFT_SERVE_KEY set, clients have to send that key. Stopped or killed, the
     same command goes on with the jobs that are owed.
@@ -104,7 +108,7 @@ def serve(
     key = os.environ.get(KEY_VARIABLE) or None
     models = model or ([] if agent else ["smollm2-135m"])
     others = {} if agent is None else {agent: partial(agent_routes, Agent.load(agent))}
-    run_server(folder, models, host, port, key, LocalConfig(), num_threads, say, others, max_gb)
+    run_server(folder, models, host, port, key, LocalConfig(), num_threads, say, others, max_gb, adapters)
 
 
 @app.command()

@@ -142,6 +142,17 @@ class RowCache:
                 tensor[rows, :, first:last] = tensor[source, :, first:last]
         self.lengths[list(targets)] = last
 
+    def widen(self, max_tokens: int) -> None:
+        """Make room for rows of so many tokens, which are no fewer than now."""
+        for number, tensors in self._layers.items():
+            keys, values = (
+                tensor.new_empty(*tensor.shape[:2], max_tokens, tensor.shape[-1]) for tensor in tensors
+            )
+            for wide, tensor in ((keys, tensors[0]), (values, tensors[1])):
+                wide[:, :, : self._fresh.stop] = tensor[:, :, : self._fresh.stop]
+            self._layers[number] = keys, values
+        self.max_tokens = max_tokens
+
     def _layer(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         if layer not in self._layers:
             shape = (self.num_rows, key.shape[1], self.max_tokens)

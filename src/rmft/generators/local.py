@@ -100,7 +100,14 @@ class Session:
         return ids, logprobs, probabilities.numpy(force=True)
 
     @torch.inference_mode()
-    def write(self, budget: int, ends: Ends, uniforms: FloatArray, temperature: float = 1.0) -> list[Written]:
+    def write(
+        self,
+        budget: int,
+        ends: Ends,
+        uniforms: FloatArray,
+        temperature: float = 1.0,
+        marks: Sequence[str] = (),  # noqa: ARG002
+    ) -> list[Written]:
         """See `TokenSession`."""
         wrote = [Written() for _ in self.ids]
         active = list(range(len(wrote)))
@@ -117,6 +124,23 @@ class Session:
                     self.ids[row].append(token)
             active = [row for row in active if not wrote[row].ended]
         return wrote
+
+    def rewind(self, row: int, length: int) -> None:
+        """Forget all of a row's tokens but the first `length`."""
+        del self.ids[row][length:]
+        self._cache.lengths[row] = min(self._cache.lengths[row], length)
+        self._last_prefix_id += 1
+        self._prefix_id[row] = self._last_prefix_id
+
+    @property
+    def max_tokens(self) -> int:
+        """As many as a row may ever have."""
+        return self._cache.max_tokens
+
+    @torch.inference_mode()
+    def widen(self, max_tokens: int) -> None:
+        """Let rows get as long as this, which is no less than before."""
+        self._cache.widen(max_tokens)
 
     @torch.inference_mode()
     def logits(self, rows: IntArray) -> Tensor:

@@ -60,10 +60,18 @@ class TokenSession(Protocol):
         """
         ...
 
-    def write(self, budget: int, ends: Ends, uniforms: FloatArray, temperature: float = 1.0) -> list[Written]:
+    def write(
+        self,
+        budget: int,
+        ends: Ends,
+        uniforms: FloatArray,
+        temperature: float = 1.0,
+        marks: Sequence[str] = (),
+    ) -> list[Written]:
         """Let each row write freely, until `ends` says so of its new tokens or there are `budget` of them.
 
-        uniforms: (B, budget), one for each token. The token by which a row ends is one of its tokens, unless
+        uniforms: (B, budget), one for each token. marks: texts that rows mostly end with, for engines that
+        can't ask `ends` after every token. The token by which a row ends is one of its tokens, unless
         `ends` says that it must not stand: then it is as if it had not been written.
         """
         ...

@@ -71,8 +71,34 @@ class LoraConfig(Config):
     """Names of the linear layers, such as q_proj; None: every linear layer of a block."""
 
 
+class EngineConfig(Config):
+    """Servers that play a local policy in place of this process (`rmft.policies.engine`).
+
+    Each is a vLLM server that takes adapters while it runs, or `rmft serve --adapters FOLDER`, of the
+    policy's model.
+    """
+
+    urls: Annotated[tuple[Annotated[str, Field(pattern=r"^https?://\S+/v1/?$")], ...], Field(min_length=1)]
+    """Their addresses, each up to and with /v1."""
+    adapter_folder: Path
+    """Where each iteration's adapter is written, a folder that all servers see under the same name, and that
+    no other run uses."""
+    model: str | None = None
+    """What the servers call the model; None: what policy.model is called there."""
+    key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")] | None = None
+    """The name of the variable that holds the servers' key; None: they ask for none."""
+    rows: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Rollouts that a server plays at once."""
+    timeout: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """Seconds that an answer may take; a server that takes longer is dead, and its rollouts move."""
+    sleep: bool = False
+    """Let the servers sleep while this process trains, which frees a GPU that they share (vLLM in development
+    mode with --enable-sleep-mode)."""
+
+
 class LocalConfig(Config):
-    """An open-weight language model, played and trained in this process (`rmft.policies.language`)."""
+    """An open-weight language model, trained in this process and played there or by `engine`
+    (`rmft.policies.language`)."""
 
     kind: Literal["local"] = "local"
     model: str = "smollm2-135m"
@@ -90,6 +116,14 @@ class LocalConfig(Config):
     """`auto`: a GPU where there is one."""
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
     """Of the key-value cache while rolling out; it decides how many rollouts are played together."""
+    engine: EngineConfig | None = None
+    """None: this process plays."""
+
+    @model_validator(mode="after")
+    def _engines_take_adapters(self) -> Self:
+        if self.engine is not None and self.lora is None:
+            raise ValueError("engine needs lora: servers take adapters, not whole models")
+        return self
 
 
 class HostedConfig(Config):

@@ -27,7 +27,7 @@ from rmft.models.catalogue import find_model
 from rmft.policies.checkpoint import adapter_in, model_of, read_policy
 from rmft.policies.config import LocalConfig
 from rmft.scenarios.contexts import as_text, context_group
-from rmft.scenarios.parsing import THOUGHT, ends, to_answer
+from rmft.scenarios.parsing import MARKS, THOUGHT, ends, to_answer
 from rmft.scenarios.scenario import Scenario, draw_scenario, scenarios_of
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, IntArray, Observation, RowHistory, Rules, Turn, Words
@@ -37,6 +37,7 @@ PROBES = 3  # wordings of each context that are measured for the longest
 SPARE_TOKENS = 1  # a round, for wordings that were not
 LONGEST = -0.000012  # a number of no known range that is written with many digits
 
+State = tuple[list[int], IntArray]
 Names = tuple[tuple[str, ...], ...]
 """What arms are called in the rows of a batch, each of which is there once; () where they are anonymous."""
 
@@ -163,6 +164,13 @@ class LanguagePolicy:
                 self._ids(before, piece)
         return most
 
+    def probe(self, rules: Rules, words: Words) -> State:
+        """The tokens of an opening, and legal ones (C,) after them: a state to compare engines in."""
+        scenario = scenarios_of(rules, words.rows(slice(0, 1)), self.config.wording)[0]
+        options = next(piece for piece in scenario.answer() if not isinstance(piece, str))
+        opening = self.chat.opening(scenario.opening(), scenario.prompt(_past(rules, 0, 0.0)))
+        return opening, self._ids(scenario.before_answer, options)
+
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """One decision per history; what was read before is not read again. See `Policy`."""
         playing: Playing = histories.remember(self, lambda: self._begin(histories))
@@ -256,7 +264,7 @@ class LanguagePolicy:
         self, session: TokenSession, completions: list[Completion], draws: FloatArray, opened: str
     ) -> None:
         """Let every row reason until it marks its answer, ends in another way or has used its budget up."""
-        wrote = session.write(self.budget, partial(self._ends, opened), draws, self.temperature)
+        wrote = session.write(self.budget, partial(self._ends, opened), draws, self.temperature, MARKS)
         for row, each in zip(completions, wrote, strict=True):
             row.add(each.ids, each.logprobs)
             reasoning = opened + self._decode(each.ids)
@@ -363,7 +371,7 @@ def _past(rules: Rules, num_rounds: int, reward: float) -> RowHistory:
 def load_language_policy(
     folder: Path, temperature: float = 1.0, *, sample_arms: bool = False, held: HeldModel | None = None
 ) -> LanguagePolicy:
-    """The policy in a checkpoint's folder. held: its model, if that is loaded already and lends itself.
+    """The policy in a checkpoint's folder. held: its model, if that is loaded already.
 
     Raises RunDirectoryError, and ConfigError for its model.
     """
@@ -373,22 +381,23 @@ def load_language_policy(
         engine = LocalEngine(model, config.memory_gb)
     else:
         held.adapt(adapter)
-        engine, tokenizer = (
-            LocalEngine(held.model, config.memory_gb, partial(held.adapt, adapter)),
-            held.tokenizer,
-        )
+        tokenizer = held.tokenizer
+        engine = LocalEngine(held.model, config.memory_gb, partial(held.adapt, adapter))
     return LanguagePolicy(engine, tokenizer, config, temperature, sample_arms=sample_arms)
 
 
-def check(config: LocalConfig, problems: Iterable[tuple[Rules, Words]]) -> HeldModel:
-    """The config's model. Raises ConfigError when it is missing, or problems of these rules don't fit it.
+def check(config: LocalConfig, problems: Iterable[tuple[Rules, Words]]) -> tuple[HeldModel, list[State]]:
+    """The config's model, and a state of each of the problems (see `LanguagePolicy.probe`).
 
-    problems: rules, each with words of one problem. Raises UnknownNameError for contexts that nobody has.
+    problems: rules, each with words of one problem. Raises ConfigError when the model is missing, or the
+    problems don't fit it, UnknownNameError for contexts that nobody has.
     """
     held = HeldModel(find_model(config.model), config.precision, config.device)
-    policy = LanguagePolicy(LocalEngine(held.model, config.memory_gb), held.tokenizer, config)
+    policy, states = LanguagePolicy(LocalEngine(held.model, config.memory_gb), held.tokenizer, config), []
     for rules, words in problems:
         context_group(words.contexts)
-        policy.rows_at_once(rules)
         policy.longest(rules, words)
-    return held
+        if config.engine is None:
+            policy.rows_at_once(rules)
+        states.append(policy.probe(rules, words))
+    return held, states

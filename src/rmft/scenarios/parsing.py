@@ -25,6 +25,8 @@ from rmft.errors import RmftError
 
 MARK = "Choice:"
 THOUGHT, THOUGHT_END = "<think>", "</think>"
+MARKS = (MARK, MARK.lower(), MARK.upper(), THOUGHT_END)
+"""What reasoning mostly ends with."""
 PAIRS = ("**", "*", "`", '"')
 AROUND = ' \t\r\n*_`"'  # what may stand between the mark and the answer, and after that
 _MARK = re.compile(r'(?<![^\W_])choice[*_`"]*[ \t]*:', re.IGNORECASE)

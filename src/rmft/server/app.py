@@ -1,4 +1,4 @@
-"""The application: models and chat completions, and the routes of `rmft.server.fine_tuning_routes`."""
+"""The application: models and chat completions, and the routes of other modules."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from rmft import __version__
 from rmft.server import refusals
 from rmft.server.access import LOCAL_NAMES, MAX_FILE, BodyLimit, Gate
-from rmft.server.answers import Answers
+from rmft.server.adapters import adapter_routes
+from rmft.server.answers import Answers, answered
+from rmft.server.completions import completion_routes, tokenize_routes
 from rmft.server.fine_tuning_routes import fine_tuning_routes
 from rmft.server.refusals import ApiError
 from rmft.server.schemas import ChatRequest
 from rmft.server.service import Service
 from rmft.server.store import Record
 
-LOOKING = 0.5  # seconds between two looks at whether a client still waits
 REFUSED = {"description": "A mistake of the client's, in the API's error shape"}
 
 
@@ -50,10 +51,13 @@ def make_app(
     refusals.install(app)
     app.include_router(_models(service), prefix="/v1")
     app.include_router(_chat(service), prefix="/v1")
+    app.include_router(completion_routes(service), prefix="/v1")
+    app.include_router(adapter_routes(service.adapters), prefix="/v1")
+    app.include_router(tokenize_routes(service))
     app.include_router(fine_tuning_routes(service), prefix="/v1")
     for routes in others:
         app.include_router(routes, prefix="/v1")
-    app.add_middleware(BodyLimit, others={"/v1/files": MAX_FILE})
+    app.add_middleware(BodyLimit, others={"/v1/files": MAX_FILE, "/v1/completions": MAX_FILE})
     app.add_middleware(Gate, key=key, names=names)
     return app
 
@@ -74,10 +78,9 @@ def _models(service: Service) -> APIRouter:
     async def delete_model(name: str) -> Any:
         with service.store.transaction():
             model = service.model(name)
-            if name in service.bases:
-                raise ApiError(
-                    f"'{name}' is a base model; only fine-tuned ones can be deleted.", param="model"
-                )
+            if name in service.bases or name in service.adapters.known:
+                what = "a base model" if name in service.bases else "an adapter, which is unloaded"
+                raise ApiError(f"'{name}' is {what}; only fine-tuned ones can be deleted.", param="model")
             if job := service.jobs.needing("model", name):
                 raise ApiError(f"The job {job} starts from '{name}'; it has to end first.", code="in_use")
             service.store.remove("models", name)
@@ -88,7 +91,8 @@ def _models(service: Service) -> APIRouter:
 
 
 def _shown(model: Record) -> Record:
-    return {key: model[key] for key in ("id", "object", "created", "owned_by")}
+    shown = ("id", "object", "created", "owned_by", "root", "parent", "max_model_len")
+    return {key: model[key] for key in shown if key in model}
 
 
 def _chat(service: Service) -> APIRouter:
@@ -101,13 +105,6 @@ def _chat(service: Service) -> APIRouter:
         service.generator.write(asked.model, folder, answers.writers)
         if asked.stream:
             return StreamingResponse(answers.streamed(), media_type="text/event-stream")
-        writing = asyncio.ensure_future(answers.whole())
-        while not writing.done():
-            await asyncio.wait([writing], timeout=LOOKING)
-            if await request.is_disconnected():
-                answers.cancel()
-                writing.cancel()
-                return Response(status_code=499)
-        return JSONResponse(writing.result())
+        return await answered(answers, request)
 
     return routes

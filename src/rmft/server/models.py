@@ -63,16 +63,27 @@ def unknown_model(name: str, known: Iterable[str]) -> ApiError:
 
 
 class Loaded:
-    """Models by name, of which the last KEPT fine-tuned ones are kept in memory. For one thread."""
+    """Models by name: base models, adapters, and the last KEPT fine-tuned ones. `get` is for one thread.
+
+    adapters: models with an adapter that a client named, until it lets go of them.
+    """
 
     def __init__(self, bases: dict[str, Base]) -> None:
         self._bases = bases
         self._recent: OrderedDict[str, PreTrainedModel] = OrderedDict()
+        self.adapters: dict[str, PreTrainedModel] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether it is loaded."""
+        return name in self._bases or name in self.adapters or name in self._recent
 
     def get(self, name: str, folder: Path | None) -> PreTrainedModel:
-        """A base model, or the fine-tuned one in `folder`. Raises RunDirectoryError when that is damaged."""
+        """A base model, one with an adapter, or the fine-tuned one in `folder`.
+
+        Raises RunDirectoryError when that is damaged.
+        """
         if folder is None:
-            return self._bases[name].model
+            return self.adapters[name] if name in self.adapters else self._bases[name].model
         if name not in self._recent:
             while len(self._recent) >= KEPT:
                 self._recent.popitem(last=False)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 MAX_MESSAGES = 4096
+MAX_TOKENS = 1_000_000
 NEUTRAL: dict[str, tuple[Any, ...]] = {  # settings that change nothing when they have one of these values
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
@@ -23,6 +24,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {  # settings that change nothing when the
     "store": (False,),
     "refusal": ("",),
     "integrations": ([],),
+    "top_k": (-1,),
+    "repetition_penalty": (1,),
+    "n": (1,),
+    "stream": (False,),
 }
 NAMES = frozenset({"name", "prompt_cache_key", "safety_identifier"})
 """Texts that a client may give, and that change nothing here."""
@@ -39,6 +44,7 @@ def _characters(text: str) -> str:
 Text = Annotated[str, AfterValidator(_characters)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Name = Annotated[str, Field(min_length=1, max_length=300)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
@@ -166,6 +172,67 @@ class ChatRequest(Request):
         """How many tokens an answer may have; None: as many as the server allows."""
         given = [most for most in (self.max_tokens, self.max_completion_tokens) if most is not None]
         return min(given, default=None)
+
+
+class CompletionRequest(Request):
+    """POST /v1/completions: rows of token ids, each of which is gone on with.
+
+    logprobs: how many likeliest tokens are told of each that was written; the logs are of the model at
+    temperature 1, over all tokens or those allowed. logprob_token_ids: those whose are told in their place.
+    """
+
+    model: Name
+    prompt: (
+        Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TOKENS)]
+        | Annotated[
+            list[Annotated[list[TokenId], Field(min_length=1, max_length=MAX_TOKENS)]],
+            Field(min_length=1, max_length=4096),
+        ]
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 16
+    temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: Seed | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] = Field(default_factory=list)
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=128)] = Field(default_factory=list)
+    logprobs: Annotated[int, Field(ge=0, le=128)] | None = None
+    logprob_token_ids: Annotated[list[TokenId], Field(min_length=1, max_length=128)] | None = None
+    allowed_token_ids: Annotated[list[TokenId], Field(min_length=1, max_length=4096)] | None = None
+    return_token_ids: bool = False
+    return_tokens_as_token_ids: bool = False
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """The prompts."""
+        given: list[Any] = self.prompt
+        return given if isinstance(given[0], list) else [given]
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end a row."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop
+        return tuple(text for text in given if text)
+
+
+class TokenizeRequest(Request):
+    """POST /tokenize."""
+
+    model: Name
+    prompt: Annotated[str, Field(max_length=100_000)]
+    add_special_tokens: Literal[False] = False
+
+
+class LoadAdapter(Request):
+    """POST /v1/load_lora_adapter. lora_path: a folder that the server sees."""
+
+    lora_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
+    lora_path: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class UnloadAdapter(Request):
+    """POST /v1/unload_lora_adapter."""
+
+    lora_name: Name
 
 
 class Hyperparameters(Request):

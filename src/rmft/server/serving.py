@@ -54,19 +54,21 @@ def serve(
     say: Callable[[str], None],
     others: Mapping[str, Callable[[Store], APIRouter]] | None = None,
     max_gb: float = MAX_GB,
+    adapters: Path | None = None,
 ) -> None:
     """Serve these models until the process is asked to end.
 
     folder: where files, jobs and fine-tuned models are kept. models: what `rmft models` lists, folders, or
     names on a hub. port: 0 takes a free one. key: what clients have to send; None: nothing, on loopback
     only. config: all models' settings but for the model. others: what is served besides, by its name: makes
-    routes whose records are kept in the store. max_gb: how much the folder may hold. Raises ConfigError,
-    UnknownNameError and RunDirectoryError before anything is answered.
+    routes whose records are kept in the store. max_gb: how much the folder may hold. adapters: the folder
+    that clients may load adapters from. Raises ConfigError, UnknownNameError and RunDirectoryError before
+    anything is answered.
     """
     listening = listen(host, port, key)
     with listening:
         bases = load_bases(models, config)
-        service, besides = Service(folder, bases, num_threads, max_gb), dict(others or {})
+        service, besides = Service(folder, bases, num_threads, max_gb, adapters), dict(others or {})
         routes = [make(service.store) for make in besides.values()]
         app = make_app(service, key, LOCAL_NAMES | {host.lower()}, routes)
         shown = f"[{host}]" if ":" in host else host

@@ -39,7 +39,11 @@ class Piece:
 
 @dataclass(slots=True)
 class Wishes:
-    """What was asked of an answer. limit: its most tokens. top: how many likeliest tokens are told."""
+    """What was asked of an answer. limit: its most tokens. top: how many likeliest tokens are told.
+
+    asked: the tokens that are told in place of the likeliest. allowed: those that may be written; None: all.
+    keeps_stop: whether the token by which it ends is one of its own.
+    """
 
     limit: int
     temperature: float = 1.0
@@ -47,6 +51,9 @@ class Wishes:
     stops: tuple[str, ...] = ()
     top: int = 0
     legal: Node | None = None
+    asked: IntArray | None = None
+    allowed: IntArray | None = None
+    keeps_stop: bool = False
 
 
 class Writer:
@@ -92,9 +99,9 @@ class Writer:
         if self.done:
             return []
         if self._node is None:
-            token = self._sampled(logprobs, None)
+            token = self._sampled(logprobs, self.wishes.allowed)
             if token.id in self._stop_ids:
-                self._end("stop")
+                self._end("stop", (token,) if self.wishes.keeps_stop else ())
                 return []
         else:
             token = self._sampled(logprobs, np.array(list(self._node), dtype=np.int64))
@@ -116,7 +123,10 @@ class Writer:
         ids = np.arange(len(logs)) if legal is None else legal
         pick = self._pick(logs)
         top: tuple[tuple[int, float], ...] = ()
-        if self.wishes.top:
+        if self.wishes.asked is not None:
+            asked = self.wishes.asked
+            top = tuple(zip(asked.tolist(), logprobs[asked].tolist(), strict=True))
+        elif self.wishes.top:
             best = np.argpartition(-logs, min(self.wishes.top, len(logs)) - 1)[: self.wishes.top]
             best = best[np.argsort(-logs[best], kind="stable")]
             top = tuple((int(ids[place]), float(logs[place])) for place in best)
@@ -159,10 +169,10 @@ class Writer:
         elif text or tokens:
             self.emit(Piece(text, tokens))
 
-    def _end(self, finish: Literal["stop", "length"]) -> None:
+    def _end(self, finish: Literal["stop", "length"], last: tuple[Token, ...] = ()) -> None:
         self.done = True
         text, tokens = self._text.rest()
-        self.emit(Piece(text, tokens, finish))
+        self.emit(Piece(text, tokens + last, finish))
 
 
 @dataclass(slots=True)
