@@ -20,6 +20,7 @@ Four rules hold everywhere:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ from scipy.special import entr
 from scipy.stats import binom
 from scipy.stats import t as student_t
 
-from rmft.regret import RegretKind, highest, regret
+from rmft.regret import RegretKind, highest, regret, round_regret
 from rmft.results import ExponentTest
 from rmft.statistics import bootstrap, exponent_test
 from rmft.types import BoolArray, FloatArray, IntArray, Trajectories
@@ -47,6 +48,8 @@ MEASURES = (
     "entropy",
     "failed",
     "early_switching",
+    "late_regret",
+    "rounds_to_switch",
 )
 """The measures of one trajectory, in the order in which they are reported."""
 
@@ -208,6 +211,35 @@ def early_switching(played: FloatArray) -> FloatArray:
     return np.asarray(0.5 * np.abs(np.diff(early, axis=-2)).sum(axis=-1).mean(axis=-1))
 
 
+def late_regret(by_round: FloatArray) -> FloatArray:
+    """(...) mean regret of a round in the last quarter of the horizon, from that of every round (..., T).
+
+    Of a policy that has settled on a wrong arm it stays what a wrong arm costs, where an exponent below 1 can
+    come from the first rounds alone.
+    """
+    last = math.ceil(by_round.shape[-1] / 4)
+    return np.asarray(by_round[..., -last:].mean(axis=-1))
+
+
+def rounds_to_switch(played: FloatArray, best_arms: BoolArray) -> FloatArray:
+    """(...) how many rounds pass before a best arm is played, from when it is one.
+
+    The mean over the stretches of rounds in which the best arms stay the same, the first included; of a
+    stretch in which none of them is played, all of its rounds. Rounds without a best arm are left out.
+    """
+    hits = (_was_played(played) & best_arms).any(axis=-1)
+    found = np.zeros(hits.shape[:-1], dtype=np.bool_)
+    waited, stretches = np.zeros(found.shape), np.ones(found.shape)
+    for t in range(hits.shape[-1]):
+        if t:
+            moved = (best_arms[..., t, :] != best_arms[..., t - 1, :]).any(axis=-1)
+            found &= ~moved
+            stretches += moved
+        found |= hits[..., t]
+        waited += ~found & best_arms[..., t, :].any(axis=-1)
+    return np.asarray(waited / stretches)
+
+
 def entropy(probabilities: FloatArray) -> FloatArray:
     """(...) mean over rounds of the entropy of the stated probabilities (..., T, K), 0 to ln K, nats."""
     return np.asarray(entr(probabilities).sum(axis=-1).mean(axis=-1))
@@ -236,6 +268,8 @@ def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArra
         "entropy": np.full(len(trajectories), np.nan) if stated is None else entropy(stated),
         "failed": np.isin(np.arange(len(trajectories)), list(histories.failed)).astype(np.float64),
         "early_switching": early_switching(played),
+        "late_regret": late_regret(round_regret(trajectories, kind)),
+        "rounds_to_switch": rounds_to_switch(played, best),
     }
 
 

@@ -13,6 +13,8 @@ MEASURES = {
     "k_min_frac": "K·MinFrac",
     "greedy_frac": "GreedyFrac",
     "early_switching": "early switching",
+    "late_regret": "late regret",
+    "rounds_to_switch": "rounds to switch",
     "best_arm_freq": "BestArmFreq",
     "first_arm_only": "first arm only",
     "failed": "failed",
