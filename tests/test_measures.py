@@ -48,7 +48,7 @@ def arms_at(arms: list[int] | list[list[int]], num_arms: int) -> np.ndarray:
 def test_late_regret_and_rounds_to_switch_by_hand() -> None:
     # T = 6: the last quarter is 2 rounds
     np.testing.assert_allclose(late_regret(np.array([[9.0, 9, 9, 9, 1, 0.5]])), [0.75])
-    # arm 0 is best in rounds 1 to 3, arm 1 in 4 and 5, none in 6; played 1, 0, 0, 0, 0, 1: it waits for 1 round
+    # arm 0 is best in rounds 1 to 3, arm 1 in 4 and 5, none in 6; played 1, 0, 0, 0, 0, 1: it waits 1 round
     # of 3, then for 2 of 2
     best = np.array([[[1, 0], [1, 0], [1, 0], [0, 1], [0, 1], [0, 0]]], dtype=bool)
     played = np.eye(2)[[[1, 0, 0, 0, 0, 1]]]

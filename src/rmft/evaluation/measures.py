@@ -227,7 +227,7 @@ def rounds_to_switch(played: FloatArray, best_arms: BoolArray) -> FloatArray:
     The mean over the stretches of rounds in which the best arms stay the same, the first included; of a
     stretch in which none of them is played, all of its rounds. Rounds without a best arm are left out.
     """
-    hits = (_was_played(played) & best_arms).any(axis=-1)
+    hits = np.asarray((_was_played(played) & best_arms).any(axis=-1))
     found = np.zeros(hits.shape[:-1], dtype=np.bool_)
     waited, stretches = np.zeros(found.shape), np.ones(found.shape)
     for t in range(hits.shape[-1]):
