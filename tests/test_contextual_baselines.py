@@ -198,5 +198,5 @@ def test_regret_is_that_of_mabwiser(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_regret_is_within_two_percent_of_mabwisers(name: str) -> None:
-    ours, theirs = regrets(name, 2500)
+    ours, theirs = regrets(name, 1500)
     assert abs((ours - theirs).mean()) < 0.02 * theirs.mean()
