@@ -164,9 +164,11 @@ def backend(
                 "already, and need no other workers."
             )
         players = EnginePlayers(policy, held, states)
-        return FolderBackend(
+        made = FolderBackend(
             start, new_trainer, partial(load_policy, players=players), rest=players.rest, end=players.close
         )
+        players.fleet.say = lambda text: made.say(text)
+        return made
     for setting in played:
         if isinstance(policy, AttentionConfig):
             _check_arms(policy, setting)

@@ -38,16 +38,11 @@ class Fleet:
     for one thread.
     """
 
-    def __init__(
-        self,
-        urls: Sequence[str],
-        key: Key | None,
-        timeout: float,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, urls: Sequence[str], key: Key | None, timeout: float) -> None:
         self.urls = [url.rstrip("/") for url in urls]
         self.alive: list[str] = []
-        self.say, self._key = say, key
+        self.say: Callable[[str], None] = lambda _: None
+        self._key = key
         self._reasons: dict[str, str] = {}
         self._runner = asyncio.Runner()
         headers = {} if key is None else {"authorization": f"Bearer {key.reveal()}"}

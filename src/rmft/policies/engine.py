@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,22 +39,16 @@ PROBE = "Button Q was pressed 3 times and paid 1.25; choose K, T or Z: "
 class EnginePlayers:
     """Makes policies play on the servers of `config.engine`.
 
-    held: the model in this process. states: tokens, and legal ones after them, to compare in. say: hears of
-    servers that come and go. Raises EndpointError when no server answers, or one is of no use.
+    held: the model in this process. states: tokens, and legal ones after them, to compare in. Raises
+    EndpointError when no server answers, or one is of no use.
     """
 
-    def __init__(
-        self,
-        config: LocalConfig,
-        held: HeldModel,
-        states: Sequence[State],
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, config: LocalConfig, held: HeldModel, states: Sequence[State]) -> None:
         assert config.engine is not None
         self.config, self.engine, self.held = config, config.engine, held
         self.states = list(states)[:STATES]
         key = None if self.engine.key is None else find_key(self.engine.key)
-        self.fleet = Fleet(self.engine.urls, key, self.engine.timeout, say)
+        self.fleet = Fleet(self.engine.urls, key, self.engine.timeout)
         self.local = LocalEngine(held.model, config.memory_gb)
         self._context, self._stop_ids = self.local.context, self.local.stop_ids
         self._allowed: bool | None = None
