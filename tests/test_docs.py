@@ -8,13 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jupytext
-import nbformat
 import numpy as np
 import pytest
 import typer
 import yaml
-from nbclient import NotebookClient
 from typer.testing import CliRunner
 
 from rmft.cli import app
@@ -92,6 +89,9 @@ def test_a_first_run_goes_as_its_page_says(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.slow
 def test_the_notebook_is_its_script_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jupytext = pytest.importorskip("jupytext", reason="needs the extra `notebook`")
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient").NotebookClient
     written = jupytext.read(ROOT / "examples" / "tutorial.py")
     notebook = nbformat.read(ROOT / "examples" / "tutorial.ipynb", as_version=4)
     sources = [cell.source for cell in written.cells]
@@ -100,7 +100,7 @@ def test_the_notebook_is_its_script_and_runs(tmp_path: Path, monkeypatch: pytest
     notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("%pip")]
     monkeypatch.setenv("TUTORIAL_ITERATIONS", "2")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    client(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [out.data for cell in notebook.cells for out in cell.get("outputs", ()) if "data" in out]
     assert any("<iframe srcdoc=" in data.get("text/html", "") for data in shown), "the report"
     assert any("application/vnd.plotly.v1+json" in data for data in shown), "a figure"
