@@ -137,7 +137,7 @@ def test_help_names_every_command(rmft_: Rmft) -> None:
     ended = rmft_("--help")
     assert ended.code == 0
     assert all(re.search(rf"\b{command}\b", ended.out) for command in COMMANDS)
-    assert "Start with: rmft train configs/smoke.yaml" in ended.out
+    assert "Start with: rmft train smoke" in ended.out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -141,6 +141,7 @@ def test_a_killed_run_pays_for_nothing_twice(vendor: Vendor, whole: Whole, tmp_p
     assert sum(again.values()) <= CONFIG["policy"]["endpoint"]["concurrency"]
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_vendor_that_fails_often(vendor: Vendor, whole: Whole, tmp_path: Path) -> None:
     config = write_config(tmp_path, vendor)
     luck = random.Random(0)

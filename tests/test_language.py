@@ -279,7 +279,15 @@ def test_evaluate_report_and_export_take_such_a_run(
     assert re.search(r"in \d+ decisions: at most \d.\de-\d\d from the policy's", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("step", ["rolling out", "rolled out 16 of 16", "training", "validating"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("rolling out", marks=pytest.mark.slow),
+        "rolled out 16 of 16",
+        "training",
+        pytest.param("validating", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(
     config: Path, run: Path, tmp_path: Path, step: str
 ) -> None:

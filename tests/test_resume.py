@@ -362,7 +362,7 @@ def test_a_changed_suite_file_does_not_change_a_run_that_goes_on(tmp_path: Path)
         "{name: mine, title: mine, validation: {num_problems: 4}, train: {settings: [{name: one, "
         f"feedback: bandit, horizon: 4, num_arms: 2, reward_process: {process}}}]}}}}"
     )
-    config.write_text(CONFIG.replace("suite: smoke", f"suite: {suite}").replace("12", "3"))
+    config.write_text(CONFIG.replace("12", "3").replace("suite: smoke", f"suite: {suite}"))
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert here("train", config, "--run-dir", whole) == 0
     shutil.copytree(whole, run)

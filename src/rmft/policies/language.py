@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from rmft.generators.local import LocalEngine
 from rmft.generators.tokens import TokenEngine, TokenSession
 from rmft.models.catalogue import find_model
 from rmft.policies.checkpoint import adapter_in, model_of, read_policy
+from rmft.policies.completion import Completion
 from rmft.policies.config import LocalConfig
 from rmft.scenarios.contexts import as_text, context_group
 from rmft.scenarios.parsing import MARKS, THOUGHT, ends, to_answer
@@ -40,23 +41,6 @@ LONGEST = -0.000012  # a number of no known range that is written with many digi
 State = tuple[list[int], IntArray]
 Names = tuple[tuple[str, ...], ...]
 """What arms are called in the rows of a batch, each of which is there once; () where they are anonymous."""
-
-
-@dataclass
-class Completion:
-    """What one row wrote in one round: tokens, their log probabilities (NaN: not its choice).
-
-    mark: what has to follow its reasoning so that an answer can. cut: whether the budget cut its reasoning.
-    """
-
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    mark: str = ""
-    cut: bool = False
-
-    def add(self, ids: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
-        self.ids += [int(token) for token in ids]
-        self.logprobs += logprobs or [float("nan")] * len(ids)
 
 
 @dataclass
