@@ -19,7 +19,6 @@ from typing import Any
 
 import typer
 import yaml
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -35,7 +34,8 @@ from rmft.problems.suites import Suite, as_data, load_suite, suite_names
 from rmft.problems.tasks import Task
 from rmft.studies.study import StudyConfig
 
-SIGNS = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<"}
+SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+"""Of the bounds that annotated_types and pydantic put on a setting."""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -161,16 +161,12 @@ def section(model: type[BaseModel]) -> str:
 
 def type_of(field: FieldInfo) -> str:
     bounds = [
-        f"{sign} {getattr(each, sign_name(kind))}"
+        f"{sign} {getattr(each, bound)}"
         for each in field.metadata
-        for kind, sign in SIGNS.items()
-        if isinstance(each, kind)
+        for bound, sign in SIGNS.items()
+        if hasattr(each, bound)
     ]
     return ", ".join([named(field.annotation), *bounds])
-
-
-def sign_name(kind: type) -> str:
-    return kind.__name__.lower()
 
 
 def named(annotation: object) -> str:

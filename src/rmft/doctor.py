@@ -7,10 +7,11 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 
 from rmft import __version__
 from rmft.models.catalogue import MODELS, cache_folder, own_models
+from rmft.run_directory import package_versions
 
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[a-z]+)['\"]")
 
@@ -22,10 +23,10 @@ def examine() -> Iterator[tuple[str, str]]:
     yield "system", f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores"
     yield from _torch()
     for extra, packages in sorted(_extras().items()):
-        found = {name: _version(name) for name in packages}
-        missing = [name for name, number in found.items() if number is None]
+        found = package_versions(packages)
+        missing = [name for name in packages if name not in found]
         lacks = f"lacks {', '.join(missing)}: pip install 'rmft[{extra}]'" if missing else ""
-        there = ", ".join(f"{name} {number}" for name, number in found.items() if number)
+        there = ", ".join(f"{name} {number}" for name, number in found.items())
         yield f"extra {extra}", "; ".join(filter(None, (there, lacks)))
     yield "models", f"in {cache_folder()}"
     for name, model in MODELS.items():
@@ -52,10 +53,3 @@ def _extras() -> dict[str, list[str]]:
         if (match := REQUIREMENT.fullmatch(line.strip())) and match["extra"] != "dev":
             found.setdefault(match["extra"], []).append(match["name"])
     return {extra: [name for name in names if name != "rmft"] for extra, names in found.items()}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

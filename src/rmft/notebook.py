@@ -12,10 +12,9 @@ from rmft.report.blocks import Chart
 from rmft.report.charts import run_styles
 from rmft.report.curves import curves
 from rmft.report.folders import is_folder
-from rmft.report.over_seeds import folder_lines
+from rmft.report.over_seeds import summary_lines
 from rmft.report.page import embedded, page_with
 from rmft.report.run_reader import read_run
-from rmft.report.terminal import overview_lines
 from rmft.report.training_charts import training_charts
 
 
@@ -26,8 +25,7 @@ class Shown:
         self._run, self._height = run, height
 
     def __repr__(self) -> str:
-        run = self._run
-        return "\n".join(folder_lines(run) if is_folder(run) else overview_lines(read_run(run)))
+        return "\n".join(summary_lines(self._run))
 
     def _repr_html_(self) -> str:
         """A frame of its own, which can do nothing to the notebook around it."""

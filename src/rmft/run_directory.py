@@ -313,10 +313,10 @@ def _refuse_several(path: Path) -> None:
         raise RunDirectoryError(f"'{path}' holds several runs; name one of them, such as {path / runs[0]}.")
 
 
-def package_versions() -> dict[str, str]:
-    """Installed versions of what a result depends on."""
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Versions of those that are installed, unless given of what a result depends on."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

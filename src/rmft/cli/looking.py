@@ -55,12 +55,9 @@ def view(
 @app.command()
 def show(run: RunArgument) -> None:
     """Print what a run, or a folder of seeds, came to in at most 40 lines."""
-    from rmft.report.folders import is_folder
-    from rmft.report.over_seeds import folder_lines
-    from rmft.report.run_reader import read_run
-    from rmft.report.terminal import overview_lines
+    from rmft.report.over_seeds import summary_lines
 
-    print("\n".join(folder_lines(run) if is_folder(run) else overview_lines(read_run(run))))
+    print("\n".join(summary_lines(run)))
 
 
 @app.command()

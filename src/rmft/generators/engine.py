@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from rmft.errors import ConfigError, EndpointError, ShapeError
+from rmft.errors import ConfigError, EndpointError
 from rmft.generators.fleet import Ask, Fleet
-from rmft.generators.tokens import Ends, Written
+from rmft.generators.tokens import Ends, Written, append_to
 from rmft.types import FloatArray, IntArray
 
 NEUTRAL = {"top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0}
@@ -126,11 +126,8 @@ class RemoteSession:
 
     def read(self, told: Sequence[Sequence[int]]) -> None:
         """See `TokenSession`; it is read there when something is asked."""
-        if len(told) != len(self.ids):
-            raise ShapeError(f"Found tokens for {len(told)} rows; expected {len(self.ids)}.")
+        append_to(self.ids, told)
         self._opening = self._opening or [tuple(new) for new in told]
-        for ids, new in zip(self.ids, told, strict=True):
-            ids.extend(new)
 
     def choose(
         self, legal: IntArray, uniforms: FloatArray, temperature: float = 1.0

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rmft.errors import ConfigError, ShapeError
+from rmft.errors import ConfigError
 from rmft.generators.cache import ATTENTION, RowCache
-from rmft.generators.tokens import Ends, Written
+from rmft.generators.tokens import Ends, Written, append_to
 from rmft.types import FloatArray, IntArray
 
 TOKENS_AT_ONCE = 4096  # in one pass: bounds the memory of activations
@@ -75,10 +75,7 @@ class Session:
 
     def read(self, told: Sequence[Sequence[int]]) -> None:
         """Append told[i] to row i, and read all that is not read yet in one pass."""
-        if len(told) != len(self.ids):
-            raise ShapeError(f"Found tokens for {len(told)} rows; expected {len(self.ids)}.")
-        for ids, new in zip(self.ids, told, strict=True):
-            ids.extend(new)
+        append_to(self.ids, told)
         self._catch_up()
 
     @torch.inference_mode()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from rmft.errors import ShapeError
 from rmft.types import FloatArray, IntArray
 
 Ends = Callable[[list[int]], bool | None]
@@ -34,6 +35,14 @@ class Written:
         self.ids.append(token)
         self.logprobs.append(logprob)
         return True
+
+
+def append_to(rows: list[list[int]], told: Sequence[Sequence[int]]) -> None:
+    """Append told[i] to row i. Raises ShapeError when there are not as many as rows."""
+    if len(told) != len(rows):
+        raise ShapeError(f"Found tokens for {len(told)} rows; expected {len(rows)}.")
+    for row, new in zip(rows, told, strict=True):
+        row.extend(new)
 
 
 class TokenSession(Protocol):

@@ -14,6 +14,7 @@ import rich.text
 from rmft.report.blocks import Block, Cell, Table
 from rmft.report.folders import folder_of, is_folder, runs_in
 from rmft.report.run_reader import EVALUATION, MAX_BYTES, Run, read_run
+from rmft.report.terminal import overview_lines
 from rmft.report.untrusted import Interval, get, interval, items_of, lies_in, mapping, number, shown, text
 from rmft.report.words import BEST, START, digits, label, with_bounds
 
@@ -174,6 +175,11 @@ def seeds_blocks(run: Run) -> list[Block]:
 
 def _listed(policy: PolicyOverSeeds) -> str:
     return ", ".join(f"{seed}: {digits(mean)}" for seed, mean in policy.by_seed)
+
+
+def summary_lines(path: Path) -> list[str]:
+    """A run, or a folder of seeds, in at most 40 lines. Raises RunDirectoryError when it is neither."""
+    return folder_lines(path) if is_folder(path) else overview_lines(read_run(path))
 
 
 def folder_lines(path: Path, limit: int = 40, width: int = 110) -> list[str]:

@@ -12,7 +12,7 @@ from scipy import special
 from rmft.policies.baselines.base import IndexPolicy, NonNegative, Positive, ProbabilityPolicy
 from rmft.policies.baselines.statistics import cumulative_rewards
 from rmft.streams import Streams
-from rmft.types import Feedback, FloatArray, Histories, Round
+from rmft.types import Feedback, FloatArray, Histories, Round, Rules
 
 
 class FollowTheLeader(IndexPolicy):
@@ -38,13 +38,12 @@ class FadingLeader(IndexPolicy):
     discount: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.8
 
     def index(self, histories: Histories, streams: Streams) -> FloatArray:  # noqa: ARG002
-        def step(sums: FloatArray, last: Round) -> FloatArray:
-            sums *= self.discount
-            sums += histories.rules.normalize(last.rewards)
-            return sums
+        return cumulative_rewards(histories, self.discount)
 
-        shape = (histories.size, histories.rules.num_arms)
-        return histories.fold(("fading rewards", self.discount), lambda: np.zeros(shape), step)
+
+def hedge_rate(rules: Rules) -> float:
+    """sqrt(8 ln K / T). Source: Cesa-Bianchi and Lugosi (2006), theorem 2.2."""
+    return math.sqrt(8 * math.log(rules.num_arms) / rules.horizon)
 
 
 class Hedge(ProbabilityPolicy):
@@ -60,8 +59,7 @@ class Hedge(ProbabilityPolicy):
     learning_rate: Positive | None = None
 
     def probabilities(self, histories: Histories) -> FloatArray:
-        rules = histories.rules
-        rate = self.learning_rate or math.sqrt(8 * math.log(rules.num_arms) / rules.horizon)
+        rate = self.learning_rate or hedge_rate(histories.rules)
         return np.asarray(special.softmax(rate * cumulative_rewards(histories), axis=1))
 
 
@@ -81,7 +79,7 @@ class FixedShare(ProbabilityPolicy):
 
     def probabilities(self, histories: Histories) -> FloatArray:
         rules = histories.rules
-        rate = self.learning_rate or math.sqrt(8 * math.log(rules.num_arms) / rules.horizon)
+        rate = self.learning_rate or hedge_rate(rules)
 
         def step(weights: FloatArray, last: Round) -> FloatArray:
             grown = special.softmax(np.log(weights) + rate * rules.normalize(last.rewards), axis=1)

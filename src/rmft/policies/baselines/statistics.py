@@ -59,14 +59,19 @@ def windowed_counts_and_sums(histories: Histories, window: int) -> CountsAndSums
     return histories.fold(("windowed counts and sums", window), start, step)
 
 
-def cumulative_rewards(histories: Histories) -> FloatArray:
-    """(B, K) the sum of every arm's rewards so far, from full information."""
+def cumulative_rewards(histories: Histories, discount: float = 1.0) -> FloatArray:
+    """(B, K) the sum of every arm's rewards so far, from full information.
+
+    discount: as in `counts_and_sums`.
+    """
 
     def step(sums: FloatArray, last: Round) -> FloatArray:
+        if discount < 1:
+            sums *= discount
         sums += histories.rules.normalize(last.rewards)
         return sums
 
-    return histories.fold("cumulative rewards", lambda: _zeros(histories), step)
+    return histories.fold(("cumulative rewards", discount), lambda: _zeros(histories), step)
 
 
 def on_distinct(
