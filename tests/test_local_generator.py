@@ -35,7 +35,7 @@ from transformers import (
 from rmft.errors import ConfigError, RunDirectoryError, ShapeError
 from rmft.generators.cache import ATTENTION
 from rmft.generators.loading import load_model
-from rmft.generators.local import Session, _sample, bytes_per_token, context_limit
+from rmft.generators.local import Session, _sample, _sample_token, bytes_per_token, context_limit
 from rmft.generators.tokens import Ends
 from rmft.types import IntArray
 
@@ -258,6 +258,20 @@ def test_a_uniform_of_zero_takes_the_first_token_that_can_be_and_of_nearly_one_t
     picks, _, probabilities = _sample(logits, np.array([0.0, np.nextafter(1.0, 0.0)]), 1.0)
     assert picks.tolist() == [1, 2]
     assert probabilities.tolist() == [[0.0, 0.5, 0.5, 0.0]] * 2
+
+
+@pytest.mark.parametrize("size", [5, 256, 1000, 49_153])
+@pytest.mark.parametrize("temperature", [1.0, 1.5])
+def test_tokens_are_drawn_by_blocks_as_they_would_be_at_once(size: int, temperature: float) -> None:
+    logits = 4 * torch.randn(64, size, generator=torch.Generator().manual_seed(size))
+    logits[:, 0] = logits[:, -1] = -torch.inf
+    uniforms = np.random.default_rng(size).random(64)
+    uniforms[:2] = 0.0, np.nextafter(1.0, 0.0)
+    picks, logs = _sample_token(logits, uniforms, temperature)
+    expected, expected_logs, probabilities = _sample(logits, uniforms, temperature)
+    assert (probabilities.numpy()[np.arange(64), picks] > 0).all()
+    assert (picks[2:] == expected[2:]).all()
+    assert np.allclose(logs[2:], expected_logs[2:], atol=3e-6)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,6 +17,7 @@ from rmft.generators.tokens import Ends, Written, append_to
 from rmft.types import FloatArray, IntArray
 
 TOKENS_AT_ONCE = 4096  # in one pass: bounds the memory of activations
+BLOCK = 256  # tokens of a vocabulary whose probabilities are summed together
 
 
 class LocalEngine:
@@ -114,7 +116,7 @@ class Session:
             self._catch_up()
             rows = np.array(active)
             logits = self._capped(self._head(self._hidden[torch.from_numpy(rows)]).float())
-            tokens, logprobs, _ = _sample(logits, uniforms[rows, step], temperature)
+            tokens, logprobs = _sample_token(logits, uniforms[rows, step], temperature)
             for row, token, logprob in zip(rows.tolist(), tokens.tolist(), logprobs.tolist(), strict=True):
                 one = wrote[row]
                 if one.add(token, logprob, ends([*one.ids, token])):
@@ -200,6 +202,26 @@ def _sample(logits: Tensor, uniforms: FloatArray, temperature: float) -> tuple[I
     picks = torch.searchsorted(edges, draws, right=True).clamp_(max=edges.shape[1] - 1)
     logs = probabilities.gather(1, picks).log()
     return picks[:, 0].numpy(force=True), logs[:, 0].numpy(force=True), probabilities
+
+
+def _sample_token(logits: Tensor, uniforms: FloatArray, temperature: float) -> tuple[IntArray, FloatArray]:
+    """Inverse CDF over a vocabulary: indices (B,), their log probabilities (B,).
+
+    Cumulative sums of all of it would take a third of a token's time: they are made over blocks, and within
+    the block that was drawn.
+    """
+    probabilities = (logits / temperature if temperature != 1 else logits).softmax(dim=-1)
+    rows, size = probabilities.shape
+    blocks = F.pad(probabilities, (0, -size % BLOCK)).view(rows, -1, BLOCK)
+    edges = blocks.sum(dim=-1).cpu().double().cumsum(dim=-1)
+    draws = torch.from_numpy(uniforms)[:, None] * edges[:, -1:]
+    block = torch.searchsorted(edges, draws, right=True).clamp_(max=edges.shape[1] - 1)
+    within = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK).to(blocks.device))[:, 0]
+    within = within.cpu().double().cumsum(dim=-1)
+    left = torch.minimum(draws - F.pad(edges, (1, 0)).gather(1, block), within[:, -1:] * (1 - 1e-9))
+    picks = block * BLOCK + torch.searchsorted(within, left, right=True)
+    logs = (probabilities.gather(1, picks.to(probabilities.device)).cpu().double() / edges[:, -1:]).log()
+    return picks[:, 0].numpy(), logs[:, 0].numpy()
 
 
 @contextmanager
