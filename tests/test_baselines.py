@@ -21,6 +21,7 @@ from rmft.policies.baselines.indices import KLUCB, UCB, BayesUCB, Greedy, Optimi
 from rmft.policies.baselines.moving import ChangeFilter, DiscountedUCB, Runs, SlidingWindowUCB
 from rmft.policies.baselines.sampling import GaussianThompson, beta_from, beta_samples
 from rmft.policies.baselines.statistics import counts_and_sums, on_distinct, windowed_counts_and_sums
+from rmft.policies.baselines.tuning import beyond, grid_of, noise_std
 from rmft.problems.environment import TableEnvironment
 from rmft.regret import regret
 from rmft.rollout import rollout
@@ -357,3 +358,52 @@ def test_tuning_takes_the_lowest_regret_of_the_grid() -> None:
         tune("ucbb", [], seed=0)
     with pytest.raises(ConfigError, match="at least one"):
         tune("ucb", [], seed=0)
+
+
+def test_a_grid_is_widened_where_its_border_is_chosen() -> None:
+    # what is wanted is the highest learning rate: follow the leader
+    rewards = np.zeros((3, 30, 2))
+    rewards[:, :, 0] = 0.1
+    said: list[str] = []
+    spec = tune("hedge", [(Rules("full", 30, 2), RewardTable(rewards, rewards), "static")], 0, said.append)
+    assert spec == "hedge(learning_rate=64)"
+    assert said[0].startswith(
+        "hedge(learning_rate=8) lies on the border of its grid; tried beyond: hedge(lea"
+    )
+    assert "still" in said[-1]
+    assert len(said) == 4
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("bayes-ucb(quantile=0.7)", ["bayes-ucb(quantile=0.65)"]),
+        ("bayes-ucb(quantile=0.99)", ["bayes-ucb(quantile=0.995)"]),
+        ("bayes-ucb(quantile=None)", []),
+        ("ftpl(noise_std=0)", []),
+        ("ucb(coefficient=0.3)", []),
+        (
+            "sliding-window-ucb(window=50, coefficient=0.1)",
+            [
+                "sliding-window-ucb(window=83, coefficient=0.1)",
+                "sliding-window-ucb(window=50, coefficient=0.05)",
+            ],
+        ),
+        ("fixed-share(learning_rate=1, share=0.1)", ["fixed-share(learning_rate=1, share=0.2)"]),
+    ],
+)
+def test_what_lies_beyond_a_grid(chosen: str, expected: list[str]) -> None:
+    assert list(beyond(chosen, GRIDS[chosen.partition("(")[0]])) == expected
+
+
+def test_grids_of_unbounded_rewards_are_in_units_of_their_noise() -> None:
+    means = np.zeros((50, 40, 3))
+    table = RewardTable(means + np.random.default_rng(0).normal(0, 3, means.shape), means)
+    wide, unit = Rules("bandit", 40, 3, UNBOUNDED), Rules("bandit", 40, 3)
+    assert noise_std([(wide, table, "pseudo")]) == 3
+    no_means = RewardTable(table.rewards, table.rewards)
+    assert noise_std([(wide, no_means, "static")]) == pytest.approx(3, abs=0.1)
+    assert noise_std([(unit, bernoulli_table(5, 40, 3), "pseudo")]) == 1
+    assert grid_of("ucb", 3)[:2] == ("ucb(coefficient=0.3)", "ucb(coefficient=0.6)")
+    assert "gaussian-thompson(prior_mean=0, prior_std=3, noise_std=1.5)" in grid_of("gaussian-thompson", 3)
+    assert all(make_baseline(spec) for name in GRIDS for spec in grid_of(name, 2.7))

@@ -277,7 +277,11 @@ def test_where_nothing_can_be_kept_nothing_is_played(refused: Refused, run: Path
 
 def test_baselines_and_checkpoints_are_evaluated_too(rmft_: Rmft, run: Path) -> None:
     ended = rmft_("evaluate", "ucb(coefficient=0.4)", "--suite", "smoke", "--num-problems", 10, "--json")
-    assert Evaluation.from_json(ended.out).policies[0] == "ucb(coefficient=0.4)"
+    found = Evaluation.from_json(ended.out)
+    assert found.policies[0] == "ucb(coefficient=0.4)"
+    assert found.rivals is not None
+    assert set(found.rivals) == set(found.policies[1:])
+    assert found.rivals[-1] == "uniform"
     folder = run / "checkpoints" / "000003"
     arguments = ("--suite", "smoke", "--num-problems", 10, "--against", "tuned:ucb", "--json")
     ended = rmft_("evaluate", folder, *arguments)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmft.advantages import advantages, cost_to_go, state_features
+from rmft.advantages import advantages, advantages_of_all_actions, cost_to_go, state_features
 from rmft.credit import CreditConfig, credit, credit_of_iteration
 from rmft.errors import ConfigError, ShapeError
 from rmft.problems.environment import TableEnvironment
@@ -352,6 +352,10 @@ def test_every_action_has_the_advantage_that_it_would_have_had() -> None:
     # -2 is clipped to -1
     np.testing.assert_allclose(batch.action_targets, 0.5 * np.broadcast_to([2.0, -1.0], (2, 1, 2)))
     np.testing.assert_allclose(batch.advantages, np.where(trajectories.histories.arms == 0, 2.0, -1.0))
+    # realised rewards where regret is static, expected ones where it is not
+    turned = Trajectories(trajectories.histories, RewardTable(rewards, rewards[..., ::-1]))
+    for kind, first in (("static", 0.4), ("pseudo", -0.4), ("dynamic", -0.4)):
+        np.testing.assert_allclose(advantages_of_all_actions(turned, kind)[..., 0], first)
 
 
 def test_action_targets_are_what_decisions_weigh_on_average() -> None:

@@ -149,6 +149,16 @@ def test_two_problems_by_hand():
     assert found.best_arm_pulls.counts == [2, 0, 0, 0, 2]  # two rollouts of each problem: 4 pulls, or none
 
 
+def test_uniform_plays_own_exponent_is_beside() -> None:
+    # pseudo-regret of uniform play is exactly linear; static regret is not where noise is all there is
+    found = evaluate({"spread": lambda _: Spread()}, [full_information(200, 20)], 1, seed=0).settings["fol"]
+    own = found.policies["spread"].regression_check
+    assert found.uniform_check.b0 == pytest.approx(own.b0)
+    assert found.uniform_check.b0_below_1.p_value == own.b0_below_1.p_value < 0.05
+    linear = evaluate({"first": lambda _: Fixed(0)}, [bandits()], 1, seed=0).settings["mab"].uniform_check
+    assert (linear.b0, linear.b0_below_1.p_value) == (pytest.approx(1), 1)
+
+
 def test_the_oracle_has_no_regret_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rollout_module, "MAX_ROWS", 7)
     found = evaluate(POLICIES, [bandits()], 3, seed=1).overall["oracle"]
@@ -378,7 +388,7 @@ def test_json_holds_what_the_document_says(evaluation: Evaluation):
     assert found["format"] == FORMAT == "rmft-evaluation/1"
     assert set(found) == {
         "format", "suite", "part", "num_problems", "num_rollouts", "seed", "confidence", "versions",
-        "fingerprint", "settings", "overall", "optimum",
+        "fingerprint", "settings", "overall", "optimum", "rivals",
     }  # fmt: skip
     setting = found["settings"]["mab"]
     assert set(setting) == {
@@ -389,6 +399,7 @@ def test_json_holds_what_the_document_says(evaluation: Evaluation):
         "num_problems",
         "optimum",
         "policies",
+        "uniform_check",
     }
     policy = setting["policies"]["uniform"]
     assert set(policy) == {
@@ -397,7 +408,8 @@ def test_json_holds_what_the_document_says(evaluation: Evaluation):
     }  # fmt: skip
     assert tuple(policy["measures"]) == tuple(policy["paired_difference"]["oracle"]) == MEASURES
     assert set(policy["measures"]["regret"]) == {"mean", "low", "high"}
-    assert set(policy["regression_check"]) == {"b0", "p_reg", "floored", "b0_below_1"}
+    assert set(policy["regression_check"]) == {"b0", "p_reg", "floored", "b0_below_1", "b0_late"}
+    assert set(setting["uniform_check"]) == set(policy["regression_check"])
     assert len(policy["regret_curve"]["low"]) == setting["horizon"]
     assert policy["relative_regret"]["oracle"] == {"mean": None, "low": None, "high": None}
     assert set(found["overall"]["uniform"]) == {"measures", "paired_difference", "relative_regret"}
@@ -503,8 +515,11 @@ def test_rows(evaluation: Evaluation):
         "GreedyFrac",
         "switching",
         "b0",
+        "from T/4",
     ]
     assert rows[0]["minus uniform"] == "-"
+    ranked = evaluation.model_copy(update={"rivals": ["first", "uniform"]}).rows()
+    assert [row["policy"] for row in ranked] == ["oracle", "first", "uniform"]
     assert rows[1]["regret"] == "0.00 [0.00, 0.00]"
     assert rows[1]["minus uniform"] == show(
         evaluation.overall["oracle"].paired_difference["uniform"]["regret"], "+"

@@ -11,6 +11,7 @@ from scipy.stats import linregress
 
 from rmft.evaluation.measures import (
     MEASURES,
+    RECORDED,
     best_arm_freq,
     best_arm_pulls,
     best_arms,
@@ -21,12 +22,15 @@ from rmft.evaluation.measures import (
     greedy_frac,
     histogram,
     late_regret,
+    late_round,
     measure,
     min_frac,
     regression_check,
+    reported,
     rounds_to_switch,
     suff_fail,
     trend_check,
+    win_stay_lose_shift,
 )
 from rmft.problems.environment import TableEnvironment
 from rmft.regret import RegretKind
@@ -54,6 +58,35 @@ def test_late_regret_and_rounds_to_switch_by_hand() -> None:
     played = np.eye(2)[[[1, 0, 0, 0, 0, 1]]]
     np.testing.assert_allclose(rounds_to_switch(played, best), [(1 + 2) / 3])
     np.testing.assert_allclose(rounds_to_switch(np.eye(2)[[[0, 0, 0, 1, 1, 1]]], best), [0])
+
+
+def test_win_stay_and_lose_shift_by_hand() -> None:
+    # wins stay, leave, then a loss leaves, a loss stays, and the last round is followed by none
+    found = win_stay_lose_shift(
+        np.array([[0, 0, 1, 0, 0], [0, -1, 0, 0, 0]]),
+        np.array([[True, True, False, False, True], [True, True, True, True, False]]),
+    )
+    # of the second row only rounds 3 and 4 count: 2 is undecided, and 1 is followed by it
+    expected = {"win_stay": [1, 2], "lose_shift": [1, 0], "wins": [2, 2], "losses": [2, 0]}
+    for name, rounds in expected.items():
+        np.testing.assert_allclose(found[name], np.array(rounds) / 4)
+    assert np.isnan(win_stay_lose_shift(np.zeros((1, 1), dtype=int), np.ones((1, 1), dtype=bool))["wins"])
+
+
+def test_rates_are_ratios_of_means() -> None:
+    means = np.zeros((2, len(RECORDED)))
+    means[:, MEASURES.index("win_stay")], means[:, RECORDED.index("wins")] = 0.3, (0.6, 0)
+    found = reported(means)
+    assert found.shape == (2, len(MEASURES))
+    np.testing.assert_allclose(found[:, MEASURES.index("win_stay")], [0.5, np.nan])
+
+
+def test_the_exponent_from_a_quarter_on_leaves_the_first_rounds_out() -> None:
+    curve = np.cumsum([0.4] * 5 + [0.2] * 195)  # each of 5 arms once, then one for ever
+    assert regression_check(curve).b0 < 0.9 < regression_check(curve, late_round(200)).b0
+    late = regression_check(7 * np.arange(1.0, 51) ** 0.6, late_round(50))
+    assert late.b0 == pytest.approx(0.6)
+    assert np.isnan(regression_check(np.ones((3, 1)), late_round(1)).b0).all()
 
 
 def test_trend_check_by_hand():
@@ -269,7 +302,7 @@ def test_the_order_of_arms_changes_no_measure(kind: RegretKind):
             decisions = Decisions(probabilities=played[:, index, order])
             histories.append(decisions, environment.step(decisions))
         found.append(measure(Trajectories(histories, table), kind))
-    for name in MEASURES:
+    for name in RECORDED:
         np.testing.assert_allclose(found[0][name], found[1][name], atol=1e-12)
 
 
@@ -354,7 +387,9 @@ def test_measure_of_a_bandit():
         decisions = Decisions(arms=np.array([arm]))
         histories.append(decisions, environment.step(decisions))
     found = measure(Trajectories(histories, table), "pseudo")
-    assert tuple(found) == MEASURES
+    assert tuple(found) == RECORDED
+    rates = {name: found[name] for name in ("wins", "win_stay", "losses", "lose_shift")}
+    assert rates == {"wins": 2 / 3, "win_stay": 1 / 3, "losses": 1 / 3, "lose_shift": 0}
     assert found["regret"] == pytest.approx(3 * 0.2)
     assert found["suff_fail_freq"] == 1  # rounds 2 to 4 never play arm 0
     assert found["k_min_frac"] == pytest.approx(2 * 1 / 4)

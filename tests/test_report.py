@@ -164,7 +164,7 @@ def test_what_the_numbers_say_is_said_in_words(tmp_path: Path) -> None:
         "Regret of the rollouts above average and of those below: in iteration 1 13.1 and 19.6, in iteration "
         "60 3.75 and 5.62. The gap is what there is to learn.",
         "It locks onto its first arm in 10% of problems (before training: 16%; Thompson sampling: 1%).",
-        "Its regret grows sublinearly, with exponent 0.45 [0.43, 0.47].",
+        "Its regret grows with exponent 0.45 [0.43, 0.47]; linearly is 1.",
         "In iteration 1 75% of what was above average starts with the best arm, of all rollouts 50%: the "
         "difference is the luck of the first arm.",
         "Rollouts failed in 1 iterations, at most 25% of them in iteration 3.",
@@ -331,6 +331,21 @@ def test_the_way_to_the_optimum_is_said_and_shown(tmp_path: Path) -> None:
     assert table.columns[3] == "share to optimum"
     assert [row[3] for row in table.rows if row[3]] == [Interval(0.955, 0.94, 0.97)]
     assert "Expected regret of optimal play: 3.20" in table.caption
+
+
+def test_the_best_baseline_on_validation_comes_first(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    found = json.loads((path / "evaluation.json").read_text())
+    found["rivals"] = ["uniform", "bayes-ucb(quantile=0.9)", "optimistic-greedy", "thompson"]
+    (path / "evaluation.json").write_text(json.dumps(found))
+    run = read_run(path)
+    assert "above bayes-ucb" in headline(run)
+    assert headline(run).endswith("the best baseline on validation")
+    assert second_line(run).startswith("Rollouts that never play the best arm")
+    [table] = [block for block in curves(run, run_styles(run)).blocks if isinstance(block, Table)]
+    assert [row[0] for row in table.rows][2:5] == [
+        "bayes-ucb(quantile=0.9) (best baseline on validation)", "optimistic-greedy", "Thompson sampling"
+    ]  # fmt: skip
 
 
 def test_the_best_baseline_is_not_named_twice(tmp_path: Path) -> None:

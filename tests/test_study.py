@@ -44,7 +44,7 @@ def write(path: Path, **changes: Any) -> Path:
         "settings": SMALL,
         "entries": {"policy gradient": {}, "top k": TOP_K},
         "seeds": "0-1",
-        "evaluate": [{"num_problems": 20, "baselines": ["thompson"]}],
+        "evaluate": [{"num_problems": 20, "baselines": ["uniform", "thompson"]}],
         **changes,
     }
     path.write_text(yaml.safe_dump(study, sort_keys=False))
@@ -125,6 +125,7 @@ def test_a_study_is_run_gone_on_with_and_its_failures_are_named(tmp_path: Path) 
     (evaluated,) = first.evaluations
     assert list(first.failed) == ["broken, seed 0"]
     assert list(evaluated.entries) == ["ours"]
+    assert list(evaluated.baselines) == ["thompson", "uniform"]  # the strongest first
     ours, (pair,) = evaluated.entries["ours"], evaluated.pairs
     assert pair.difference.mean == pytest.approx(ours.regret.mean - evaluated.baselines["thompson"].mean)
     assert pair.p_value == pair.p_holm  # of one comparison

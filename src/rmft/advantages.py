@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from rmft.errors import ConfigError
-from rmft.regret import highest
+from rmft.regret import RegretKind, highest
 from rmft.types import FloatArray, IntArray, Trajectories
 
 FADING = 0.85  # per round, of the second memory where means move
@@ -72,17 +72,18 @@ def advantages(
     return -cost_to_go(delta, discount * lambda_)
 
 
-def advantages_of_all_actions(trajectories: Trajectories) -> FloatArray:
+def advantages_of_all_actions(trajectories: Trajectories, kind: RegretKind) -> FloatArray:
     """(B, T, K): r_t(a) - sum_b pi_t(b) r_t(b) of every arm a, pi the rollout policy, under full information.
 
-    The exact advantages of one round, of the realised rewards, without any luck of the draw (mean
-    actor-critic, or expected policy gradient; `qpg_loss` in rlax). Raises ConfigError when the policy stated
-    no probabilities.
+    The exact advantages of one round, without any luck of the draw (mean actor-critic, or expected policy
+    gradient; `qpg_loss` in rlax): of the realised rewards under static regret, else of the expected ones.
+    Raises ConfigError when the policy stated no probabilities.
     """
     probabilities = trajectories.histories.probabilities
     if probabilities is None:
         raise ConfigError("credit.all_actions needs the probabilities that decisions were drawn from.")
-    rewards = trajectories.table.rewards
+    table = trajectories.table
+    rewards = table.rewards if kind == "static" else table.expected_rewards
     return np.asarray(rewards - (probabilities * rewards).sum(axis=2, keepdims=True))
 
 

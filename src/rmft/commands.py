@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,15 @@ from rmft.evaluation.evaluate import evaluate, evaluate_seeds
 from rmft.evaluation_files import EvaluationFiles
 from rmft.messages import estimate_tokens
 from rmft.models.catalogue import find_model
-from rmft.opponents import baselines, optima
+from rmft.opponents import baselines, by_strength, optima
 from rmft.play import Game, play
 from rmft.policies.baselines.catalogue import baselines_for, make_baseline
 from rmft.policies.config import HostedConfig, LocalConfig
-from rmft.problems.suites import as_data, load_suite
+from rmft.problems.suites import Suite, as_data, load_suite
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.records.files import FOLDER, read_lines
 from rmft.results import Evaluation
+from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory, policy_in
 from rmft.scenarios.wording import Wording
 from rmft.seeds import Experiment, is_experiment
@@ -91,12 +92,15 @@ def evaluate_target(
         kept_of = {seed: KeptConversations() for seed in runs}
         with players(suite, one_at_a_time=True) as playing:
             by_seed = {seed: of_run(each, against, playing) for seed, each in runs.items()}
-            others = opponents_in(list(against or suite.baselines), suite, playing)
+            others = opponents_in(list(against or suite.baselines), suite, playing, progress)
             known = optima(problems, progress)
             result, of_seeds = evaluate_seeds(
                 by_seed, others, problems, num_rollouts, seed, progress,
                 suite=suite.name, part=part, keep=kept_of, optima=known,
             )  # fmt: skip
+            rivals = _rivals(others, suite, progress)
+            result = result.model_copy(update=rivals)
+            of_seeds = {seed: each.model_copy(update=rivals) for seed, each in of_seeds.items()}
 
         def keep() -> Path:
             for each, found in of_seeds.items():
@@ -107,12 +111,14 @@ def evaluate_target(
         return result, keep
     kept = KeptConversations()
     with players(suite) as playing:
-        policies = policies_of(target, run, suite, against, playing)
+        policies = policies_of(target, run, suite, against, playing, progress)
         known = optima(problems, progress)
         result = evaluate(
             policies, problems, num_rollouts, seed, progress,
             suite=suite.name, part=part, keep=kept, optima=known,
         )  # fmt: skip
+        others = {name: policies[name] for name in list(policies)[1:]}
+        result = result.model_copy(update=_rivals(others, suite, progress))
 
     def keep_one() -> Path | None:
         if run is None:
@@ -121,6 +127,14 @@ def evaluate_target(
         return files.results(run.path)
 
     return result, keep_one
+
+
+def _rivals(
+    opponents: Mapping[str, MakePolicy], suite: Suite, progress: Callable[[str], None]
+) -> dict[str, list[str]]:
+    """What an evaluation says of its opponents: the baselines among them by strength."""
+    named = {name: make for name, make in opponents.items() if name != "start" and not os.path.isdir(name)}
+    return {"rivals": by_strength(named, suite, progress)}
 
 
 def _begun(experiment: Experiment, progress: Callable[[str], None]) -> dict[int, RunDirectory]:

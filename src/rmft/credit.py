@@ -26,7 +26,7 @@ from pydantic import Field
 
 from rmft.advantages import advantages, advantages_of_all_actions, cost_to_go
 from rmft.reading import Config, by_kind
-from rmft.regret import ROUNDING
+from rmft.regret import ROUNDING, RegretKind
 from rmft.selection import lowest_in_group
 from rmft.types import BoolArray, FloatArray, IntArray, TrainingBatch, Trajectories
 
@@ -155,10 +155,12 @@ def credit(
     config: CreditConfig,
     generator: np.random.Generator,
     temperature: float = 1.0,
+    kind: RegretKind = "static",
 ) -> TrainingBatch:
     """The batch that a policy is trained on. Of rollouts that failed nothing is learned.
 
-    regret: (B, T), what each round added to a trajectory's regret. group: (B,), equal for the rollouts of one
+    regret: (B, T), what each round added to a trajectory's regret. kind: of that regret; arms that were not
+    played count by the rewards that it is of. group: (B,), equal for the rollouts of one
     problem. generator: for ties, and for `random`. temperature: that of the rollouts. All are of one setting;
     for several see `credit_of_iteration`. Raises ConfigError when a pool has fewer rollouts than are to be
     selected, or a group a single one where a baseline is needed.
@@ -167,7 +169,7 @@ def credit(
     mask = _finished(trajectories) & (ones > 0)
     match config:
         case PolicyGradientCredit(all_actions=True) if trajectories.rules.feedback == "full":
-            return _all_actions(trajectories, group, config, mask, temperature)
+            return _all_actions(trajectories, group, config, mask, temperature, kind)
         case PolicyGradientCredit():
             raw = advantages(trajectories, regret, group, config.discount, config.advantage_lambda)
             scaled = _scaled(raw, raw.std(axis=0), config, trajectories)
@@ -194,17 +196,19 @@ def credit_of_iteration(
     config: CreditConfig,
     generators: Sequence[np.random.Generator],
     temperature: float = 1.0,
+    kinds: Sequence[RegretKind] | None = None,
 ) -> list[TrainingBatch]:
     """`credit` of every setting's rollouts; with `per: iteration`, k are kept of all of them together.
 
     Round by round, where horizons differ, k are kept of those that play the round. Arguments and errors are
-    as for `credit`, one of each for every setting.
+    as for `credit`, one of each for every setting; kinds: None where all are of static regret.
     """
     each = list(zip(played, regrets, groups, generators, strict=True))
+    of_kind: Sequence[RegretKind] = kinds or ["static" for _ in each]
     if not (isinstance(config, TopK) and config.per == "iteration"):
         return [
-            credit(trajectories, regret, group, config, generator, temperature)
-            for trajectories, regret, group, generator in each
+            credit(trajectories, regret, group, config, generator, temperature, kind)
+            for (trajectories, regret, group, generator), kind in zip(each, of_kind, strict=True)
         ]
     scores = [_scores(trajectories, regret, config, generator) for trajectories, regret, _, generator in each]
     widest = max(score.shape[1] for score in scores)
@@ -290,10 +294,11 @@ def _all_actions(
     config: PolicyGradientCredit,
     mask: BoolArray,
     temperature: float,
+    kind: RegretKind,
 ) -> TrainingBatch:
     """Targets pi(a) A(a) of every arm, in place of the decision's advantage: its mean over the draw."""
     probabilities = trajectories.histories.probabilities
-    raw = advantages_of_all_actions(trajectories)
+    raw = advantages_of_all_actions(trajectories, kind)
     assert probabilities is not None
     spread = np.sqrt((probabilities * raw**2).sum(axis=2).mean(axis=0))
     scaled = _scaled(raw, spread[:, None], config, trajectories)

@@ -91,13 +91,11 @@ def improve(
         player = _player(policy, config)
         played = roll_out(backend, player, problems, times, seed, iteration, on_step)
     with clock("credit"):
-        regrets = [
-            round_regret(trajectories, batch.setting.regret_kind)
-            for batch, trajectories in zip(problems, played, strict=True)
-        ]
+        kinds = [batch.setting.regret_kind for batch in problems]
+        regrets = [round_regret(trajectories, kind) for kind, trajectories in zip(kinds, played, strict=True)]
         groups = [np.repeat(batch.indices, times) for batch in problems]
         ties = [generator(seed, CREDIT, iteration, number) for number in range(len(problems))]
-        batches = credit_of_iteration(played, regrets, groups, config.credit, ties, temperature)
+        batches = credit_of_iteration(played, regrets, groups, config.credit, ties, temperature, kinds)
     on_step("training")
     with clock("train"):
         step = TrainingStep(iteration, seed_of(seed, iteration), progress, start)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from rmft.bayes.optimum import optimum, refusal
 from rmft.errors import ConfigError, RunDirectoryError
-from rmft.evaluation.evaluate import evaluate
+from rmft.evaluation.evaluate import evaluate, mean_regrets
 from rmft.policies.baselines.catalogue import (
     KNOWING,
     TUNED,
@@ -25,22 +25,35 @@ from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory
 from rmft.types import Rules
 
+BOUNDS = (Oracle.name, BayesOptimal.name)
+"""Baselines that nobody could play: they bound what can be had."""
 
-def tuned(spec: str, suite: Suite, num_problems: int) -> str:
+Say = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Where nobody is to be told."""
+
+
+def tuned(spec: str, suite: Suite, num_problems: int, say: Say = _silent) -> str:
     """The spec that `tuned:NAME` stands for: chosen on the suite's validation part, nowhere else."""
     if not spec.startswith(TUNED):
         return spec
     chosen_on = suite.draw("validation", num_problems)
-    return tune(spec, [(b.setting.rules, b.table, b.setting.regret_kind) for b in chosen_on], seed=0)
+    problems = [(each.setting.rules, each.table, each.setting.regret_kind) for each in chosen_on]
+    return tune(spec, problems, seed=0, say=say)
 
 
-def baselines(specs: Iterable[str], suite: Suite) -> dict[str, MakePolicy]:
-    """Baselines by name; `tuned:NAME` gets its parameters here. Raises UnknownNameError, ConfigError."""
+def baselines(specs: Iterable[str], suite: Suite, say: Say = _silent) -> dict[str, MakePolicy]:
+    """Baselines by name; `tuned:NAME` gets its parameters here.
+
+    say: told where a grid was too narrow. Raises UnknownNameError, ConfigError.
+    """
     made: dict[str, MakePolicy] = {}
     settings = (*suite.settings("validation"), *suite.settings("held_out"))
     for spec in specs:
         _check_suits(spec, suite, settings)
-        chosen = tuned(spec, suite, suite.validation.num_problems)
+        chosen = tuned(spec, suite, suite.validation.num_problems, say)
         name = chosen if chosen == spec else f"{TUNED}{chosen}"
         if chosen == Oracle.name:
             made[name] = partial(Oracle, regret={setting.rules: setting.regret_kind for setting in settings})
@@ -75,7 +88,7 @@ def _maker(spec: str, priors: Priors) -> MakePolicy:
     return lambda table: make_baseline(spec, table, priors)
 
 
-def optima(problems: Iterable[ProblemBatch], say: Callable[[str], None]) -> dict[str, float]:
+def optima(problems: Iterable[ProblemBatch], say: Say) -> dict[str, float]:
     """The expected regret of optimal play, by setting, where it is known; see `rmft.bayes.optimum`."""
     found = {}
     for setting in (batch.setting for batch in problems):
@@ -85,13 +98,26 @@ def optima(problems: Iterable[ProblemBatch], say: Callable[[str], None]) -> dict
     return found
 
 
-def best_baseline(run: RunDirectory, suite: Suite, say: Callable[[str], None]) -> tuple[str, float] | None:
+def by_strength(policies: Mapping[str, MakePolicy], suite: Suite, say: Say = _silent) -> list[str]:
+    """The names of baselines, that of lowest regret on the suite's validation part first.
+
+    So no rival is chosen by the results that it is shown beside. Those that know what is hidden, and only
+    bound what can be had, are left out.
+    """
+    rivals = {name: make for name, make in policies.items() if name not in BOUNDS}
+    if len(rivals) < 2:
+        return list(rivals)
+    say(f"Playing {len(rivals)} baselines on the validation part: which is the strongest")
+    regrets = mean_regrets(rivals, suite.draw("validation", suite.validation.num_problems))
+    return sorted(rivals, key=lambda name: regrets[name])
+
+
+def best_baseline(run: RunDirectory, suite: Suite, say: Say) -> tuple[str, float] | None:
     """The suite's best baseline on the run's validation problems and its regret, kept in the run."""
     kept = run.read_json("baselines.json")
     if kept is None:
         say(f"Playing {len(suite.baselines)} baselines on the validation problems, to compare with")
-        bounds = (Oracle.name, BayesOptimal.name)
-        policies = baselines([name for name in suite.baselines if name not in bounds], suite)
+        policies = baselines([name for name in suite.baselines if name not in BOUNDS], suite, say)
         if not policies:
             return None
         problems = suite.draw("validation", run.config.validation.num_problems)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     Field,
@@ -69,12 +69,16 @@ class TrendResult(Part):
 
 
 class RegressionResult(Part):
-    """The regression check on the mean regret curve, and the one-sided test of b0 >= 1."""
+    """The regression check on the mean regret curve, and the one-sided test of b0 >= 1.
+
+    b0_late: the exponent from round T/4 on.
+    """
 
     b0: Number
     p_reg: Number
     floored: Annotated[Count | None, Required]
     b0_below_1: Annotated[ExponentTest | None, Required]
+    b0_late: Annotated[Interval | None, OrNone] = None
 
 
 class Curve(Part):
@@ -138,6 +142,9 @@ class Comparison(Part):
         return self
 
 
+ComparisonOfKind = TypeVar("ComparisonOfKind", bound=Comparison)
+
+
 class PolicyResult(Comparison):
     """One policy in one setting. problem_regrets: the mean over a problem's rollouts, of each problem."""
 
@@ -149,7 +156,10 @@ class PolicyResult(Comparison):
 
 
 class SettingResult(Part):
-    """One setting: its rules, and every policy's result. optimum: the expected regret of optimal play."""
+    """One setting: its rules, and every policy's result. optimum: the expected regret of optimal play.
+
+    uniform_check: the regression check of uniform play on the same problems, from its expected regret.
+    """
 
     feedback: Annotated[Feedback | None, Required]
     horizon: Annotated[Annotated[int, Field(ge=1)] | None, Required]
@@ -157,6 +167,7 @@ class SettingResult(Part):
     regret: Annotated[RegretKind | None, Required]
     num_problems: Annotated[Annotated[int, Field(ge=1)] | None, Required]
     optimum: Number = None
+    uniform_check: Annotated[RegressionResult | None, OrNone] = None
     policies: Annotated[dict[Name, PolicyResult], Each]
 
     @model_validator(mode="after")
@@ -181,7 +192,8 @@ class Evaluation(Part):
     """Policies x settings, each with measures, intervals and paired differences.
 
     fingerprint: of the problems; equal where and only where they are the same. optimum: the expected regret
-    of optimal play, over all problems, where it is known in every setting.
+    of optimal play, over all problems, where it is known in every setting. rivals: the baselines among the
+    policies but for those that bound what can be had, by regret on the validation part, the lowest first.
     """
 
     format: Literal["rmft-evaluation/1"] = FORMAT
@@ -194,6 +206,7 @@ class Evaluation(Part):
     versions: Annotated[dict[Name, Name], Each]
     fingerprint: Annotated[Name | None, OrNone] = None
     optimum: Number = None
+    rivals: Annotated[list[Name] | None, OrNone] = None
     settings: Annotated[dict[Name, SettingResult], Field(min_length=1), Each]
     overall: Annotated[dict[Name, Comparison], Each]
 
@@ -218,6 +231,11 @@ class Evaluation(Part):
     @property
     def policies(self) -> list[str]:
         return list(self.overall)
+
+    def _in_order(self, policies: Mapping[str, ComparisonOfKind]) -> list[tuple[str, ComparisonOfKind]]:
+        """Policies, of the baselines the strongest on validation first."""
+        places = {name: place for place, name in enumerate(self.rivals or (), start=1)}
+        return sorted(policies.items(), key=lambda each: places.get(each[0], 0))
 
     def to_json(self) -> str:
         """Stable JSON, format rmft-evaluation/1: no NaN, null where undefined, lists of numbers in a line."""
@@ -249,23 +267,23 @@ class Evaluation(Part):
     def rows(self, against: Sequence[str] = ()) -> list[dict[str, str]]:
         """The table as plain text, one row per setting and policy, then overall if settings are several.
 
-        Differences are this policy's regret minus the opponent's, below 0 when it is better.
+        Of the baselines the strongest on validation comes first, where that is known. Differences are this
+        policy's regret minus the opponent's, below 0 when it is better.
         Raises UnknownNameError when an opponent in `against` was not evaluated.
         """
         for opponent in against:
             if opponent not in self.overall:
                 raise UnknownNameError("opponent", opponent, self.policies)
-        rows = []
+        rows: list[dict[str, str]] = []
+        everywhere: list[Comparison] = []
         for name, setting in self.settings.items():
-            for policy, result in setting.policies.items():
-                b0 = None if result.regression_check is None else result.regression_check.b0
-                rows.append(_row(name, policy, result, against, "-" if b0 is None else f"{b0:.2f}"))
+            for policy, played in self._in_order(setting.policies):
+                rows.append(_row(name, policy, played, against, played.regression_check))
+                everywhere.append(played)
         if len(self.settings) > 1:
-            rows += [_row("overall", policy, result, against, "-") for policy, result in self.overall.items()]
-        everywhere = [
-            *(each for setting in self.settings.values() for each in setting.policies.values()),
-            *(self.overall.values() if len(self.settings) > 1 else ()),
-        ]
+            for policy, overall in self._in_order(self.overall):
+                rows.append(_row("overall", policy, overall, against, None))
+                everywhere.append(overall)
         if any(each.share_to_optimum for each in everywhere):
             for row, result in zip(rows, everywhere, strict=True):
                 row["share to optimum"] = show(result.share_to_optimum) if result.share_to_optimum else "-"
@@ -284,7 +302,7 @@ class Evaluation(Part):
         title = (
             f"{self.suite} {self.part}: {self.num_problems or 0:,} problems x {self.num_rollouts} rollouts"
         )
-        said = [*self._of_optimum(), *_of_seeds(seeds)]
+        said = [*self._of_optimum(), *_of_seeds(seeds), *self._of_exponents()]
         caption = Text(" ".join(said)) if said else None
         table = Table(title=Text(f"{title}, {self.confidence or 0:.0%} intervals"), caption=caption)
         for column in columns:
@@ -309,9 +327,31 @@ class Evaluation(Part):
             told += " Share to optimum: of the way there from the start's regret."
         return [told]
 
+    def _of_exponents(self) -> list[str]:
+        """What the exponents show, and where they show less."""
+        told = "b0 is the exponent of regret, over all rounds and from round T/4 on."
+        passing = [name for name, each in self.settings.items() if _passes(each.uniform_check)]
+        if not passing:
+            return [told]
+        where = f" in {', '.join(passing)}" if len(self.settings) > 1 else ""
+        return [
+            told,
+            f"Uniform play has b0 < 1 too{where} (p < .05): there it does not tell that one learns.",
+        ]
+
+
+def _passes(check: RegressionResult | None) -> bool:
+    """Whether the test rejects b0 >= 1."""
+    test = check.b0_below_1 if check else None
+    return test is not None and test.p_value is not None and test.p_value < 0.05
+
 
 def _row(
-    setting: str, policy: str, result: Comparison, against: Sequence[str], exponent: str
+    setting: str,
+    policy: str,
+    result: Comparison,
+    against: Sequence[str],
+    check: RegressionResult | None,
 ) -> dict[str, str]:
     differences = {
         f"minus {opponent}": show(result.paired_difference[opponent]["regret"], "+")
@@ -331,7 +371,8 @@ def _row(
             for key, column in FURTHER.items()
             if key in result.measures
         },
-        "b0": exponent,
+        "b0": _number(check.b0 if check else None),
+        "from T/4": _number(check.b0_late.mean if check and check.b0_late else None),
     }
 
 

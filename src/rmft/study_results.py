@@ -54,7 +54,10 @@ class PairResult(Part):
 
 
 class EvaluationResult(Part):
-    """What entries and baselines did on one evaluation's problems. optimum: expected, of optimal play."""
+    """What entries and baselines did on one evaluation's problems. optimum: expected, of optimal play.
+
+    baselines: the strongest on the validation part first.
+    """
 
     suite: Name
     part: Name

@@ -33,18 +33,26 @@ def check_path(target: str) -> None:
 
 
 def policies_of(
-    target: str, run: RunDirectory | None, suite: Suite, against: list[str] | None, playing: Playing
+    target: str,
+    run: RunDirectory | None,
+    suite: Suite,
+    against: list[str] | None,
+    playing: Playing,
+    say: Callable[[str], None],
 ) -> dict[str, MakePolicy]:
-    """The target's policy, and those that it is set against (None: the start and the suite's baselines)."""
+    """The target's policy, and those that it is set against (None: the start and the suite's baselines).
+
+    say: told where the grid of a tuned baseline was too narrow.
+    """
     if run is not None:
         policies = of_run(run, against, playing)
     elif os.path.isdir(target):
         policies = {Path(target).name: playing(policy_in(Path(target)))}
     else:
-        policies = baselines([target], suite)
+        policies = baselines([target], suite, say)
     if run is None and "start" in (against or ()):
         raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
-    others = opponents_in(list(against or suite.baselines), suite, playing)
+    others = opponents_in(list(against or suite.baselines), suite, playing, say)
     return policies | {name: each for name, each in others.items() if name not in policies}
 
 
@@ -80,10 +88,16 @@ def load_agent(target: str) -> tuple[Policy, Path | None]:
     return load_policy(Player(policy, sample_arms=True)), policy.path
 
 
-def opponents_in(specs: list[str], suite: Suite, playing: Playing) -> dict[str, MakePolicy]:
-    """Opponents that are no part of the target: policies in folders, then baselines."""
+def opponents_in(
+    specs: list[str], suite: Suite, playing: Playing, say: Callable[[str], None]
+) -> dict[str, MakePolicy]:
+    """Opponents that are no part of the target: policies in folders, then baselines.
+
+    say: see `policies_of`.
+    """
     folders = {spec: playing(policy_in(Path(spec))) for spec in specs if os.path.isdir(spec)}
-    return folders | baselines([spec for spec in specs if spec != "start" and spec not in folders], suite)
+    named = [spec for spec in specs if spec != "start" and spec not in folders]
+    return folders | baselines(named, suite, say)
 
 
 @contextmanager

@@ -372,8 +372,7 @@ def _forecast(config: RunConfig, suites: dict[str, Suite], calls: int, tokenizer
 
 
 def _rivals(result: Evaluation) -> list[str]:
-    """Whom the table shows differences to: the start, and the best baseline."""
-    regrets = {name: each.measures["regret"].mean for name, each in result.overall.items()}
-    others = [name for name in result.policies[1:] if name not in ("start", "oracle")]
-    best = sorted(others, key=lambda name: regrets[name] or 0.0)[:1]
-    return [name for name in result.policies if name == "start" or name in best]
+    """Whom the table shows differences to: the start, other policies, and the best baseline on validation."""
+    rivals = result.rivals or []
+    baselines = {*rivals[1:], "oracle", "bayes-optimal"}
+    return [name for name in result.policies[1:] if name not in baselines]

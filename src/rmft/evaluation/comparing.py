@@ -13,9 +13,17 @@ import scipy
 
 import rmft
 from rmft import statistics
-from rmft.evaluation.measures import INDICATORS, MEASURES, regression_check, trend_check
+from rmft.evaluation.measures import (
+    INDICATORS,
+    MEASURES,
+    late_round,
+    regression_check,
+    reported,
+    trend_check,
+)
 from rmft.problems.suites import ProblemBatch
 from rmft.records.lines import five_digits
+from rmft.regret import curve
 from rmft.results import (
     Comparison,
     Curve,
@@ -39,7 +47,7 @@ START = "start"
 class Played:
     """What one policy did in one setting: per problem, means over its rollouts.
 
-    measures: (B, len(MEASURES)). curves: (B, T). counts, edges: the histogram of best-arm pulls.
+    measures: (B, len(RECORDED)). curves: (B, T). counts, edges: the histogram of best-arm pulls.
     """
 
     measures: FloatArray
@@ -148,14 +156,17 @@ def _compare(
     sizes: Sequence[int] | None,
     optimum: float | None,
 ) -> dict[str, Comparison]:
-    """Every policy against every other, from per-problem means (S, n, P, len(MEASURES)).
+    """Every policy against every other, from per-problem means (S, n, P, len(RECORDED)).
 
     sizes: the numbers of problems of several settings. optimum: the expected regret of optimal play.
     """
-    means = statistics.over_seeds(values, lambda each: each, seed, sizes)
-    differences = statistics.over_seeds(
-        values, lambda each: each[..., :, None, :] - each[..., None, :, :], seed, sizes
-    )
+    means = statistics.over_seeds(values, reported, seed, sizes)
+
+    def differ(each: FloatArray) -> FloatArray:
+        found = reported(each)
+        return np.asarray(found[..., :, None, :] - found[..., None, :, :])
+
+    differences = statistics.over_seeds(values, differ, seed, sizes)
     ratios = statistics.over_seeds(
         values[..., REGRET],
         lambda each: statistics.ratio(each[..., :, None], each[..., None, :]),
@@ -229,8 +240,7 @@ def _setting_result(
     curves = np.stack([_by_seed(each, "curves", seeds) for each in played.values()], axis=2)
     mean = curves.mean(axis=(0, 1))
     low, high = _bands(curves, seed)
-    exponents = statistics.over_seeds(curves, lambda means: regression_check(means).b0, seed)
-    trend, regression = trend_check(mean), regression_check(mean)
+    trend, regression = trend_check(mean), _regression(curves, seed)
     policies = {
         name: PolicyResult(
             measures=comparison.measures,
@@ -239,12 +249,7 @@ def _setting_result(
             seeds=comparison.seeds,
             share_to_optimum=comparison.share_to_optimum,
             trend_check=TrendResult(s=int(trend.s[i]), p_trend=float(trend.p_trend[i])),
-            regression_check=RegressionResult(
-                b0=statistics.defined(regression.b0[i]),
-                p_reg=statistics.defined(regression.p_reg[i]),
-                floored=int(regression.floored[i]),
-                b0_below_1=statistics.exponent_test(exponents, i),
-            ),
+            regression_check=regression[i],
             regret_curve=Curve(
                 mean=mean[i].tolist(),
                 low=[statistics.defined(value) for value in low[i]],
@@ -267,7 +272,39 @@ def _setting_result(
         regret=batch.setting.regret_kind,
         num_problems=len(batch.indices),
         policies=policies,
+        uniform_check=_uniform_check(batch, seed),
     )
+
+
+def _regression(curves: FloatArray, seed: int) -> list[RegressionResult]:
+    """The regression check of every policy, from curves (S, n, P, T)."""
+    late = late_round(curves.shape[-1])
+    found = regression_check(curves.mean(axis=(0, 1)))
+    exponents = statistics.over_seeds(curves, lambda means: regression_check(means).b0, seed)
+    later = statistics.over_seeds(curves, lambda means: regression_check(means, late).b0, seed)
+    return [
+        RegressionResult(
+            b0=statistics.defined(found.b0[i]),
+            p_reg=statistics.defined(found.p_reg[i]),
+            floored=int(found.floored[i]),
+            b0_below_1=statistics.exponent_test(exponents, i),
+            b0_late=later.interval(i),
+        )
+        for i in range(curves.shape[2])
+    ]
+
+
+def _uniform_check(batch: ProblemBatch, seed: int) -> RegressionResult | None:
+    """The regression check of uniform play on these problems, from its expected regret.
+
+    None where the opponent adapts, since its rewards depend on what is played.
+    """
+    if batch.setting.environment is not None:
+        return None
+    rewards = batch.table.rewards
+    played = np.broadcast_to(1 / rewards.shape[-1], rewards.shape)
+    (found,) = _regression(curve(batch.table, played, batch.setting.regret_kind)[None, :, None], seed)
+    return found
 
 
 def _bands(curves: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:

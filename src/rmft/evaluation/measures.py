@@ -31,7 +31,7 @@ from scipy.stats import t as student_t
 
 from rmft.regret import RegretKind, highest, regret, round_regret
 from rmft.results import ExponentTest
-from rmft.statistics import bootstrap, exponent_test
+from rmft.statistics import bootstrap, exponent_test, ratio
 from rmft.types import BoolArray, FloatArray, IntArray, Trajectories
 
 LOG_FLOOR = -10.0
@@ -50,8 +50,16 @@ MEASURES = (
     "early_switching",
     "late_regret",
     "rounds_to_switch",
+    "win_stay",
+    "lose_shift",
 )
-"""The measures of one trajectory, in the order in which they are reported."""
+"""The measures that are reported, in their order."""
+
+RATES = {"win_stay": "wins", "lose_shift": "losses"}
+"""Those that are a ratio of two means, and what the second is the mean of; see `win_stay_lose_shift`."""
+
+RECORDED = (*MEASURES, *RATES.values())
+"""What is measured of one trajectory: means of it over trajectories give what is reported (`reported`)."""
 
 INDICATORS = ("suff_fail_freq", "first_arm_only", "failed")
 """Those that are 0 or 1 for a trajectory, so that their means are shares."""
@@ -92,14 +100,17 @@ def trend_check(curve: FloatArray) -> TrendCheck:
     return TrendCheck(s, np.asarray(binom.sf(s - 1, horizon - 1, 0.5), dtype=np.float64))
 
 
-def regression_check(curve: FloatArray) -> RegressionCheck:
-    """Least squares of log R_t on log t over t = 1..T; its slope b0 ("beta hat"). No-regret if b0 < 1.
+def regression_check(curve: FloatArray, first_round: int = 1) -> RegressionCheck:
+    """Least squares of log R_t on log t over t = first_round..T; its slope is b0 ("beta hat").
 
-    log R_t is floored at -10, where R_t <= 0 or is tinier than e^-10; `floored` counts those points,
-    and a fit with many of them means little. p_reg is the t-test of slope 0 with T - 2 degrees of
-    freedom: it says that regret grows, not how fast (for that see
-    `statistics.exponent_below_1`). Source: the regression-based framework of Park et al. (2025).
+    The first rounds have most leverage in it, and with them what is lost before there is anything to know; a
+    fit from `late_round` on tells how regret grows after them. log R_t is floored at -10, where R_t <= 0 or
+    is tinier than e^-10; `floored` counts those points, and a fit with many of them means little. p_reg is
+    the t-test of slope 0, with two degrees of freedom fewer than rounds: it says that regret grows, not how
+    fast (for that see `exponent_below_1`). Source: the regression-based framework of Park et al. (2025), from
+    round 1; the later start is this project's.
     """
+    curve = curve[..., first_round - 1 :]
     horizon = curve.shape[-1]
     above = curve > np.exp(LOG_FLOOR)
     logs = np.log(curve, out=np.full(curve.shape, LOG_FLOOR), where=above)
@@ -107,7 +118,7 @@ def regression_check(curve: FloatArray) -> RegressionCheck:
     undefined = np.full(curve.shape[:-1], np.nan)
     if horizon < 2:
         return RegressionCheck(undefined, undefined, floored)
-    x = np.log(np.arange(1, horizon + 1))
+    x = np.log(np.arange(first_round, first_round + horizon))
     x = x - x.mean()
     spread = x @ x
     deviations = logs - logs.mean(axis=-1, keepdims=True)
@@ -118,6 +129,11 @@ def regression_check(curve: FloatArray) -> RegressionCheck:
     error = np.sqrt(residual / (horizon - 2) / spread)
     statistic = np.abs(b0) / np.maximum(error, 1e-9)  # a perfect fit has error 0
     return RegressionCheck(b0, np.asarray(2 * student_t.sf(statistic, horizon - 2)), floored)
+
+
+def late_round(horizon: int) -> int:
+    """The first round at or after T/4."""
+    return math.ceil(horizon / 4)
 
 
 def best_arms(expected_rewards: FloatArray, kind: RegretKind) -> BoolArray:
@@ -240,6 +256,28 @@ def rounds_to_switch(played: FloatArray, best_arms: BoolArray) -> FloatArray:
     return np.asarray(waited / stretches)
 
 
+def win_stay_lose_shift(arms: IntArray, won: BoolArray) -> dict[str, FloatArray]:
+    """(...) shares of rounds 1 to T - 1: "wins", "losses", wins with the same arm after, losses with another.
+
+    arms: (..., T), -1 where nothing was decided; neither such a round nor the one before it counts. won:
+    (..., T). The last two are "win_stay" and "lose_shift". The rates P(stay | win) and P(shift | loss) are
+    ratios of means of these over trajectories, of which many have no loss at all. NaN when T = 1. Source:
+    Worthy and Maddox (2014), A comparison model of reinforcement-learning and win-stay-lose-shift
+    decision-making processes.
+    """
+    if arms.shape[-1] < 2:
+        return dict.fromkeys((*RATES, *RATES.values()), np.full(arms.shape[:-1], np.nan))
+    before, after, won = arms[..., :-1], arms[..., 1:], won[..., :-1]
+    both, stays = (before >= 0) & (after >= 0), before == after
+    found = {
+        "win_stay": both & won & stays,
+        "lose_shift": both & ~won & ~stays,
+        "wins": both & won,
+        "losses": both & ~won,
+    }
+    return {name: np.asarray(rounds.mean(axis=-1)) for name, rounds in found.items()}
+
+
 def entropy(probabilities: FloatArray) -> FloatArray:
     """(...) mean over rounds of the entropy of the stated probabilities (..., T, K), 0 to ln K, nats."""
     return np.asarray(entr(probabilities).sum(axis=-1).mean(axis=-1))
@@ -253,7 +291,7 @@ def histogram(pulls: FloatArray, horizon: int) -> tuple[IntArray, FloatArray]:
 
 
 def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArray]:
-    """Every one of `MEASURES`, (B,) each. NaN where undefined: entropy when no probabilities were stated."""
+    """Every one of `RECORDED`, (B,) each. NaN where undefined: entropy when no probabilities were stated."""
     histories, num_arms = trajectories.histories, trajectories.rules.num_arms
     played, stated = histories.played, histories.probabilities
     best = best_arms(trajectories.table.expected_rewards, kind)
@@ -270,7 +308,26 @@ def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArra
         "early_switching": early_switching(played),
         "late_regret": late_regret(round_regret(trajectories, kind)),
         "rounds_to_switch": rounds_to_switch(played, best),
+        **_after_wins_and_losses(trajectories),
     }
+
+
+def _after_wins_and_losses(trajectories: Trajectories) -> dict[str, FloatArray]:
+    """`win_stay_lose_shift`, where a win pays more than half of the range of rewards; NaN without either."""
+    histories, rules = trajectories.histories, trajectories.rules
+    if rules.feedback == "full" or not np.isfinite(rules.reward_range).all():
+        return dict.fromkeys((*RATES, *RATES.values()), np.full(len(trajectories), np.nan))
+    return win_stay_lose_shift(histories.arms, rules.normalize(histories.rewards) > 0.5)
+
+
+def reported(means: FloatArray) -> FloatArray:
+    """(..., len(MEASURES)) what is reported, from means (..., len(RECORDED)) over trajectories."""
+    found = np.array(means[..., : len(MEASURES)])
+    for rate, of in RATES.items():
+        found[..., MEASURES.index(rate)] = ratio(
+            means[..., RECORDED.index(rate)], means[..., RECORDED.index(of)]
+        )
+    return found
 
 
 def exponent_below_1(curves: FloatArray, seed: int = 0) -> ExponentTest:
@@ -280,7 +337,8 @@ def exponent_below_1(curves: FloatArray, seed: int = 0) -> ExponentTest:
     fitted to the mean curve of each resample; the p-value is the share of resamples with b0 >= 1.
 
     p rejects exactly linear regret from round 1, and nothing else: a policy that tries each arm once and then
-    keeps to one, whose regret is linear from there on, has b0 < 1 at any horizon and is rejected.
+    keeps to one, whose regret is linear from there on, has b0 < 1 at any horizon and is rejected. b0 from
+    `late_round` on and `late_regret` tell such a policy.
 
     Why the mean curve: one trajectory's log R_t starts at a few lucky or unlucky rounds, which have
     most leverage in a fit on log t, and its points are sums of one another, so that residuals are

@@ -60,10 +60,17 @@ def run_styles(run: Run) -> dict[str, Style]:
 
 
 def ordered(setting: SettingResult) -> list[PolicyResult]:
-    """The trained policy, the untrained one, the baselines by regret, and the bounds."""
+    """The trained policy, the untrained one, the baselines by strength, and the bounds.
+
+    Strength is low regret on the validation part; where that is not known, in the evaluation itself.
+    """
     places = {BEST: 0, START: 1, **dict.fromkeys(BOUNDS, 3)}
-    rows = setting.policies.values()
-    return sorted(rows, key=lambda row: (places.get(row.name, 2), row.measures["regret"].mean))
+    strength = {name: place for place, name in enumerate(setting.rivals)}
+
+    def place(row: PolicyResult) -> tuple[int, int, float]:
+        return places.get(row.name, 2), strength.get(row.name, len(strength)), row.measures["regret"].mean
+
+    return sorted(setting.policies.values(), key=place)
 
 
 def shown_at_first(setting: SettingResult) -> list[str]:

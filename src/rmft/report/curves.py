@@ -15,6 +15,8 @@ MEASURES = {
     "early_switching": "early switching",
     "late_regret": "late regret",
     "rounds_to_switch": "rounds to switch",
+    "win_stay": "win-stay",
+    "lose_shift": "lose-shift",
     "best_arm_freq": "BestArmFreq",
     "first_arm_only": "first arm only",
     "failed": "failed",
@@ -47,7 +49,7 @@ def _evaluation(evaluation: EvaluationResult, styles: dict[str, Style]) -> list[
         f"{100 * evaluation.confidence:g}% confidence intervals. All policies meet the same reward tables, "
         "so that differences (after training minus the row's policy) are paired. b0 is the exponent with "
         "which regret grows, p of the test that it is 1 or more: a small one rejects exactly linear regret "
-        "from round 1."
+        "from round 1 and nothing else. The exponent from round T/4 on leaves the first rounds out."
     )
     blocks: list[Block] = [Heading(f"{evaluation.suite[:200]}: {problems(evaluation)}")]
     if len(evaluation.settings) > 1:
@@ -57,6 +59,8 @@ def _evaluation(evaluation: EvaluationResult, styles: dict[str, Style]) -> list[
         if len(evaluation.settings) > 1:
             blocks.append(Heading(f"Setting: {setting.name[:200]}", 3))
             caption = facts
+        if setting.uniform_p is not None:
+            caption = f"{caption.rstrip('.')}. Uniform play has p {digits(setting.uniform_p)}."
         blocks.append(policy_table(f"Policies in {setting.name[:200]}", setting, styles, caption))
         drawn = (
             charts.regret_curves(setting, styles, evaluation.confidence),
@@ -73,20 +77,21 @@ def policy_table(title: str, setting: SettingResult, styles: dict[str, Style], c
     rows = charts.ordered(setting)
     measures = {key: name for key, name in MEASURES.items() if any(key in row.measures for row in rows)}
     best, opponent = setting.policies.get(BEST), rival(setting)
+    strongest = "best baseline on validation" if setting.rivals else "best baseline"
     slopes = any(row.b0 for row in rows)
     shares = any(row.share_to_optimum for row in rows)
     columns = ["policy", "regret", *(["difference"] if best else [])]
     columns += ["share to optimum"] if shares else []
     columns += measures.values()
-    columns += ["b0", "p (b0 ≥ 1)"] if slopes else []
+    columns += ["b0", "p (b0 ≥ 1)", "b0 from T/4"] if slopes else []
     body: list[list[Cell]] = []
     for row in rows:
-        name = f"{label(row.name)} (best baseline)" if row is opponent else label(row.name)
+        name = f"{label(row.name)} ({strongest})" if row is opponent else label(row.name)
         cells: list[Cell] = [name, row.measures["regret"]]
         cells += [best.difference.get(row.name, {}).get("regret")] if best else []
         cells += [row.share_to_optimum] if shares else []
         cells += [row.measures.get(key) for key in measures]
-        body.append([*cells, *([row.b0, row.p_below_1] if slopes else [])])
+        body.append([*cells, *([row.b0, row.p_below_1, row.b0_late] if slopes else [])])
     if setting.optimum is not None:
         caption = (
             f"{caption.rstrip('.')}. Expected regret of optimal play: {digits(setting.optimum)}; share to "

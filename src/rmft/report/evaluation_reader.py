@@ -20,24 +20,28 @@ class PolicyResult:
     difference: dict[str, dict[str, Interval]]  # by opponent, then measure: this policy minus the opponent
     relative_regret: dict[str, Interval]  # by opponent: this policy's regret / the opponent's
     b0: Interval | None  # the exponent with which regret grows
-    p_below_1: float | None  # of the test that b0 is 1 or more
+    p_below_1: float | None  # of the test that b0 is 1 or more, which uniform play may pass too
     curve: tuple[list[float], list[float], list[float]] | None  # mean, low, high
     pulls: tuple[list[float], list[float]] | None  # counts, edges
     problem_regrets: list[float] | None = None  # one per problem, where they are kept
     share_to_optimum: Interval | None = None  # of the way from the start's regret to that of optimal play
+    b0_late: Interval | None = None  # the exponent from round T/4 on
 
 
 @dataclass(frozen=True, slots=True)
 class SettingResult:
     """Every policy in one setting; `facts` are its horizon, number of arms and so on, as words.
 
-    optimum: the expected regret of optimal play, where it is known.
+    optimum: the expected regret of optimal play, where it is known. uniform_p: of the test that b0 is 1 or
+    more, of uniform play.
     """
 
     name: str
     facts: dict[str, str]
     policies: dict[str, PolicyResult]
     optimum: float | None = None
+    uniform_p: float | None = None
+    rivals: tuple[str, ...] = ()  # its baselines, the strongest on the validation part first; () unless known
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,14 @@ def read_evaluation(value: object, notes: list[str], name: str) -> EvaluationRes
         return None
     if value.get("format") != results.FORMAT:
         notes.append(f"{name} has format {value.get('format')!r}; this version reads '{results.FORMAT}'.")
+    rivals = tuple(read.rivals or ())
     settings = [
-        SettingResult(key, _facts(setting), _policies(setting.policies), setting.optimum)
+        SettingResult(
+            key, _facts(setting), _policies(setting.policies), setting.optimum, _uniform_p(setting), rivals
+        )
         for key, setting in read.settings.items()
     ]
-    pooled = SettingResult(POOLED, {}, _policies(read.overall), read.optimum)
+    pooled = SettingResult(POOLED, {}, _policies(read.overall), read.optimum, None, rivals)
     if not pooled.policies and not settings:
         notes.append(f"{name} is damaged: no policy with a regret was found in it.")
         return None
@@ -112,6 +119,11 @@ def _facts(setting: results.SettingResult) -> dict[str, str]:
     return {key: str(fact) for key in names if (fact := getattr(setting, key)) is not None}
 
 
+def _uniform_p(setting: results.SettingResult) -> float | None:
+    test = setting.uniform_check.b0_below_1 if setting.uniform_check else None
+    return test.p_value if test else None
+
+
 def _policies(found: Mapping[str, results.Comparison]) -> dict[str, PolicyResult]:
     return {name: _policy(name, result) for name, result in found.items()}
 
@@ -120,7 +132,7 @@ def _policy(name: str, result: results.Comparison) -> PolicyResult:
     whole = result if isinstance(result, results.PolicyResult) else None
     check = whole.regression_check if whole else None
     test = check.b0_below_1 if check else None
-    share = result.share_to_optimum
+    share, late = result.share_to_optimum, check.b0_late if check else None
     return PolicyResult(
         name,
         measures=_known(result.measures),
@@ -132,6 +144,7 @@ def _policy(name: str, result: results.Comparison) -> PolicyResult:
         pulls=_pulls(whole.best_arm_pulls) if whole else None,
         problem_regrets=(whole.problem_regrets or None) if whole else None,
         share_to_optimum=None if share is None or share.mean is None else _bounded(share.mean, share),
+        b0_late=None if late is None or late.mean is None else _bounded(late.mean, late),
     )
 
 

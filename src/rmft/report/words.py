@@ -81,8 +81,11 @@ def with_bounds(found: Interval | None) -> str:
 
 
 def rival(setting: SettingResult) -> PolicyResult | None:
-    """The baseline of lowest regret."""
+    """The strongest baseline: that of lowest regret on the validation part, or here where none is known."""
     baselines = [row for name, row in setting.policies.items() if name not in (START, BEST, *BOUNDS)]
+    for name in setting.rivals:
+        if name in setting.policies and name not in BOUNDS:
+            return setting.policies[name]
     return min(baselines, key=lambda row: row.measures["regret"].mean, default=None)
 
 
@@ -130,9 +133,15 @@ def headline(run: Run) -> str:
         return f"Evaluated on {problems(run.evaluation)}, but the trained policy is not among the policies"
     regret = digits(best.measures["regret"].mean)
     change = f"{digits(start.measures['regret'].mean)} → {regret}" if start else regret
-    opponent = overall.policies.get("thompson") or rival(overall)
-    clause = f"; {against(best, opponent)}" if opponent else ""
+    opponent = _in_headline(overall)
+    strongest = ", the best baseline on validation" if opponent and overall.rivals else ""
+    clause = f"; {against(best, opponent)}{strongest}" if opponent else ""
     return f"Regret on {problems(run.evaluation)}: {change}{clause}"
+
+
+def _in_headline(setting: SettingResult) -> PolicyResult | None:
+    """The strongest baseline where it was chosen on validation, else the one that everybody knows."""
+    return rival(setting) if setting.rivals else setting.policies.get("thompson") or rival(setting)
 
 
 def _validation_headline(run: Run) -> str:
@@ -155,7 +164,7 @@ def second_line(run: Run) -> str:
     policies = run.evaluation.overall.policies
     best, opponent = policies.get(BEST), rival(run.evaluation.overall)
     said = f"{against(best, opponent)}, the best baseline here. " if best and opponent else ""
-    if opponent and opponent.name == "thompson":  # the headline says it
+    if opponent and opponent is _in_headline(run.evaluation.overall):  # which says it
         said = ""
     asked = [(START, "before training"), (BEST, "after")]
     asked += [(opponent.name, f"for {label(opponent.name)}")] if opponent else []
@@ -204,8 +213,8 @@ def findings(run: Run) -> list[str]:
         compared = f" ({'; '.join(others)})" if others else ""
         said.append(f"It locks onto its first arm in {percent(100 * locked.mean)} of problems{compared}.")
     if best and best.b0:
-        grows = "sublinearly" if best.b0.high is not None and best.b0.high < 1 else "about linearly or worse"
-        said.append(f"Its regret grows {grows}, with exponent {with_bounds(best.b0)}.")
+        later = f", from round T/4 on with {with_bounds(best.b0_late)}" if best.b0_late else ""
+        said.append(f"Its regret grows with exponent {with_bounds(best.b0)}{later}; linearly is 1.")
     lucky = [
         (row.index, row.first_best, row.above_first_best)
         for row in run.iterations

@@ -72,6 +72,11 @@ def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
             of_name = Seeds((), _regrets(played, policy, evaluated)[None])
             found[name] = of_name
             baselines[policy] = statistics.over_seeds(of_name.regrets, lambda each: each, 0, sizes).interval()
+        strength = {name: place for place, name in enumerate(played.rivals or ())}
+        baselines = {
+            name: baselines[name]
+            for name in sorted(baselines, key=lambda name: strength.get(name, len(strength)))
+        }
     pairs = [
         _pair(first, second, found[first], found[second], sizes)
         for first, second in folder.study.settings.pairs

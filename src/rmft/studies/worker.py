@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from rmft.errors import ConfigError, RmftError
 from rmft.evaluation.evaluate import evaluate
 from rmft.files import write_atomically
 from rmft.iteration import iterate
-from rmft.opponents import baselines
+from rmft.opponents import baselines, by_strength
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory
 from rmft.studies.folder import Evaluated, Job, StudyFolder, baselines_path
@@ -38,8 +38,9 @@ def main(arguments: list[str]) -> int:
         found = StudyFolder(Path(folder), load_study(Path(study)), trust=bool(trust))
         if entry == BASELINES:
             evaluated = found.evaluations[int(number)]
-            policies = baselines(evaluated.settings.baselines, evaluated.suite)
-            _play(policies, evaluated, baselines_path(found.path, evaluated))
+            policies = baselines(evaluated.settings.baselines, evaluated.suite, print)
+            rivals = by_strength(policies, evaluated.suite)
+            _play(policies, evaluated, baselines_path(found.path, evaluated), rivals)
         else:
             (job,) = (job for job in found.jobs() if (job.entry, job.seed) == (entry, int(number)))
             _train(found, job)
@@ -82,12 +83,21 @@ def _evaluate(job: Job, evaluated: Evaluated) -> None:
         _play(policies, evaluated, job.evaluation(evaluated))
 
 
-def _play(policies: Mapping[str, MakePolicy], evaluated: Evaluated, target: Path) -> None:
-    """Let policies play an evaluation's problems, and keep what they did in the file `target`."""
+def _play(
+    policies: Mapping[str, MakePolicy],
+    evaluated: Evaluated,
+    target: Path,
+    rivals: Sequence[str] | None = None,
+) -> None:
+    """Let policies play an evaluation's problems, and keep what they did in the file `target`.
+
+    rivals: the baselines among them, the strongest first.
+    """
     suite, given = evaluated.suite, evaluated.settings
     problems = suite.draw(given.part, evaluated.num_problems)
     result = evaluate(policies, problems, given.num_rollouts, LUCK, suite=suite.name, part=given.part)
-    write_atomically(target, result.to_json().encode())
+    ranked = result.model_copy(update={"rivals": rivals})
+    write_atomically(target, ranked.to_json().encode())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -47,12 +48,16 @@ TUNED = "tuned:"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One baseline: its class, one line on it, its source, and the specs that tuning tries."""
+    """One baseline: its class, one line on it, its source, and the specs that tuning tries.
+
+    in_noise: its parameters in units of reward, whose grids tuning stretches where rewards have no range.
+    """
 
     policy: type[Baseline]
     summary: str
     source: str
     grid: tuple[str, ...] = ()
+    in_noise: tuple[str, ...] = ()
 
 
 def _grid(name: str, parameter: str, values: tuple[float, ...]) -> tuple[str, ...]:
@@ -95,6 +100,7 @@ CATALOGUE: dict[str, Entry] = {
         "mean + coefficient * sqrt(ln t / n)",
         "Auer et al. 2002",
         _grid("ucb", "coefficient", (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 2.0)),
+        in_noise=("coefficient",),
     ),
     "kl-ucb": Entry(KLUCB, "largest mean that a KL ball allows", "Garivier & Cappé 2011"),
     "bayes-ucb": Entry(
@@ -122,6 +128,7 @@ CATALOGUE: dict[str, Entry] = {
             for mean, prior in ((0, 0.5), (0, 1), (0.5, 0.3))
             for noise in (0.12, 0.25, 0.5, 1)
         ),
+        in_noise=("prior_mean", "prior_std", "noise_std"),
     ),
     "exp3": Entry(
         Exp3,
@@ -144,6 +151,7 @@ CATALOGUE: dict[str, Entry] = {
             for discount in (0.8, 0.9, 0.95, 0.98, 0.99)
             for c in (0.1, 0.2, 0.4, 0.7)
         ),
+        in_noise=("coefficient",),
     ),
     "sliding-window-ucb": Entry(
         SlidingWindowUCB,
@@ -154,6 +162,7 @@ CATALOGUE: dict[str, Entry] = {
             for window in (10, 20, 30, 50)
             for c in (0.1, 0.2, 0.4, 0.7)
         ),
+        in_noise=("coefficient",),
     ),
     "discounted-thompson": Entry(
         DiscountedThompson,
@@ -316,6 +325,12 @@ def parse_spec(spec: str) -> tuple[str, dict[str, float | str | None]]:
         except ValueError:
             values[key] = value
     return match[1], values
+
+
+def spec_of(name: str, values: Mapping[str, float | str | None]) -> str:
+    """The spec that `parse_spec` reads so."""
+    written = {key: f"{value:g}" if isinstance(value, float) else value for key, value in values.items()}
+    return f"{name}({', '.join(f'{key}={value}' for key, value in written.items())})"
 
 
 def make_baseline(spec: str, table: RewardTable | None = None, priors: Priors | None = None) -> Policy:
