@@ -48,14 +48,14 @@ def numeric(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a policy that a tiny language model plays, after two tokens of reasoning."""
-    from rmft.policies.checkpoint import write_policy
     from rmft.policies.config import LocalConfig
     from rmft.scenarios.wording import Wording
+    from rmft.training.local import new_policy
 
     folder = tmp_path_factory.mktemp("words")
     told = Wording(reasoning="brief")
-    write_policy(folder, LocalConfig(model=str(tiny_llama), wording=told, reasoning_budget=2, device="cpu"))
-    return folder
+    config = LocalConfig(model=str(tiny_llama), wording=told, reasoning_budget=2, device="cpu")
+    return new_policy(config, 0, folder).path
 
 
 @pytest.fixture(scope="module")

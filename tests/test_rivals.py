@@ -19,7 +19,6 @@ from rmft.credit import CreditConfig, credit
 from rmft.errors import ConfigError, RmftError
 from rmft.iteration import iterate
 from rmft.policies.baselines.catalogue import make_baseline
-from rmft.policies.checkpoint import write_policy
 from rmft.policies.config import LocalConfig
 from rmft.policies.demonstration import Demonstration
 from rmft.policies.language import load_language_policy
@@ -32,6 +31,7 @@ from rmft.rollout import rollout
 from rmft.run_directory import RunDirectory
 from rmft.streams import Streams
 from rmft.training.config import DPO, PolicyGradient, PPOClip, RegretLoss
+from rmft.training.local import new_policy
 from rmft.training.numeric import batch_loss
 from rmft.training.objective import regret_loss
 from rmft.types import (
@@ -309,7 +309,7 @@ def test_a_language_policy_reads_a_baseline_as_it_would_have_said_it(
     tmp_path: Path, tiny_llama: Path
 ) -> None:
     """The turns of a demonstration are those of the policy itself where it made the same decisions."""
-    write_policy(tmp_path, LocalConfig.model_validate({"model": str(tiny_llama)}))
+    new_policy(LocalConfig.model_validate({"model": str(tiny_llama)}), 0, tmp_path)
     player = load_language_policy(tmp_path, sample_arms=True)
     means = np.full((3, 4, 2), 0.5)
     table = RewardTable(np.tile([[1.0, 0.0]], (3, 4, 1)), means)

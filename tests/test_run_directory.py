@@ -21,7 +21,7 @@ from full_disk import full_disk
 from rmft.config import parse_config
 from rmft.errors import ConfigError, RmftError, RunDirectoryError
 from rmft.files import append_line, write_atomically
-from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, adapter_in
+from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, OPTIMIZER, adapter_in
 from rmft.run_directory import RunDirectory, package_versions, policy_in, read_json
 from rmft.targets import check_path
 
@@ -345,8 +345,14 @@ def test_a_moved_run_is_the_same_run(run: RunDirectory, tmp_path: Path) -> None:
         assert opened.policy(0).path == moved / "checkpoints" / "000000"
 
 
-def test_half_an_adapter_is_refused(tmp_path: Path) -> None:
-    assert adapter_in(tmp_path) is None
+def test_an_adapter_of_which_something_is_gone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match="has lost what training made"):
+        adapter_in(tmp_path)
+    (tmp_path / OPTIMIZER).write_bytes(b"\x10" + bytes(7) + b'{"weight/step":')
+    with pytest.raises(RunDirectoryError, match="untrained model would play"):
+        adapter_in(tmp_path)
+    (tmp_path / OPTIMIZER).write_bytes(b"\x08" + bytes(7) + b"{}      ")
+    assert adapter_in(tmp_path) is None, "as a run starts"
     (tmp_path / ADAPTER).touch()
     with pytest.raises(RunDirectoryError, match=f"lacks {ADAPTER_CONFIG}"):
         adapter_in(tmp_path)

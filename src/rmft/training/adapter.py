@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
 from rmft.generators.loading import HeldModel, load_model, no_progress_bars
 from rmft.generators.local import head_of
-from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, model_of
+from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, adapter_in, model_of
 from rmft.policies.config import LocalConfig, LoraConfig
 
 Trained = PreTrainedModel | PeftModel
@@ -42,7 +42,7 @@ def load_trainable(
         return model.requires_grad_(True), tokenizer
     adapted = peft.get_peft_model(model, peft_settings(config.lora, model))
     assert isinstance(adapted, PeftModel)
-    if (folder / ADAPTER_CONFIG).exists():
+    if adapter_in(folder) is not None:
         _load(adapted, folder / ADAPTER)
     return adapted, tokenizer
 

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from rmft.errors import RunDirectoryError
+from rmft.policies.checkpoint import OPTIMIZER
 
-OPTIMIZER = "optimizer.safetensors"
 SCALE = "scale"  # of the steps; see `rmft.training.schedule`
 
 
