@@ -87,7 +87,9 @@ def trainer_at(provider: FineTuneProvider, run: Path, **more: object) -> HostedT
     return HostedTrainer(training, policy, provider, run, first_pause=0.01, **more)  # type: ignore[arg-type]
 
 
-def train(run: Path, url: str, api: str, iteration: int = 1) -> tuple[PolicyRef, dict[str, float]]:
+def train(
+    run: Path, url: str, api: str, iteration: int = 1, **more: object
+) -> tuple[PolicyRef, dict[str, float]]:
     """One iteration in the run's folder, from the policy before it."""
     before, target = run / "checkpoints" / f"{iteration - 1:06d}", run / "checkpoints" / f".{iteration:06d}"
     before.mkdir(parents=True, exist_ok=True)
@@ -95,7 +97,7 @@ def train(run: Path, url: str, api: str, iteration: int = 1) -> tuple[PolicyRef,
     if iteration == 1:
         write_hosted(before, BASE)
     with connection_to(url, api) as connection:
-        trainer = trainer_at(adapter(facts(api), connection), run, say=print)
+        trainer = trainer_at(adapter(facts(api, **more), connection), run, say=print)
         batch = a_batch([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
         return trainer.train(PolicyRef("hosted", before), [batch], target, TrainingStep(iteration, 7, 0.5))
 

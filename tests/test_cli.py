@@ -24,6 +24,7 @@ from full_disk import full_disk
 from rmft.api import default_run_dir
 from rmft.cli import main
 from rmft.config import parse_config
+from rmft.errors import ConfigError
 from rmft.policies.baselines.catalogue import baseline_names
 from rmft.problems.suites import suite_names
 from rmft.progress import TrainingProgress
@@ -313,13 +314,22 @@ def test_my_own_process_and_environment_train(
     suite_file: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(EXAMPLES)
+    """And what was changed since, or is gone, leaves the run as it is: it has a copy."""
+    source, run = tmp_path / "my_process.py", tmp_path / "run"
+    source.write_bytes((EXAMPLES / "my_process.py").read_bytes())
+    monkeypatch.chdir(tmp_path)
     process = {"kind": "my_process:MyProcess", "gap": 0.5}
     suite = suite_file(reward_process=process, environment="my_process:MyEnvironment")
-    ended = rmft_("train", config, "--run-dir", tmp_path / "run", "--set", f"suite={suite}")
+    ended = rmft_("train", config, "--run-dir", run, "--set", f"suite={suite}")
     assert ended.code == 0
-    ended = rmft_("evaluate", tmp_path / "run", "--json", "--trust-code")
+    ended = rmft_("evaluate", run, "--json", "--trust-code")
     assert Evaluation.from_json(ended.out).settings["one"].regret == "dynamic"
+    assert "the run's copy" not in ended.err
+    source.write_text("raise SystemExit")
+    again = rmft_("evaluate", run, "--json", "--trust-code")
+    assert again.out == ended.out
+    kept = run / "own-code" / "0" / "my_process.py"
+    assert f"my_process.py is not what it was when the run began; the run's copy is used: {kept}" in again.err
 
 
 @pytest.mark.parametrize(
@@ -498,6 +508,8 @@ def test_a_paid_run_needs_a_budget_or_a_word(refused: Refused, config: Path) -> 
         yaml.safe_dump({key: plain[key] for key in ("name", "iterations", "rollout", "credit")})
     )
     assert "no budget is set" in refused("train", config, *hosted)
+    with pytest.raises(ConfigError, match="no budget is set"):
+        rmft.train(config, settings=[each for each in hosted if each != "--set"])
     for word in (["--no-budget"], ["--set", "budget.max_tokens=1000"]):
         assert "no budget is set" not in refused(
             "train", config, *hosted, *word
@@ -506,6 +518,7 @@ def test_a_paid_run_needs_a_budget_or_a_word(refused: Refused, config: Path) -> 
 
 def test_a_forecast_s_options_start_no_run(refused: Refused, config: Path) -> None:
     assert "which --dry-run makes" in refused("train", config, "--calls", 3)
+    assert "hosted models cost; policy.kind is arm_encoder" in refused("train", config, "--dry-run")
 
 
 def test_a_number_is_no_yes(refused: Refused, config: Path) -> None:

@@ -15,7 +15,9 @@ from rmft.build import backend, load_suites
 from rmft.config import RunConfig, load_config, parse_config
 from rmft.credit import PolicyGradientCredit, TopKRegret
 from rmft.errors import ConfigError
+from rmft.policies.config import LocalConfig
 from rmft.reading import read_mapping
+from rmft.tracking.config import TensorBoardTracking
 from rmft.training.config import CrossEntropy, NumericTraining, PolicyGradient
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -483,3 +485,32 @@ def test_a_file_that_unfolds_without_end_is_refused(tmp_path: Path) -> None:
     path.write_text("name: &a [*a]")
     with pytest.raises(ConfigError, match="unfolds to more than"):
         load_config(path)
+
+
+def test_paths_in_a_file_start_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From whatever directory it is read; and as before, for a version, those of that directory are taken."""
+    for name in ("mine/suite.yaml", "mine/base/x", "mine/policy/x", "old/suite.yaml", "mine/smoke/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    file = tmp_path / "mine" / "config.yaml"
+    file.write_text(
+        "{init_from: policy, suite: suite.yaml, stages: [{iterations: 1, suite: smoke}, {iterations: 1}],"
+        " policy: {kind: local, model: base, engine: {urls: ['http://a/v1'], adapter_folder: new}},"
+        " tracking: {kind: tensorboard, folder: /board}}"
+    )
+    for directory, start in {".": "mine/", "old": f"{tmp_path}/mine/", "mine": ""}.items():
+        monkeypatch.chdir(tmp_path / directory)
+        found = load_config(Path("config.yaml") if directory == "mine" else file, ["name=n"])
+        assert isinstance(found.policy, LocalConfig)
+        assert found.policy.engine is not None
+        paths = (found.init_from, found.suite, found.policy.model, str(found.policy.engine.adapter_folder))
+        assert paths == tuple(f"{start}{name}" for name in ("policy", "suite.yaml", "base", "new"))
+        assert [stage.suite for stage in found.stages] == ["smoke", f"{start}suite.yaml"], "a name is no path"
+        assert found.tracking == TensorBoardTracking(folder="/board")
+        assert load_config(file, ["suite=suite.yaml"]).suite == "suite.yaml", "from where one is"
+    monkeypatch.chdir(tmp_path)
+    file.write_text("suite: old/suite.yaml")
+    with pytest.warns(FutureWarning, match=r"suite 'old/suite.yaml' .* write ../old/suite.yaml"):
+        assert load_config(file).suite == "old/suite.yaml"
+    file.write_text("suite: smok")
+    assert load_config(file).suite == "smok", "which may be a mistyped name"

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rmft.errors import AnswerError, ConfigError, EndpointError, HostedError
@@ -43,7 +44,9 @@ def test_an_answer_is_what_the_endpoint_said(vendor: Vendor) -> None:
 
 
 def test_logprobs_are_read(vendor: Vendor) -> None:
-    top = [{"token": "7", "logprob": -0.5}, {"token": "8", "logprob": -1.25}]
+    """Of tokens without probability, which JSON has no number for, none."""
+    found = {"7": -0.5, "8": -1.25, "9": -np.inf, "10": None}
+    top = [{"token": token, "logprob": logprob} for token, logprob in found.items()]
     content = [{"token": "7", "logprob": -0.5, "top_logprobs": top}]
     choice = {"message": {"content": "7"}, "finish_reason": "stop", "logprobs": {"content": content}}
     vendor.reply = {"choices": [choice]}

@@ -21,8 +21,10 @@ import pytest
 import yaml
 
 from hosted_client import finish, start
+from rmft.build import load_suites
 from rmft.cli import main
-from rmft.config import BudgetConfig
+from rmft.config import BudgetConfig, load_config
+from rmft.costs import forecast_run
 from rmft.errors import BudgetError, RunDirectoryError
 from rmft.policies.hosted import probabilities
 from rmft.providers.answers import Answer, TokenLogprob
@@ -232,6 +234,14 @@ def test_a_forecast_is_near_what_a_run_costs(
     assert sum("chat/completions" in path for _, path in vendor.seen) >= (calls and calls + 5)
     assert not vendor.jobs
     assert list(tmp_path.iterdir()) == [config]
+
+
+def test_the_small_example_costs_less_than_its_budget() -> None:
+    config = load_config(Path("hosted-small"))
+    (*_, together) = forecast_run(config, load_suites(config), 0, None)
+    assert together.usd is not None
+    assert config.budget.max_usd is not None
+    assert together.usd < config.budget.max_usd <= 1
 
 
 def test_a_trained_model_is_evaluated_and_watched_and_asked_nothing_twice(

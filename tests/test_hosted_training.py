@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def record(run: Path) -> dict[str, object]:
 def test_an_iteration_uploads_trains_and_names_the_new_model(
     vendor: Vendor, tmp_path: Path, api: str
 ) -> None:
-    policy, figures = train(tmp_path, vendor.url, api)
+    policy, figures = train(tmp_path, vendor.url, api, byte_order_mark=api == "together")
     expected = {"openai": ("tuned:job-0", "tuned:job-0"), "together": ("me/job-0", "endpoint-0")}[api]
     made = read_hosted(policy.path)
     assert (made.model, made.called, made.job, made.base) == (*expected, "job-0", "base-model")
@@ -54,7 +55,8 @@ def test_an_iteration_uploads_trains_and_names_the_new_model(
     ((_, content),) = vendor.files.values()
     kept = (tmp_path / "fine-tuning" / "000001.jsonl").read_bytes()
     assert content.rstrip() == kept.rstrip()
-    lines = [json.loads(line) for line in kept.splitlines()]
+    assert kept.startswith(codecs.BOM_UTF8) == (api == "together")
+    lines = [json.loads(line) for line in kept.removeprefix(codecs.BOM_UTF8).splitlines()]
     assert [[m["weight"] for m in line["messages"] if m["role"] == "assistant"] for line in lines] == [
         [0, 1, 1],  # a refused answer, then two that were selected
         [0, 1],

@@ -217,7 +217,7 @@ def main_(arguments: list[object]) -> None:
 
 def content(run: Path) -> dict[str, bytes]:
     """Every file of a run that must not depend on kills, but for start times and seconds spent."""
-    skipped = {"run.json", "timings.jsonl", ".lock"}
+    skipped = {"run.json", "timings.jsonl", "log.txt", ".lock"}
     paths = [path for path in run.rglob("*") if path.is_file() and path.name not in skipped]
     return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 

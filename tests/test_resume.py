@@ -38,7 +38,7 @@ training: {batch_size: 8, learning_rate: 0.01}
 validation: {every: 3, num_problems: 20}
 num_threads: 1
 """
-TIMES = ("run.json", "timings.jsonl", ".lock")  # when and how fast, which may differ
+TIMES = ("run.json", "timings.jsonl", "log.txt", ".lock")  # when and how fast, which may differ
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 NEVER = ("", 0)
 
@@ -353,6 +353,25 @@ def test_resuming_a_finished_run_changes_nothing(undisturbed: Path, tmp_path: Pa
     assert content(run) == content(undisturbed)
     for name in ("run.json", "timings.jsonl"):
         assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_an_extended_run_is_that_of_its_stages(tmp_path: Path) -> None:
+    """Its learning rate takes its course anew in what was added, and it is judged where each stage ends."""
+    short, whole, run = (tmp_path / name for name in ("short.yaml", "whole", "run"))
+    short.write_text(CONFIG.replace("iterations: 12", "iterations: 2"))
+    assert here("train", short, "--run-dir", run) == 0
+    assert here("resume", run, "--iterations", 1) == 2, "it has more"
+    assert here("resume", run, "--iterations", 4) == 0
+    assert here("resume", run, "--iterations", 4) == 0, "the same again asks for nothing"
+    short.write_text(CONFIG.replace("iterations: 12", "stages: [{iterations: 2}, {iterations: 2}]"))
+    assert here("train", short, "--run-dir", whole) == 0
+    assert content(run) == content(whole)
+    told = (run / "log.txt").read_text().splitlines()
+    assert all(re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 \S", line) for line in told)
+    assert sum("iteration 4/4: regret" in line for line in told) == 1
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"status": "stopped"}))
+    assert here("resume", run, "--iterations", 5) == 2, "its patience is out"
 
 
 def test_a_changed_suite_file_does_not_change_a_run_that_goes_on(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ TINY = {
     },
     "validation": {"every": 2, "num_problems": 20},
 }
-TIMES = ("run.json", "timings.jsonl", ".lock")  # when and how fast, which may differ
+TIMES = ("run.json", "timings.jsonl", "log.txt", ".lock")  # when and how fast, which may differ
 SEEDS = (0, 2, 7)
 
 processes = multiprocessing.get_context("forkserver")

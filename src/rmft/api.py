@@ -14,6 +14,7 @@ from typing import Any
 from rmft.build import backend, load_suites
 from rmft.commands import evaluate_target
 from rmft.config import RunConfig, load_config, parse_config
+from rmft.costs import check_budget
 from rmft.errors import RunDirectoryError
 from rmft.iteration import iterate
 from rmft.opponents import best_baseline
@@ -40,31 +41,31 @@ def train(
     names may be run. progress: whether to show how far the run is, in a notebook too. on_iteration: called
     with every iteration's line of metrics.jsonl, from 0, once it is kept. If the process is killed, `rmft
     resume` finishes the run. Raises ConfigError, UnknownNameError, RunDirectoryError and MissingExtraError
-    before anything is played, and of hosted models HostedError, BudgetError and TrainingJobError.
+    before anything is played, of a paid model without a budget too, and of hosted models HostedError,
+    BudgetError and TrainingJobError.
     """
     checked = (
         parse_config(config, list(settings))
         if isinstance(config, Mapping)
         else load_config(Path(config), list(settings))
     )
+    check_budget(checked)
     suites = load_suites(checked, trust=trust_code)
     where = default_run_dir(checked) if run_dir is None else Path(run_dir)
     with (
         closing(backend(checked, suites, where)) as machinery,  # what is wrong so far leaves nothing behind
         closing(RunDirectory.create(where, checked, as_data(suites))) as run,
     ):
-        yardstick = best_baseline(run, suites[checked.suite], lambda _: None)
-        if not progress:
-            iterate(run, suites, machinery, on_iteration)
-            return where
+        yardstick = best_baseline(run, suites[checked.suite], run.log)
         rounds = rounds_of(checked, suites) // checked.iterations
-        with TrainingProgress(checked.iterations, rounds, yardstick) as shown:
+        with TrainingProgress(checked.iterations, rounds, yardstick, log=run.log, shown=progress) as told:
 
             def both(metrics: dict[str, Any]) -> None:
-                shown.on_iteration(metrics)
+                told.on_iteration(metrics)
                 on_iteration(metrics)
 
-            iterate(run, suites, machinery, both, shown.on_step)
+            for line in iterate(run, suites, machinery, both, told.on_step).findings:
+                run.log(line)
     return where
 
 

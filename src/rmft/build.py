@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,12 @@ from rmft.compute import RayCompute
 from rmft.config import RunConfig, StageConfig, check_pool
 from rmft.credit import TopK
 from rmft.errors import ConfigError, MissingExtraError
-from rmft.messages import estimate_tokens
+from rmft.own_code import as_kept
 from rmft.policies import demonstration
 from rmft.policies.config import AttentionConfig, HostedConfig, LocalConfig, PolicyConfig
 from rmft.policies.demonstration import Demonstration
 from rmft.problems.setting import Setting
 from rmft.problems.suites import PARTS, Suite, load_suite, suite_from
-from rmft.providers.catalogue import find_provider
 from rmft.rollout import Player, Rollouts, rollout_in_pieces
 from rmft.run_directory import STAGE_SUITES, SUITE, RunDirectory, policy_in
 from rmft.scenarios.scenario import scenarios_of
@@ -29,7 +28,6 @@ from rmft.types import Policy, PolicyRef, Trainer, Trajectories
 
 if TYPE_CHECKING:
     from rmft.cluster import Cluster
-    from rmft.forecast import Line
     from rmft.generators.loading import HeldModel
     from rmft.hosting import HostedBackend
     from rmft.policies.engine import EnginePlayers
@@ -86,17 +84,21 @@ def load_suites(config: RunConfig, *, trust: bool = False) -> dict[str, Suite]:
     return {name: load_suite(name, trust=trust) for name in _suite_names(config)}
 
 
-def suites_of(run: RunDirectory, *, trust: bool) -> dict[str, Suite]:
+def suites_of(
+    run: RunDirectory, *, trust: bool, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Suite]:
     """The suites of a run as they were when it began; classes that they name are run only with `trust`.
 
-    These are looked for beside the file that the config calls the suite, and in the current directory. Raises
-    ConfigError when a suite is damaged.
+    These are looked for beside the file that the config calls the suite, and in the current directory; where
+    one was changed since, the run's own copy is taken, and `say` is told. Raises ConfigError when a suite is
+    damaged.
     """
     found = {}
-    for name in _suite_names(run.config):
+    for number, name in enumerate(_suite_names(run.config)):
         where = run.path / (SUITE if name == run.config.suite else STAGE_SUITES)
-        beside = Path(name) if os.path.isdir(name) else Path(name).parent
-        found[name] = suite_from(run.suites.get(name), str(where), str(beside), trust=trust)
+        beside = str(Path(name) if os.path.isdir(name) else Path(name).parent)
+        folder = as_kept(run.own_code(number), beside, say)
+        found[name] = suite_from(run.suites.get(name), str(where), folder, trust=trust)
     return found
 
 
@@ -254,29 +256,6 @@ def hosted_backend(
             # A wording that does not fit shows now.
             scenarios_of(setting.rules, setting.words([0]), policy.wording)
     return HostedBackend(config, policy, folder, journal)
-
-
-def forecast_run(
-    config: RunConfig, suites: Mapping[str, Suite], calls: int, tokenizer: str | None
-) -> list[Line]:
-    """What a run with a hosted model will cost; see `rmft.forecast`. calls: real ones, to base it on.
-
-    tokenizer: a folder or name of one that transformers can load; None: 4 characters are a token.
-    """
-    policy = config.policy
-    if not isinstance(policy, HostedConfig):
-        raise ConfigError(f"--dry-run forecasts what hosted models cost; policy.kind is {policy.kind}.")
-    with extra("api"):
-        from rmft.forecast import Seen, forecast, see
-
-    count: Callable[[str], int] = estimate_tokens
-    if tokenizer is not None:
-        count = token_counter(tokenizer)
-    seen, facts = Seen(), find_provider(policy.provider, policy.catalogue).model(policy.model)
-    if calls:
-        with closing(hosted_backend(config, policy, suites.values(), Path(), None)) as hosted:
-            seen = see(hosted.model(policy.model, False), policy, suites[config.suite], calls, count)
-    return forecast(config, policy, suites, facts, count, seen)
 
 
 def token_counter(folder_or_id: str) -> Callable[[str], int]:

@@ -68,7 +68,7 @@ def evaluate_target(
     if suite_name is not None:
         suite = load_suite(suite_name, trust=trust)
     elif run is not None:
-        suite = suites_of(run, trust=trust)[run.config.suite]
+        suite = suites_of(run, trust=trust, say=progress)[run.config.suite]
     else:
         raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
     if run is not None and run.config.policy.kind != "hosted":
@@ -173,7 +173,7 @@ def play_problem(
     check_path(target)
     if suite_name is None and os.path.exists(Path(target) / "run.json"):
         run = RunDirectory.open(Path(target), lock=False)
-        suite = suites_of(run, trust=trust)[run.config.suite]
+        suite = suites_of(run, trust=trust, say=say)[run.config.suite]
     else:
         suite = load_suite(suite_name or "words/bandits", trust=trust)
     settings = suite.settings("validation")

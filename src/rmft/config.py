@@ -1,11 +1,12 @@
 """Every setting of a run, joined and checked; each group is defined in the room that it belongs to.
 
-A config is a YAML file with the keys of `RunConfig`; what is left out takes its default. Wrong names, types
-and ranges raise ConfigError, one line per mistake.
+A config is a YAML file with the keys of `RunConfig`; what is left out takes its default, and paths start from
+the file's folder (`rmft.places`). Wrong names, types and ranges raise ConfigError, one line per mistake.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,9 +23,11 @@ from rmft.credit import (
     PreferencePairs,
     TopK,
     TopKRegret,
+    TopKRegretToGo,
 )
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.old_settings import renamed
+from rmft.places import placed
 from rmft.policies.config import ArmEncoderConfig, PolicyConfig
 from rmft.providers.config import BudgetConfig
 from rmft.reading import Config, parse_yaml, read, read_mapping
@@ -60,7 +63,7 @@ class ValidationConfig(Config):
     """How iterations are judged: on the suite's validation part, the same problems every time."""
 
     every: Annotated[int, Field(ge=1)] = 5
-    """Iterations between two validations; the last iteration is always validated."""
+    """Iterations between two validations; the last iteration of every stage is always validated."""
     num_problems: Annotated[int, Field(ge=2, le=1_000_000)] = 500
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many validations in a row without a new best; None: never."""
@@ -80,6 +83,13 @@ class StageConfig(Config):
     def _fits_together(self) -> StageConfig:
         _check(self)
         return self
+
+    def share_learned(self, num_settings: int) -> float:
+        """Of the rollouts, those that are learned from, at most. num_settings: of the training part."""
+        credit, problems = self.credit, self.rollout.num_problems
+        if isinstance(credit, TopK) and not isinstance(credit, TopKRegretToGo):
+            return credit.kept(problems, num_settings) / (problems * self.rollout.num_rollouts)
+        return 1.0
 
 
 def _check(stage: StageConfig | RunConfig) -> None:
@@ -268,6 +278,17 @@ class RunConfig(Config):
             done += stage.iterations
         raise ConfigError(f"There is no iteration {iteration}; the run has {self.iterations}.")
 
+    def validates(self, iteration: int) -> bool:
+        """Whether iteration 0, 1, ... is validated: every so many are, and the last of each stage."""
+        ends = itertools.accumulate(stage.iterations for stage in self.schedule())
+        return iteration % self.validation.every == 0 or iteration in ends
+
+    def extended(self, iterations: int) -> RunConfig:
+        """The config with so many iterations in all: those beyond are one more stage like the last."""
+        stages = [stage.model_dump() for stage in self.schedule()]
+        stages.append({**stages[-1], "iterations": iterations - self.iterations})
+        return parse_config({**self.model_dump(), "stages": stages, "iterations": iterations})
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
@@ -309,14 +330,15 @@ def configs() -> dict[str, Path]:
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """The config in a YAML file, or of a name (`configs`), with `a.b=c` overrides on top.
 
-    Raises ConfigError, and UnknownNameError for a name that nobody has.
+    Paths in the file start from its folder, those of overrides from the current directory. Raises
+    ConfigError, and UnknownNameError for a name that nobody has.
     """
     if path.suffix not in (".yaml", ".yml") and not path.exists():
         known = configs()
         if str(path) not in known:
             raise UnknownNameError("config", str(path), [*known, "FILE.yaml"])
         path = known[str(path)]
-    return parse_config(read_mapping(path), overrides, str(path))
+    return parse_config(placed(read_mapping(path), path), overrides, str(path))
 
 
 def parse_config(

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmft.config import RunConfig, StageConfig
-from rmft.credit import TopK, TopKRegretToGo
+from rmft.config import RunConfig
 from rmft.generators.api import Asks, Question
 from rmft.messages import count_tokens, messages
 from rmft.policies.config import HostedConfig
@@ -111,10 +110,7 @@ def forecast(
     rounds are selected one by one (every rollout is then trained on). Answers that have to be asked for again
     are not in it, nor how long a provider takes to train.
     """
-    judged = 1 + sum(
-        iteration % config.validation.every == 0 or iteration == config.iterations
-        for iteration in range(1, config.iterations + 1)
-    )
+    judged = sum(config.validates(iteration) for iteration in range(config.iterations + 1))
     lines: list[Line] = []
     parts: list[tuple[str, Suite, PartName, int, float]] = [
         (
@@ -122,7 +118,7 @@ def forecast(
             suites[stage.suite],
             "train",
             stage.iterations * stage.rollout.num_problems * stage.rollout.num_rollouts,
-            _share_trained(stage, suites[stage.suite]) * stage.training.epochs,
+            stage.share_learned(len(suites[stage.suite].settings("train"))) * stage.training.epochs,
         )
         for stage in config.schedule()
     ]
@@ -142,16 +138,6 @@ def forecast(
             trained = round(one.whole * seen.ratio * each * trained_on)
             lines.append(Line("training", 0, 0, 0, trained, facts.training_usd(trained), None))
     return [*lines, _together(lines)]
-
-
-def _share_trained(stage: StageConfig, suite: Suite) -> float:
-    """Of the rollouts, those of which a provider learns something."""
-    credit = stage.credit
-    if isinstance(credit, TopK) and not isinstance(credit, TopKRegretToGo):
-        problems = stage.rollout.num_problems
-        kept = credit.kept(problems, len(suite.settings("train")))
-        return kept / (problems * stage.rollout.num_rollouts)
-    return 1.0
 
 
 def see(model: Asks, config: HostedConfig, suite: Suite, num_calls: int, count: Count) -> Seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,6 +24,10 @@ from rmft.training.config import HostedTraining, TrainingConfig
 from rmft.training.hosted import HostedTrainer
 from rmft.types import Policy, PolicyRef, Trainer, Trajectories
 
+SAMPLING = (
+    "{} takes no top_k and repetition_penalty. If it takes such settings from its model's "
+    "generation_config.json, probabilities and samples are not the model's own: switch them off there."
+)
 HOURS_PER_ITERATION = 2  # a guess at rollouts and a job's time in the queue, for when a run will end
 
 
@@ -115,6 +120,8 @@ class HostedBackend:
         """The model that chat completions call `name`. tuned: priced as one made by fine-tuning."""
         if self._features is None:
             self._features = probe(self.connection, self.journal, self.policy.model, self.policy.endpoint)
+            if not self._features.sampling and self.policy.provider == "compatible":
+                warnings.warn(SAMPLING.format(self.connection.host), stacklevel=2)
         cost = partial(self.facts.usd, tuned=tuned)
         return ApiModel(self.connection, self.journal, name, self._features, cost)
 

@@ -13,6 +13,7 @@ from rmft.evaluation.conversations import told_of
 from rmft.evaluation.findings import best_iteration, describe_end, describe_training
 from rmft.evaluation.measures import INDICATORS, measure
 from rmft.improve import Backend, Clock, improve, rollouts_of, seed_of
+from rmft.own_code import keep
 from rmft.problems.suites import ProblemBatch, Suite
 from rmft.records.arrays import to_arrays
 from rmft.records.batch import RecordedBatch
@@ -72,6 +73,8 @@ def _iterate(
     suite = suites[run.config.suite]
     history = run.metrics()
     if not history:
+        for number, each in enumerate(suites.values()):
+            keep(each.own_files(), run.own_code(number))
         on_step("validating the start")
         policy = backend.start(run.staged_checkpoint(0), seed_of(run.config.seed, 0))
         with_validation = {"iteration": 0, "validation": validate(backend, policy, suite, run)}
@@ -120,7 +123,7 @@ def _one_iteration(
     metrics = {"iteration": iteration, **describe_training(*everything), "train": made.figures}
     record = recorded(*everything)
     clock = Clock()
-    if iteration % config.validation.every == 0 or iteration == config.iterations:
+    if config.validates(iteration):
         on_step("validating")
         with clock("evaluate"):
             metrics["validation"] = validate(backend, policy, suites[config.suite], run)

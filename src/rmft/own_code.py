@@ -14,7 +14,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -23,6 +23,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from rmft.errors import ConfigError, UnknownNameError
+from rmft.files import write_atomically
 
 INSTALLED = {
     Path(os.path.realpath(sysconfig.get_path(kind)))
@@ -61,6 +62,36 @@ def load_class(
         raise ConfigError(f"{what} '{reference}' is a {kind}; expected a class that {file} itself defines.")
     require(found, methods, reference, protocol)
     return found
+
+
+def file_of(reference: str, found: type[Any]) -> tuple[str, Path]:
+    """The file that a class of `load_class` came from, and its name below the folder that it lies in."""
+    file = Path(str(sys.modules[found.__module__].__file__))
+    return f"{reference.partition(':')[0].replace('.', '/')}.py", file
+
+
+def keep(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy files, by the names that they get, to a run's folder."""
+    for name, file in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / name, file.read_bytes())
+
+
+def as_kept(folder: Path, beside: str, say: Callable[[str], None]) -> str:
+    """Where `load_class` is to look, so that a run goes on with the classes that it began with.
+
+    It is `beside`, where they were then, unless a file of what `keep` put into `folder` is another one there
+    or gone: then it is `folder`, and `say` is told.
+    """
+    changed = []
+    for copy in sorted(folder.rglob("*.py")):
+        name = copy.relative_to(folder)
+        found = [path for each in (beside, ".") if (path := Path(each) / name).is_file()]
+        if not found or found[0].read_bytes() != copy.read_bytes():
+            changed.append(f"{name} is not what it was when the run began; the run's copy is used: {copy}")
+    for each in changed:
+        say(each)
+    return str(folder) if changed else beside
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -31,7 +31,8 @@ class TrainingProgress:
 
     total: iterations of the run. rounds: rounds played in each. yardstick: the name and validation
     regret of the best baseline, to be compared with. of: what is trained, where there are several, such as
-    "seed 1". done: iterations that were finished before.
+    "seed 1". done: iterations that were finished before. log: told each line that a pipe is. shown: whether
+    anybody else is.
     """
 
     def __init__(
@@ -41,11 +42,15 @@ class TrainingProgress:
         yardstick: tuple[str, float] | None,
         of: str | None = None,
         done: int = 0,
+        *,
+        log: Callable[[str], None] = lambda _: None,
+        shown: bool = True,
     ) -> None:
+        self.log, self.shown = log, shown
         self.counted = "iteration" if of is None else f"{of}, iteration"
         self.total, self.rounds, self.yardstick = total, rounds, yardstick
         self.console = Console(stderr=True)
-        self.live = self.console.is_terminal or self.console.is_jupyter
+        self.live = shown and (self.console.is_terminal or self.console.is_jupyter)
         self.begun = self.last_line = time.perf_counter()
         self.first_iteration: int | None = None
         self.regret = "regret ?"
@@ -77,9 +82,8 @@ class TrainingProgress:
         """Show what is done next; in a pipe only where iterations are slow."""
         if self.live:
             self.bar.update(self.task, state=f"{self.state}, {step}" if self.state else step)
-        elif time.perf_counter() - self.last_line >= SECONDS_BETWEEN_LINES:
-            self.last_line = time.perf_counter()
-            print(f"{self.counted} {self.iteration + 1}/{self.total}: {step}", file=sys.stderr, flush=True)
+        if time.perf_counter() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self._line(f"{self.counted} {self.iteration + 1}/{self.total}: {step}")
 
     def on_iteration(self, metrics: dict[str, Any]) -> None:
         """Show a finished iteration, from its metrics."""
@@ -94,11 +98,16 @@ class TrainingProgress:
         self.iteration, self.state = iteration, state
         if self.live:
             self.bar.update(self.task, completed=iteration, state=state)
-        elif iteration in (0, self.total) or now - self.last_line >= SECONDS_BETWEEN_LINES:
-            self.last_line = now
+        if iteration in (0, self.total) or now - self.last_line >= SECONDS_BETWEEN_LINES:
             seconds = (self.total - iteration) * (now - self.begun) / max(done, 1)
             left = f", {seconds:.0f} s left" if done else ""
-            print(f"{self.counted} {iteration}/{self.total}: {state}{left}", file=sys.stderr, flush=True)
+            self._line(f"{self.counted} {iteration}/{self.total}: {state}{left}")
+
+    def _line(self, text: str) -> None:
+        self.last_line = time.perf_counter()
+        self.log(text)
+        if self.shown and not self.live:
+            print(text, file=sys.stderr, flush=True)
 
     def _regret(self, validation: dict[str, Any]) -> str:
         words = f"regret {validation['regret']['mean']:.2f}"

@@ -11,6 +11,8 @@
     trajectories/000001.jsonl.gz  of language policies: every rollout, one per line, in words and tokens
     checkpoints/000001/      the policy after that iteration (the first, the best and the newest two)
     result.json              how the run ended; absent while it is going on
+    log.txt                  what was told while it trained, each line with its time (UTC)
+    own-code/0/my_module.py  the files of classes of one's own that its suites name, suite by suite
     answers.jsonl            of hosted policies: every answer and job that was paid for, as it came
     fine-tuning/000001.jsonl, .json  of hosted policies: what was uploaded, and how far its job is
     evaluation.json          held-out results of the run's own suite, written by `rmft evaluate`
@@ -33,7 +35,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,6 +56,7 @@ from rmft.types import PolicyRef
 FORMAT = 2
 HALF_WRITTEN = re.compile(r"[\w.-]+\.(npz|json|jsonl|yaml|gz)\.tmp")  # as write_atomically names it
 SUITE, STAGE_SUITES = "suite.yaml", "stage-suites.yaml"
+LOG, OWN_CODE = "log.txt", "own-code"
 READABLE = (1, 2)  # of version 0.1 is 1: it can be looked at and evaluated, not gone on with
 PACKAGES = ("numpy", "scipy", "pydantic", "torch", "safetensors", "transformers", "peft", "accelerate")
 
@@ -144,12 +147,44 @@ class RunDirectory:
         limits = {"max_usd": max_usd, "max_tokens": max_tokens}
         changed = {name: limit for name, limit in limits.items() if limit is not None}
         if changed:
-            values = self.config.model_dump()
-            values["budget"] |= changed
-            self.config = parse_config(values)
-            write_atomically(self.path / "config.yaml", self.config.to_yaml().encode())
-            if (about := read_json(self.path / "run.json")).get("sha256"):
-                self.write_json("run.json", {**about, "sha256": _digests(self.path)})
+            self._configure({"budget": self.config.budget.model_dump() | changed})
+
+    def extend(self, iterations: int | None) -> None:
+        """Let the run go on to so many iterations in all, as a further stage; None: as many as it has.
+
+        Raises RunDirectoryError when it has more, or when it was stopped because its patience ran out.
+        """
+        has = self.config.iterations
+        if iterations is None or iterations == has:
+            return
+        if iterations < has:
+            raise RunDirectoryError(
+                f"Found --iterations {iterations}; '{self.path}' has {has} already. Give how many there are "
+                "to be in all."
+            )
+        if (self.read_json("result.json") or {}).get("status") == "stopped":
+            raise RunDirectoryError(
+                f"'{self.path}' was stopped since validation.patience ran out. Go on from its best policy in "
+                f"a new run instead: rmft train CONFIG --set init_from={self.path}"
+            )
+        (self.path / "result.json").unlink(missing_ok=True)
+        self._configure(self.config.extended(iterations).model_dump())
+
+    def _configure(self, changes: Mapping[str, Any]) -> None:
+        self.config = parse_config({**self.config.model_dump(), **changes})
+        write_atomically(self.path / "config.yaml", self.config.to_yaml().encode())
+        if (about := read_json(self.path / "run.json")).get("sha256"):
+            self.write_json("run.json", {**about, "sha256": _digests(self.path)})
+
+    def log(self, text: str) -> None:
+        """Add what was told to the run's log, with the time. A log that can't be written stops nothing."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with suppress(OSError), open(self.path / LOG, "a", encoding="utf-8", errors="replace") as file:
+            file.writelines(f"{now} {line}\n" for line in text.splitlines())
+
+    def own_code(self, suite: int) -> Path:
+        """Where copies of one's own classes lie that the run's suite of this number names."""
+        return self.path / OWN_CODE / str(suite)
 
     def changes(self) -> list[str]:
         """What is not as it was when the run began, in words: packages, and files that somebody edited."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, say
+from rmft.cli.forecast import show_forecast
 from rmft.config import RunConfig, load_config
 from rmft.errors import BudgetError, ConfigError, HostedError, RmftError, RunDirectoryError, TrainingJobError
-from rmft.policies.config import HostedConfig
 from rmft.problems.suites import Suite, as_data
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.run_directory import RunDirectory
@@ -52,7 +51,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Hosted models: only forecast tokens, cost and time.")
     ] = False,
-    calls: Annotated[int, typer.Option(min=0, help="Real calls to base the forecast on; 0 asks nobody.")] = 0,
+    calls: Annotated[
+        int,
+        typer.Option(min=0, help="Real calls to base the forecast on; 0 asks nobody."),
+    ] = 0,
     tokenizer: Annotated[
         str | None,
         typer.Option(metavar="FOLDER", help="Counts tokens for the forecast (default: 4 characters each)."),
@@ -73,6 +75,7 @@ def train(
     """
     from rmft.api import default_run_dir
     from rmft.build import backend, load_suites
+    from rmft.costs import check_budget
     from rmft.opponents import baselines
     from rmft.policies.baselines.catalogue import TUNED
 
@@ -93,11 +96,12 @@ def train(
         raise ConfigError("Found --seeds together with --set seed=...; give one of them.")
     suites = load_suites(checked, trust=trust_code)
     if dry_run:
-        _forecast(checked, suites, calls, tokenizer)
+        show_forecast(checked, suites, calls, tokenizer)
         if several and len(several) > 1:
             say(f"For one seed; {len(several)} seeds cost {len(several)} times as much.")
         return
-    _check_budget(checked, no_budget)
+    if not no_budget:
+        check_budget(checked)
     suite = suites[checked.suite]
     baselines((spec.removeprefix(TUNED) for spec in suite.baselines), suite)
     where = run_dir or default_run_dir(checked)
@@ -118,17 +122,30 @@ def resume(
     run: RunArgument,
     max_usd: Annotated[float | None, typer.Option(min=0, help="A new budget for hosted models.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="A new budget for hosted models.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Extend it: go on to so many iterations in all.")
+    ] = None,
     trust_code: TrustOption = False,
 ) -> None:
-    """Finish a run or a folder of seeds that was stopped or killed: only what is owed is computed."""
+    """Finish a run or a folder of seeds that was stopped or killed: only what is owed is computed.
+
+    With --iterations a run is extended, finished or not: what is beyond its config becomes a stage like the
+    last, with a learning rate that takes its course anew, and config.yaml says so. The result is that of a
+    run that had these stages from the start.
+    """
     from rmft.build import backend, suites_of
 
     if is_experiment(run):
-        _train_seeds(Experiment.open(run), max_usd, max_tokens, trust=trust_code)
+        several = Experiment.open(run)
+        for seed in several.seeds if iterations else ():
+            with closing(RunDirectory.open(several.run(seed))) as each:
+                each.extend(iterations)
+        _train_seeds(several, max_usd, max_tokens, trust=trust_code)
         return
     with closing(RunDirectory.open(run)) as opened:
-        suites = suites_of(opened, trust=trust_code)
+        suites = suites_of(opened, trust=trust_code, say=_teller(opened))
         opened.set_budget(max_usd, max_tokens)
+        opened.extend(iterations)
         with closing(backend(opened.config, suites, run)) as machinery, _told(run):
             _ended(_train(opened, suites, machinery), run)
 
@@ -247,21 +264,6 @@ def track(
     say(f"{count:,} iterations sent.")
 
 
-@app.command("export-env")
-def export_environment(
-    suite: Annotated[str, typer.Argument(help="A named suite ('rmft suites') or a YAML file.")],
-    framework: Annotated[str, typer.Option("--as", metavar="verifiers|openenv", help="Whose environment.")],
-    target: Annotated[Path, typer.Option("-o", help="The folder to write.")],
-) -> None:
-    """Write a suite's problems, told in words, as a folder that another framework takes as an environment.
-
-    The folder has a README and a test, and needs rmft's core and the framework only.
-    """
-    from rmft.environments.folder import export_env
-
-    print(export_env(suite, framework, target))
-
-
 def _train(
     run: RunDirectory,
     suites: dict[str, Suite],
@@ -275,26 +277,39 @@ def _train(
 
     config: RunConfig = run.config
     suite = suites[config.suite]
+    tell = _teller(run)
     try:
-        say(f"{run.path}: {suite.title}, {config.iterations} iterations")
+        tell(f"{run.path}: {suite.title}, {config.iterations} iterations")
         if changes := run.changes():
-            say(f"Not as when the run began, so results may differ: {'; '.join(changes)}.")
-        yardstick = best_baseline(run, suite, say)
+            tell(f"Not as when the run began, so results may differ: {'; '.join(changes)}.")
+        yardstick = best_baseline(run, suite, tell)
         rounds = rounds_of(config, suites) // config.iterations
         done = max(0, len(run.metrics()) - 1)
-        with TrainingProgress(config.iterations, rounds, yardstick, of, done) as progress:
+        with TrainingProgress(config.iterations, rounds, yardstick, of, done, log=run.log) as progress:
             machinery.say = progress.on_step
             outcome = iterate(run, suites, machinery, progress.on_iteration, progress.on_step)
-    except OSError as error:
-        if isinstance(error, RmftError):
+    except (Exception, KeyboardInterrupt) as error:
+        run.log(f"Stopped by {type(error).__name__}: {error}")
+        if isinstance(error, RmftError) or not isinstance(error, OSError):
             raise
         raise RunDirectoryError(
             f"Can't write to '{run.path}': {error.strerror or error}. What was finished is kept; "
             f"make room or mend its permissions, then go on with: rmft resume {run.path}"
         ) from None
     for line in outcome.findings:
+        run.log(line)
         print(line if of is None else f"{of}: {line}")
     return outcome
+
+
+def _teller(run: RunDirectory) -> Callable[[str], None]:
+    """What says a line, and keeps it in the run's log."""
+
+    def tell(text: str) -> None:
+        say(text)
+        run.log(text)
+
+    return tell
 
 
 def _ended(outcome: Outcome, path: Path) -> None:
@@ -327,7 +342,7 @@ def _train_seeds(
 
     def train(seed: int) -> str:
         with closing(RunDirectory.open(experiment.run(seed))) as run:
-            suites = suites_of(run, trust=trust)
+            suites = suites_of(run, trust=trust, say=_teller(run))
             run.set_budget(max_usd, max_tokens)
             with closing(backend(run.config, suites, run.path)) as machinery:
                 return _train(run, suites, machinery, f"seed {seed}").status
@@ -344,31 +359,6 @@ def _train_seeds(
     say(f"Next: rmft evaluate {experiment.path}")
     if wrong:
         raise typer.Exit(1)
-
-
-def _check_budget(config: RunConfig, no_budget: bool) -> None:
-    """Raises ConfigError when a run may cost money without a limit that its user has thought of."""
-    policy, budget = config.policy, config.budget
-    if not isinstance(policy, HostedConfig) or policy.provider == "compatible" or no_budget:
-        return
-    if budget.max_usd is None and budget.max_tokens is None:
-        raise ConfigError(
-            f"A run at {policy.provider} costs money, and no budget is set. See what it would come to with "
-            "--dry-run, then set budget.max_usd or budget.max_tokens, or say --no-budget."
-        )
-
-
-def _forecast(config: RunConfig, suites: dict[str, Suite], calls: int, tokenizer: str | None) -> None:
-    from rmft.build import forecast_run
-
-    table = Table("", "calls", "tokens read", "written", "trained on", "USD", "time", title="Forecast")
-    for line in forecast_run(config, suites, calls, tokenizer):
-        usd = "unknown" if line.usd is None else f"{line.usd:,.2f}"
-        minutes = "unknown" if line.seconds is None else f"{line.seconds / 60:,.1f} min"
-        counts = (f"{count:,}" for count in (line.calls, line.read, line.written, line.trained))
-        table.add_row(line.what, *counts, usd, minutes)
-    print_table(table)
-    say("Without answers that are asked for again, and without the provider's time for fine-tuning.")
 
 
 def _rivals(result: Evaluation) -> list[str]:

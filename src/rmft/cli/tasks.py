@@ -1,4 +1,4 @@
-"""Tasks of one's own: `rmft task new`, `rmft task check`."""
+"""Tasks of one's own, `rmft task new` and `task check`; problems for other frameworks, `export-env`."""
 
 from __future__ import annotations
 
@@ -35,3 +35,18 @@ def check(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A task'
 
     for line in check_task(folder):
         print(line)
+
+
+@app.command("export-env")
+def export_environment(
+    suite: Annotated[str, typer.Argument(help="A named suite ('rmft suites') or a YAML file.")],
+    framework: Annotated[str, typer.Option("--as", metavar="verifiers|openenv", help="Whose environment.")],
+    target: Annotated[Path, typer.Option("-o", help="The folder to write.")],
+) -> None:
+    """Write a suite's problems, told in words, as a folder that another framework takes as an environment.
+
+    The folder has a README and a test, and needs rmft's core and the framework only.
+    """
+    from rmft.environments.folder import export_env
+
+    print(export_env(suite, framework, target))

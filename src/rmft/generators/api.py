@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from rmft.errors import EndpointError
+from rmft.generators.engine import NEUTRAL
 from rmft.messages import Message, most_tokens
 from rmft.providers.answers import Answer, kept_answer
 from rmft.providers.config import EndpointConfig
@@ -36,6 +37,7 @@ class Features:
     logprobs: bool
     structured: bool
     max_completion_tokens: bool
+    sampling: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ class ApiModel:
             request["response_format"] = _format(question.schema)
         key = hashlib.sha256(json.dumps([request, seed], sort_keys=True).encode()).hexdigest()
         if self.features.temperature:
-            request["top_p"] = 1  # else a server may take the one in its model's generation_config.json
+            request["top_p"] = 1
+        if self.features.sampling:
+            request |= NEUTRAL
         known = self.journal.get(key)
         if known is not None:
             return kept_answer.validate_python(known)
@@ -128,6 +132,7 @@ def probe(connection: Connection, journal: Journal, model: str, config: Endpoint
             "seed": {"seed": 1},
             "logprobs": {"logprobs": True, "top_logprobs": TOP},
             "structured": {"response_format": _format(PROBE_SCHEMA)},
+            "sampling": NEUTRAL,
         }
         for name, trial in trials.items():
             if found[name] is None:

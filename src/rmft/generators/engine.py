@@ -19,7 +19,7 @@ from rmft.generators.tokens import Ends, Written, append_to
 from rmft.types import FloatArray, IntArray
 
 NEUTRAL = {"top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0}
-"""Sent along always: a server takes other defaults from a model's generation_config."""
+"""Sent along wherever they are taken: a server takes other defaults from a model's generation_config."""
 ROWS_PER_REQUEST = 64
 MOST_IDS = 128  # whose log probabilities one request may ask for
 SEEDS = 2**53

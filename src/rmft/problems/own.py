@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
 from rmft.bayes.prior import PRIORS, Prior
 from rmft.errors import ConfigError, ShapeError
-from rmft.own_code import load_class, require, running
+from rmft.own_code import file_of, load_class, require, running
 from rmft.problems.process import RewardProcess, Shows, StatesPrior
 from rmft.types import RewardTable, Shown
 
@@ -24,6 +27,7 @@ class OwnProcess(BaseModel):
 
     kind: str
     _process: RewardProcess = PrivateAttr()
+    _class: type[Any] = PrivateAttr()  # what made it
 
     @model_validator(mode="after")
     def _built(self, info: ValidationInfo) -> OwnProcess:
@@ -42,11 +46,16 @@ class OwnProcess(BaseModel):
         with running(f"{self.kind}, built with {keywords},"):
             process = own(**keywords)
         require(process, ("draw", "reward_range", "variation_budget"), self.kind, "RewardProcess")
-        self._process = process
+        self._process, self._class = process, own
         low, high = self.reward_range
         if not low < high:
             raise ConfigError(f"{self.kind}.reward_range is ({low}, {high}); expected low < high.")
         return self
+
+    @property
+    def own_file(self) -> tuple[str, Path]:
+        """See `rmft.own_code.file_of`."""
+        return file_of(self.kind, self._class)
 
     def __eq__(self, other: object) -> bool:
         """By what was asked for; the user's object is no part of it."""

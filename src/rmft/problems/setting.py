@@ -22,9 +22,11 @@ from pydantic import (
 from rmft.bayes.prior import Prior
 from rmft.errors import ConfigError
 from rmft.lenient import check_name
+from rmft.own_code import file_of
 from rmft.problems.environment import Game, own_environment
 from rmft.problems.kinds import AnyProcess
 from rmft.problems.logged import Logged, PartName
+from rmft.problems.own import OwnProcess
 from rmft.problems.process import Shows, StatesPrior
 from rmft.reading import Config
 from rmft.regret import RegretKind
@@ -232,6 +234,14 @@ class Setting(Config):
             return RewardTable.stack([process.draw(each, *shape) for each in generators])
         pairs = zip(groups, generators, strict=True)
         return RewardTable.stack([process.cut(group, each, *shape) for group, each in pairs])
+
+    def own_files(self) -> dict[str, Path]:
+        """The files of the user's own classes that it names, by their names below the suite's folder."""
+        files = [self.reward_process.own_file] if isinstance(self.reward_process, OwnProcess) else []
+        if self.environment is not None and self._folder is not None:
+            own = own_environment(self.environment, self._folder, trust=True)
+            files.append(file_of(self.environment, own))
+        return dict(files)
 
     @property
     def game(self) -> Game:

@@ -118,6 +118,11 @@ class Suite(Config):
         own = {"validation": self.validation.settings, "held_out": self.held_out.settings}
         return tuple(setting.for_part(part) for setting in own.get(part) or self.train.settings)
 
+    def own_files(self) -> dict[str, Path]:
+        """The files of the user's own classes that it names, by their names below its folder."""
+        settings = (setting for part in PARTS for setting in self.settings(part))
+        return {name: file for setting in settings for name, file in setting.own_files().items()}
+
     def draw(
         self, part: PartName, num_problems: int, seed: int = 0, iteration: int = 0
     ) -> list[ProblemBatch]:
@@ -177,6 +182,11 @@ def _problems(
     seeds = [int(seed_sequence(seed, *path, WORDS).generate_state(1)[0]) for path in paths]
     table = setting.draw([generator(seed, *path) for path in paths], groups)
     return ProblemBatch(setting, indices, table, setting.words(seeds))
+
+
+def is_named(name: object) -> bool:
+    """Whether a suite that comes with the package has this name."""
+    return name in _named()
 
 
 def suite_names() -> dict[str, str]:

@@ -63,7 +63,10 @@ class Page(Reply, Generic[Value]):
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A sampled token, its log probability, and those of the likeliest tokens in its place (maybe none)."""
+    """A sampled token, its log probability, and those of the likeliest tokens in its place (maybe none).
+
+    Tokens of no probability are not among these, whether an endpoint says minus infinity or nothing of them.
+    """
 
     token: str
     logprob: float
@@ -89,10 +92,19 @@ kept_answer = TypeAdapter(Answer)
 """Reads an answer from the JSON of what `dataclasses.asdict` made of it."""
 
 
+class _Top(Reply):
+    token: Text
+    logprob: Maybe[FiniteFloat] = None
+
+
 class _Token(Reply):
     token: Text
     logprob: FiniteFloat
-    top_logprobs: list[_Token] | None = None
+    top_logprobs: list[_Top] | None = None
+
+    def read(self) -> TokenLogprob:
+        top = {each.token: each.logprob for each in self.top_logprobs or () if each.logprob is not None}
+        return TokenLogprob(self.token, self.logprob, top)
 
 
 class _Completion(Reply):
@@ -108,14 +120,10 @@ def read_answer(body: Any, request: Mapping[str, Any]) -> Answer:
     found = _Completion.from_json(body)
     prompt = "".join(str(each.get("content", "")) for each in request.get("messages", ()))
     text = found.text or ""
-    logprobs = [
-        TokenLogprob(each.token, each.logprob, {top.token: top.logprob for top in each.top_logprobs or ()})
-        for each in found.tokens or ()
-    ]
     return Answer(
         text=text,
         finish_reason=found.finish_reason or "",
         prompt_tokens=estimate_tokens(prompt) if found.read is None else found.read,
         completion_tokens=estimate_tokens(text) if found.written is None else found.written,
-        logprobs=None if found.tokens is None else tuple(logprobs),
+        logprobs=None if found.tokens is None else tuple(each.read() for each in found.tokens),
     )

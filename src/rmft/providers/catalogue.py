@@ -58,7 +58,8 @@ class ProviderFacts(Config):
 
     api: which adapter speaks to it. base_url: None where it is the user's own. key: the variable that
     holds the key; None where none is needed unless the user names one. min_examples, max_file_mb: of a
-    training file. weights: whether single answers can be left out of the loss. serving: what has to be done
+    training file. byte_order_mark: whether it begins with one. weights: whether single answers can be left
+    out of the loss. serving: what has to be done
     before a fine-tuned model answers. looked_up: the day; sources: where. models: those known; others may
     work and are `other`.
     """
@@ -70,6 +71,7 @@ class ProviderFacts(Config):
     key: str | None = None
     min_examples: Annotated[int, Field(ge=1)] = 1
     max_file_mb: Annotated[int, Field(ge=1)] | None = None
+    byte_order_mark: bool = False
     weights: bool = True
     continues: bool = True
     serving: str = ""

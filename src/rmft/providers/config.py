@@ -30,6 +30,8 @@ class EndpointConfig(Config):
     """Whether it holds answers to a JSON schema."""
     max_completion_tokens: bool | None = None
     """Whether it calls its limit so, instead of max_tokens."""
+    sampling: bool | None = None
+    """Whether it takes top_k and repetition_penalty, which are then sent so that they do nothing."""
 
 
 class BudgetConfig(Config):

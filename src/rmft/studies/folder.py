@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rmft.build import load_suites
 from rmft.config import RunConfig
+from rmft.costs import check_budget
 from rmft.errors import RunDirectoryError
 from rmft.problems.suites import Suite, as_data, load_suite
 from rmft.reading import write_stored
@@ -140,6 +141,7 @@ class StudyFolder:
                 f"Can't write the study's folder '{self.path}': {error.strerror or error}."
             ) from None
         for job in self.jobs():
+            check_budget(job.config)
             if not job.path.exists():
                 RunDirectory.create(job.path, job.config, as_data(self.suites[job.entry])).close()
 

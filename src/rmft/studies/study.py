@@ -1,7 +1,7 @@
 """What a study is: a YAML file of entries, seeds, evaluations and comparisons, checked and resolved.
 
 name: selection
-config: ../configs/demo-numeric.yaml      # what the entries have in common; its path starts from this file
+config: ../configs/demo-numeric.yaml      # what the entries have in common; paths start from this folder
 entries:
   policy gradient: {}
   top k: {credit: {kind: top_k_regret, num_selected: 4}, training: {objective: {kind: cross_entropy}}}
@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from rmft.config import RunConfig, over, parse_config
 from rmft.errors import ConfigError, UnknownNameError
+from rmft.places import placed
 from rmft.problems.suites import Suite, as_data
 from rmft.reading import Config, read, read_mapping
 from rmft.seeds import parse_seeds
@@ -59,7 +60,7 @@ class StudyConfig(Config):
 
     name: EntryName
     config: str | None = None
-    """A config that all entries start from; its path starts from the study's file."""
+    """A config that all entries start from."""
     settings: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Of all entries, over `config`."""
     entries: Annotated[dict[EntryName, dict[str, Any]], Field(min_length=1, max_length=MAX_ENTRIES)]
@@ -104,15 +105,20 @@ class Study:
 def load_study(path: Path) -> Study:
     """The study in a YAML file. Raises ConfigError, and UnknownNameError for a name nobody has.
 
-    An entry's settings go over those of the study, and these over its config, key by key.
+    An entry's settings go over those of the study, and these over its config, key by key. Paths in a file
+    start from its folder.
     """
-    settings = read(StudyConfig, read_mapping(path), str(path))
+    data = read_mapping(path)
+    if isinstance(evaluations := data.get("evaluate"), list):
+        data["evaluate"] = [placed(each, path) if isinstance(each, dict) else each for each in evaluations]
+    settings = read(StudyConfig, data, str(path))
     base: Mapping[str, Any] = {}
     if settings.config is not None:
-        base = read_mapping(path.parent / settings.config)
+        file = path.parent / settings.config
+        base = placed(read_mapping(file), file)
     entries = {}
     for name, changes in settings.entries.items():
-        given = over(over(base, settings.settings), changes)
+        given = over(over(base, placed(settings.settings, path)), placed(changes, path))
         where = f"{path}: entry '{name}'"
         if "seed" in changes or "seed" in settings.settings:
             raise ConfigError(f"{where}: found seed; the study's seeds are those of all entries.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -75,7 +76,8 @@ class HostedTrainer:
         check(training, len(content), self.provider.facts, before.base)
         self.folder.mkdir(exist_ok=True)
         path = self.folder / f"{step.iteration:06d}.jsonl"
-        write_atomically(path, content)
+        mark = codecs.BOM_UTF8 if self.provider.facts.byte_order_mark else b""
+        write_atomically(path, mark + content)
         record = JobFile(path.with_suffix(".json"), self._key(content, before, step.seed))
         if record.useless is not None:
             self._cancel(record.useless)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rmft.errors import ConfigError, TrainingError
+from rmft.policies.checkpoint import OPTIMIZER
 from rmft.policies.numeric import (
     WEIGHTS,
     NetworkConfig,
@@ -22,7 +23,7 @@ from rmft.policies.numeric import (
 )
 from rmft.training.config import DPO, NumericTraining, ObjectiveConfig, PPOClip, RegretLoss
 from rmft.training.objective import DecisionTerms, regret_loss, total_loss
-from rmft.training.optimizer import OPTIMIZER, load_optimizer, save_optimizer
+from rmft.training.optimizer import load_optimizer, save_optimizer
 from rmft.training.schedule import step_size
 from rmft.types import IntArray, PolicyRef, TrainingBatch, TrainingStep
 
