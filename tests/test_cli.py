@@ -518,7 +518,7 @@ def test_a_paid_run_needs_a_budget_or_a_word(refused: Refused, config: Path) -> 
 
 def test_a_forecast_s_options_start_no_run(refused: Refused, config: Path) -> None:
     assert "which --dry-run makes" in refused("train", config, "--calls", 3)
-    assert "hosted models cost; policy.kind is arm_encoder" in refused("train", config, "--dry-run")
+    assert "language models take; policy.kind is arm_encoder" in refused("train", config, "--dry-run")
 
 
 def test_a_number_is_no_yes(refused: Refused, config: Path) -> None:

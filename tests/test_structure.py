@@ -20,13 +20,14 @@ NEEDS_TORCH = {
     *("rmft.generators.loading", "rmft.generators.local"),
     "rmft.models.gguf",
     "rmft.cluster",  # which loads Ray
+    "rmft.forecast_local",
     *("rmft.policies.engine", "rmft.policies.language", "rmft.policies.numeric"),
     *(
         f"rmft.policies.networks.{name}"
         for name in ("arm_encoder", "attention", "causal_transformer", "network")
     ),
     *(f"rmft.training.{name}" for name in ("adapter", "export", "local", "low_rank", "optimizer", "packing")),
-    *("rmft.training.numeric", "rmft.training.objective", "rmft.training.processes"),
+    *("rmft.training.numeric", "rmft.training.objective", "rmft.training.outline", "rmft.training.processes"),
     *(
         f"rmft.server.{name}"
         for name in ("answers", "app", "fine_tuning", "fine_tuning_routes", "generation", "jobs", "models")

@@ -1,22 +1,27 @@
-"""What a run will take, before it starts: the forecast of a hosted one, and the budget of a paid one."""
+"""What a run will take, before it starts: a forecast by its kind of policy, and the budget of a paid one."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from rmft.build import extra, hosted_backend, token_counter
+from rmft.build import backend, extra, hosted_backend, token_counter
 from rmft.config import RunConfig
 from rmft.errors import ConfigError
+from rmft.improve import roll_out
 from rmft.messages import estimate_tokens
-from rmft.policies.config import HostedConfig
+from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import Suite
 from rmft.providers.catalogue import find_provider
+from rmft.rollout import Player
 
 if TYPE_CHECKING:
     from rmft.forecast import Line
+    from rmft.forecast_local import Work
 
 
 def check_budget(config: RunConfig) -> None:
@@ -40,8 +45,7 @@ def forecast_run(
     tokenizer: a folder or name of one that transformers can load; None: 4 characters are a token.
     """
     policy = config.policy
-    if not isinstance(policy, HostedConfig):
-        raise ConfigError(f"--dry-run forecasts what hosted models cost; policy.kind is {policy.kind}.")
+    assert isinstance(policy, HostedConfig)
     with extra("api"):
         from rmft.forecast import Seen, forecast, see
 
@@ -53,3 +57,36 @@ def forecast_run(
         with closing(hosted_backend(config, policy, suites.values(), Path(), None)) as hosted:
             seen = see(hosted.model(policy.model, False), policy, suites[config.suite], calls, count)
     return forecast(config, policy, suites, facts, count, seen)
+
+
+def forecast_local(
+    config: RunConfig, suites: Mapping[str, Suite], num_problems: int
+) -> tuple[list[Work], dict[str, float]]:
+    """What a run with a local model will take, and its GB of memory; see `rmft.forecast_local`.
+
+    num_problems: of the first stage that are really played, wherever the config says, to time it.
+    """
+    policy = config.policy
+    if not isinstance(policy, LocalConfig):
+        raise ConfigError(f"--dry-run forecasts what language models take; policy.kind is {policy.kind}.")
+    with extra("llm"):
+        from rmft.forecast_local import forecast_work, memory_gb, played, playing, timed
+        from rmft.training.outline import outline
+
+    model = outline(policy)
+    works = forecast_work(config, policy, suites, model)
+    memory = memory_gb(policy, model)
+    if not num_problems:
+        return works, memory
+    stage = config.schedule()[0]
+    suite, rollouts = suites[stage.suite], stage.rollout.num_rollouts
+    with closing(backend(config, suites)) as machinery, TemporaryDirectory() as folder:
+        start = machinery.start(Path(folder), config.seed)
+        player = Player(start, stage.rollout.temperature, sample_arms=True)
+        problems = suite.draw("train", num_problems, config.seed, 1)
+        begun = time.perf_counter()
+        roll_out(machinery, player, problems, rollouts, config.seed, 1)
+        seconds = time.perf_counter() - begun
+    one = played(policy, suite, "train", model)
+    done = playing("", one, num_problems, rollouts, model)
+    return timed(works, done.operations / seconds), memory

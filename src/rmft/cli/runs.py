@@ -49,11 +49,13 @@ def train(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Hosted models: only forecast tokens, cost and time.")
+        bool, typer.Option("--dry-run", help="Language models: only forecast tokens, time, memory or cost.")
     ] = False,
     calls: Annotated[
         int,
-        typer.Option(min=0, help="Real calls to base the forecast on; 0 asks nobody."),
+        typer.Option(
+            min=0, help="What the forecast asks for: real calls, or problems really played. 0: nothing."
+        ),
     ] = 0,
     tokenizer: Annotated[
         str | None,
