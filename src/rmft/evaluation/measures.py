@@ -337,8 +337,8 @@ def exponent_below_1(curves: FloatArray, seed: int = 0) -> ExponentTest:
     fitted to the mean curve of each resample; the p-value is the share of resamples with b0 >= 1.
 
     p rejects exactly linear regret from round 1, and nothing else: a policy that tries each arm once and then
-    keeps to one, whose regret is linear from there on, has b0 < 1 at any horizon and is rejected. b0 from
-    `late_round` on and `late_regret` tell such a policy.
+    keeps to the best-looking one, whose regret is linear from there on, has b0 < 1 at any horizon and is
+    rejected. b0 from `late_round` on and `late_regret` tell such a policy.
 
     Why the mean curve: one trajectory's log R_t starts at a few lucky or unlucky rounds, which have
     most leverage in a fit on log t, and its points are sums of one another, so that residuals are
