@@ -22,7 +22,7 @@ from rmft.policies.baselines.moving import ChangeFilter, DiscountedUCB, Runs, Sl
 from rmft.policies.baselines.sampling import GaussianThompson, beta_from, beta_samples
 from rmft.policies.baselines.statistics import counts_and_sums, on_distinct, windowed_counts_and_sums
 from rmft.policies.baselines.tuning import beyond, grid_of, noise_std
-from rmft.problems.environment import TableEnvironment
+from rmft.problems.environment import Game, TableEnvironment
 from rmft.regret import regret
 from rmft.rollout import rollout
 from rmft.streams import Streams, generator
@@ -350,8 +350,8 @@ def test_tuning_takes_the_lowest_regret_of_the_grid() -> None:
     rewards[:, 1::2, 1] = 1
     rewards[:, 2::2, 0] = 1
     table, rules = RewardTable(rewards, rewards), Rules("full", 40, 2)
-    assert tune("ftpl", [(rules, table, "static")], seed=0) != "ftpl(noise_std=0)"
-    spec = tune("tuned:ucb", [(Rules("bandit", 50, 5), bernoulli_table(100, 50, 5), "pseudo")], seed=1)
+    assert tune("ftpl", [(Game(rules), table, "static")], seed=0) != "ftpl(noise_std=0)"
+    spec = tune("tuned:ucb", [(Game(Rules("bandit", 50, 5)), bernoulli_table(100, 50, 5), "pseudo")], seed=1)
     assert spec in GRIDS["ucb"]
     assert tune("thompson", [], seed=0) == "thompson"
     with pytest.raises(UnknownNameError):
@@ -365,7 +365,9 @@ def test_a_grid_is_widened_where_its_border_is_chosen() -> None:
     rewards = np.zeros((3, 30, 2))
     rewards[:, :, 0] = 0.1
     said: list[str] = []
-    spec = tune("hedge", [(Rules("full", 30, 2), RewardTable(rewards, rewards), "static")], 0, said.append)
+    spec = tune(
+        "hedge", [(Game(Rules("full", 30, 2)), RewardTable(rewards, rewards), "static")], 0, said.append
+    )
     assert spec == "hedge(learning_rate=64)"
     assert said[0].startswith(
         "hedge(learning_rate=8) lies on the border of its grid; tried beyond: hedge(lea"
@@ -400,10 +402,10 @@ def test_grids_of_unbounded_rewards_are_in_units_of_their_noise() -> None:
     means = np.zeros((50, 40, 3))
     table = RewardTable(means + np.random.default_rng(0).normal(0, 3, means.shape), means)
     wide, unit = Rules("bandit", 40, 3, UNBOUNDED), Rules("bandit", 40, 3)
-    assert noise_std([(wide, table, "pseudo")]) == 3
+    assert noise_std([(Game(wide), table, "pseudo")]) == 3
     no_means = RewardTable(table.rewards, table.rewards)
-    assert noise_std([(wide, no_means, "static")]) == pytest.approx(3, abs=0.1)
-    assert noise_std([(unit, bernoulli_table(5, 40, 3), "pseudo")]) == 1
+    assert noise_std([(Game(wide), no_means, "static")]) == pytest.approx(3, abs=0.1)
+    assert noise_std([(Game(unit), bernoulli_table(5, 40, 3), "pseudo")]) == 1
     assert grid_of("ucb", 3)[:2] == ("ucb(coefficient=0.3)", "ucb(coefficient=0.6)")
     assert "gaussian-thompson(prior_mean=0, prior_std=3, noise_std=1.5)" in grid_of("gaussian-thompson", 3)
     assert all(make_baseline(spec) for name in GRIDS for spec in grid_of(name, 2.7))

@@ -98,7 +98,7 @@ def test_thompson_draws_from_the_posterior(rules: Rules) -> None:
 
 def test_tuning_is_on_validation_and_takes_the_lowest() -> None:
     (batch,) = load_suite("contextual/linear").draw("validation", 20)
-    chosen = tune("linucb", [(batch.setting.rules, batch.table, "dynamic")], seed=0)
+    chosen = tune("linucb", [(batch.setting.game, batch.table, "dynamic")], seed=0)
     assert chosen.startswith("linucb(coefficient=")
 
     def mean_regret(spec: str) -> float:

@@ -47,7 +47,7 @@ def play(policy: Failing, rules: Rules, seeds: list[int]) -> Trajectories:
     many = RewardTable.stack([table] * len(seeds))
     rollouts = Rollouts(
         rules,
-        lambda piece: TableEnvironment(rules, piece),
+        lambda piece, _: TableEnvironment(rules, piece),
         many,
         Words("train", np.array(seeds)),
         np.arange(len(seeds)),
@@ -144,7 +144,7 @@ class Slow:
 def pieces(policy: Slow, count: int) -> list[Trajectories]:
     table = RewardTable.stack([RewardTable(REWARDS, REWARDS)] * count)
     paths = [(n,) for n in range(count)]
-    environment = lambda piece: TableEnvironment(BANDIT, piece)  # noqa: E731
+    environment = lambda piece, _: TableEnvironment(BANDIT, piece)  # noqa: E731
     words, rows = Words("train", np.arange(count)), np.arange(count)
     rollouts = Rollouts(BANDIT, environment, table, words, rows, 0, paths)
     return list(rollout_in_pieces(lambda _: policy, rollouts))

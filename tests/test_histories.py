@@ -72,7 +72,7 @@ def test_what_is_remembered_lives_as_long_as_its_rollout(max_concurrency: int) -
     policy, rows = Remembering(max_concurrency), np.arange(8)
     rollouts = Rollouts(
         BANDIT,
-        lambda piece: TableEnvironment(BANDIT, piece),
+        lambda piece, _: TableEnvironment(BANDIT, piece),
         table(8),
         Words("train", rows),
         rows,

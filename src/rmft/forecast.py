@@ -184,7 +184,7 @@ def _played(policy: HostedConfig, suite: Suite, part: PartName, count: Count) ->
         for row, index in enumerate(batch.indices.tolist()):
             rows = np.array([row])
             streams = Streams.at(FORECAST, [(index,)])
-            environment = batch.setting.play(batch.table.rows(rows))
+            environment = batch.setting.play(batch.table.rows(rows), counted)
             rollout(counted, environment, streams, batch.words.rows(rows))
     counted.rollouts = number
     return counted

@@ -40,7 +40,7 @@ def tuned(spec: str, suite: Suite, num_problems: int, say: Say = _silent) -> str
     if not spec.startswith(TUNED):
         return spec
     chosen_on = suite.draw("validation", num_problems)
-    problems = [(each.setting.rules, each.table, each.setting.regret_kind) for each in chosen_on]
+    problems = [(each.setting.game, each.table, each.setting.regret_kind) for each in chosen_on]
     return tune(spec, problems, seed=0, say=say)
 
 

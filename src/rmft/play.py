@@ -53,7 +53,7 @@ class Game:
         """One rollout of the problem."""
         setting, table = self.problem.setting, self.problem.table
         streams = Streams.at(self.seed, [(ALONE, 0)])
-        return rollout(policy, setting.play(table), streams, self.problem.words)
+        return rollout(policy, setting.play(table, policy), streams, self.problem.words)
 
     def mean_regret(self, make_policy: MakePolicy, plays: int = PLAYS) -> float:
         """The mean regret of many plays of the problem."""
@@ -61,7 +61,8 @@ class Game:
         streams = Streams.at(self.seed, [(ALONE, 1, play) for play in range(plays)])
         setting = self.problem.setting
         words = self.problem.words.repeat(plays)
-        played = rollout(make_policy(table), setting.play(table), streams, words)
+        policy = make_policy(table)
+        played = rollout(policy, setting.play(table, policy), streams, words)
         return float(regret(played, setting.regret_kind).mean())
 
     def regret(self, played: Trajectories) -> float:

@@ -56,12 +56,12 @@ class Player:
 class Rollouts:
     """R rollouts: of problems[i] (0..B-1) from the stream at paths[i] below seed.
 
-    play: the environment of a table, under `rules`; one that pickles where another process is to play.
-    table: (B, T, K) and words: of B rows, of all problems.
+    play: the environment of a table, under `rules`, and of the policy that is to play in it; one that pickles
+    where another process is to play. table: (B, T, K) and words: of B rows, of all problems.
     """
 
     rules: Rules
-    play: Callable[[RewardTable], Environment]
+    play: Callable[[RewardTable, Policy], Environment]
     table: RewardTable
     words: Words
     problems: IntArray
@@ -145,7 +145,8 @@ def rollout_in_pieces(make_policy: MakePolicy, rollouts: Rollouts) -> Iterator[T
         problems = rollouts.problems[rows]
         table, words = rollouts.table.rows(problems), rollouts.words.rows(problems)
         streams = Streams.at(rollouts.seed, rollouts.paths[rows])
-        return rollout(make_policy(table), rollouts.play(table), streams, words, stopped)
+        player = make_policy(table)
+        return rollout(player, rollouts.play(table, player), streams, words, stopped)
 
     starts = range(0, len(rollouts), at_once)
     if concurrency == 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rmft.errors import ConfigError, ShapeError
 from rmft.own_code import load_class, require, running
-from rmft.types import Decisions, Environment, FloatArray, Observation, RewardTable, Rules
+from rmft.types import Decisions, Environment, FloatArray, Observation, Policy, RewardTable, Rules
 
 
 class TableEnvironment(Environment):
@@ -115,7 +115,8 @@ def own_environment(reference: str, folder: str, *, trust: bool) -> type[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """How problems under `rules` are played: called with a table (B, T, K), it gives a fresh environment.
+    """How problems under `rules` are played: called with a table (B, T, K) and the policy that is to play, it
+    gives a fresh environment.
 
     reference: "module:Class" of a user's own environment; None: the table is played. folder: where that lies,
     once it is trusted. It pickles, and the class is then loaded where it plays. Raises ShapeError when the
@@ -126,7 +127,7 @@ class Game:
     reference: str | None = None
     folder: str | None = None
 
-    def __call__(self, table: RewardTable) -> Environment:
+    def __call__(self, table: RewardTable, policy: Policy | None = None) -> Environment:  # noqa: ARG002
         if self.reference is None:
             return TableEnvironment(self.rules, table)
         if self.folder is None:

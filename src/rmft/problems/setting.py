@@ -40,7 +40,7 @@ from rmft.scenarios.contexts import (
     read_contexts,
 )
 from rmft.streams import generator
-from rmft.types import Environment, Feedback, RewardTable, Rules, Shown, Words
+from rmft.types import Environment, Feedback, Policy, RewardTable, Rules, Shown, Words
 
 MAX_HORIZON, MAX_ARMS, MAX_REWARDS = 100_000, 1_000, 10_000_000
 
@@ -248,6 +248,6 @@ class Setting(Config):
         """How its problems are played; `play` as data that another process can be given."""
         return Game(self.rules, self.environment, self._folder)
 
-    def play(self, table: RewardTable) -> Environment:
+    def play(self, table: RewardTable, policy: Policy | None = None) -> Environment:
         """See `Game`."""
-        return self.game(table)
+        return self.game(table, policy)

@@ -17,33 +17,33 @@ from rmft.policies.baselines.catalogue import (
     parse_spec,
     spec_of,
 )
-from rmft.problems.environment import TableEnvironment
+from rmft.problems.environment import Game
 from rmft.regret import RegretKind, regret
 from rmft.rollout import rollout
 from rmft.streams import Streams
-from rmft.types import RewardTable, Rules
+from rmft.types import RewardTable
 
 WIDENINGS = 3
 """How often a grid is widened at most where what is chosen lies on its border."""
 
-Problems = list[tuple[Rules, RewardTable, RegretKind]]
+Problems = list[tuple[Game, RewardTable, RegretKind]]
 
 
 def mean_regret(spec: str, problems: Problems, seed: int) -> float:
     """The mean regret of one rollout of every problem, in units of reward; problems count equally."""
     regrets = []
-    for number, (rules, table, kind) in enumerate(problems):
+    for number, (play, table, kind) in enumerate(problems):
         streams = Streams.at(seed, [(number, row) for row in range(len(table.rewards))])
-        played = rollout(make_baseline(spec), TableEnvironment(rules, table), streams)
-        regrets.append(regret(played, kind))
+        policy = make_baseline(spec)
+        regrets.append(regret(rollout(policy, play(table, policy), streams), kind))
     return float(np.concatenate(regrets).mean())
 
 
 def tune(name: str, problems: Problems, seed: int, say: Callable[[str], None] = lambda _: None) -> str:
     """The spec of the grid of `name` whose mean regret over the problems is lowest; the first of equals.
 
-    name: with or without `tuned:`. problems: rules, tables (B, T, K) and the kind of regret, from the
-    training or validation part of a suite, never the held-out. Every spec plays the same tables with
+    name: with or without `tuned:`. problems: how they are played, tables (B, T, K) and the kind of regret,
+    from the training or validation part of a suite, never the held-out. Every spec plays the same tables with
     the same streams. Where rewards have no range, parameters in units of reward are multiples of their
     `noise_std`. Where the chosen parameters lie on the border of the grid, it is widened there, up to
     `WIDENINGS` times while that lowers regret, and `say` is told. A baseline without parameters to tune is
@@ -91,7 +91,7 @@ def noise_std(problems: Problems) -> float:
 
     Around each arm's average where the means are not known, and the rewards stand for them.
     """
-    unbounded = [table for rules, table, _ in problems if not np.isfinite(rules.reward_range).all()]
+    unbounded = [table for game, table, _ in problems if not np.isfinite(game.rules.reward_range).all()]
     if not unbounded:
         return 1.0
     variances = []
