@@ -67,7 +67,7 @@ def rounds_per_second(url: str, concurrency: int, num_rollouts: int, journal: Jo
         rows, setting = np.arange(num_rollouts), batch.setting
         paths = [(concurrency, int(row)) for row in rows]
         begun = time.perf_counter()
-        rollouts = Rollouts(setting.rules, setting.play, batch.table, batch.words, rows, 0, paths)
+        rollouts = Rollouts(setting.rules, setting.game, batch.table, batch.words, rows, 0, paths)
         pieces = rollout_in_pieces(lambda _: policy, rollouts)
         failed = sum(len(piece.histories.failed) for piece in pieces)
         seconds = time.perf_counter() - begun

@@ -13,7 +13,7 @@ from rmft import statistics
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.evaluation.evaluate import evaluate, evaluate_seeds
 from rmft.evaluation.measures import MEASURES
-from rmft.problems.environment import TableEnvironment
+from rmft.problems.environment import Game
 from rmft.regret import RegretKind
 from rmft.results import FORMAT, Evaluation, show
 from rmft.rollout import rows_of_arrays
@@ -28,9 +28,11 @@ class Setting:
     rules: Rules
     regret_kind: RegretKind
     environment: str | None = None
+    opponent: str | None = None
 
-    def play(self, table: RewardTable) -> TableEnvironment:
-        return TableEnvironment(self.rules, table)
+    @property
+    def game(self) -> Game:
+        return Game(self.rules)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from rmft.credit import CreditConfig, credit
 from rmft.errors import ShapeError
 from rmft.evaluation.measures import measure
-from rmft.problems.environment import TableEnvironment
+from rmft.problems.environment import Game, TableEnvironment
 from rmft.reading import read
 from rmft.regret import dynamic_regret_curve, pseudo_regret_curve, round_regret, static_regret_curve
 from rmft.rollout import Rollouts, rollout, rollout_in_pieces
@@ -47,7 +47,7 @@ def play(policy: Failing, rules: Rules, seeds: list[int]) -> Trajectories:
     many = RewardTable.stack([table] * len(seeds))
     rollouts = Rollouts(
         rules,
-        lambda piece, _: TableEnvironment(rules, piece),
+        Game(rules),
         many,
         Words("train", np.array(seeds)),
         np.arange(len(seeds)),
@@ -144,9 +144,8 @@ class Slow:
 def pieces(policy: Slow, count: int) -> list[Trajectories]:
     table = RewardTable.stack([RewardTable(REWARDS, REWARDS)] * count)
     paths = [(n,) for n in range(count)]
-    environment = lambda piece, _: TableEnvironment(BANDIT, piece)  # noqa: E731
     words, rows = Words("train", np.arange(count)), np.arange(count)
-    rollouts = Rollouts(BANDIT, environment, table, words, rows, 0, paths)
+    rollouts = Rollouts(BANDIT, Game(BANDIT), table, words, rows, 0, paths)
     return list(rollout_in_pieces(lambda _: policy, rollouts))
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmft.errors import ShapeError
-from rmft.problems.environment import Own, TableEnvironment
+from rmft.problems.environment import Game, Own, TableEnvironment
 from rmft.problems.setting import Setting
 from rmft.rollout import Rollouts, peak_memory_gb, rollout, rollout_in_pieces
 from rmft.streams import Streams
@@ -72,7 +72,7 @@ def test_what_is_remembered_lives_as_long_as_its_rollout(max_concurrency: int) -
     policy, rows = Remembering(max_concurrency), np.arange(8)
     rollouts = Rollouts(
         BANDIT,
-        lambda piece, _: TableEnvironment(BANDIT, piece),
+        Game(BANDIT),
         table(8),
         Words("train", rows),
         rows,

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from rmft.build import seated
 from rmft.errors import ConfigError, RmftError, ShapeError, UnknownNameError
 from rmft.policies.baselines.catalogue import baseline_names
 from rmft.problems.environment import TableEnvironment
@@ -54,7 +55,7 @@ def written(folder: Path, data: object) -> Path:
 
 @pytest.mark.parametrize("name", suite_names())
 def test_every_named_suite_loads_and_draws(name: str) -> None:
-    suite = load_suite(name)
+    suite = seated(load_suite(name))
     assert suite.name == name
     assert suite_names()[name] == suite.title
     assert suite.source

@@ -85,6 +85,7 @@ def evaluate(
     num_problems: int | None = None,
     num_rollouts: int = 1,
     seed: int = 0,
+    opponent: str | Path | None = None,
     trust_code: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
@@ -94,8 +95,8 @@ def evaluate(
     suite: a named one or a YAML file; unless given, the run's own. against: opponents, "start" (the run
     before training), folders or baselines; unless given, the start and the suite's baselines. part:
     "held_out" or "validation". num_problems: at least 2; unless given, as many as the suite says.
-    num_rollouts: of each problem. seed: of the policies' draws; the problems stay the same. progress: told
-    what is played next.
+    num_rollouts: of each problem. seed: of the policies' draws; the problems stay the same. opponent: who
+    plays the other side of games, unless it is whom the suite names. progress: told what is played next.
 
     Returns every policy's measures with 95% intervals, which a run also keeps in its evaluation.json, or of
     another suite or other settings in a file beside it; see docs/evaluation-json.md. Raises ConfigError,
@@ -105,7 +106,8 @@ def evaluate(
     named = None if suite is None else str(suite)
     rivals = None if against is None else list(against)
     arguments = (part, num_problems, num_rollouts, seed, progress, trust_code)
-    result, keep = evaluate_target(str(target), named, rivals, *arguments)
+    other = None if opponent is None else str(opponent)
+    result, keep = evaluate_target(str(target), named, rivals, *arguments, other)
     try:
         keep()
     except RunDirectoryError as error:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from rmft.build import extra, suites_of, token_counter, torch_threads
+from rmft.build import extra, seated, suites_of, token_counter, torch_threads
 from rmft.config import load_config, parse_config
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
@@ -49,12 +49,14 @@ def evaluate_target(
     seed: int,
     progress: Callable[[str], None],
     trust: bool = False,
+    opponent: str | None = None,
 ) -> tuple[Evaluation, Callable[[], Path | None]]:
     """Evaluate a run, a folder of seeds, a checkpoint's folder or a baseline.
 
     Returns the result, and what writes it into the run or the folder of seeds, of the latter also each seed's
     into its run, and returns the file: first the result can be shown, whatever becomes of the disk. trust:
-    whether the classes that a run directory's suite names may be run.
+    whether the classes that a run directory's suite names may be run. opponent: who plays the other side of
+    games, unless it is whom the suite names.
     """
     if part not in ("held_out", "validation"):
         raise UnknownNameError("part", part, ["held_out", "validation"])
@@ -71,6 +73,7 @@ def evaluate_target(
         suite = suites_of(run, trust=trust, say=progress)[run.config.suite]
     else:
         raise ConfigError(f"'{target}' is no run, so name the problems to play with --suite.")
+    suite = seated(suite, opponent)
     if run is not None and run.config.policy.kind != "hosted":
         torch_threads(run.config.num_threads)
     count = num_problems or (suite.held_out if part == "held_out" else suite.validation).num_problems
@@ -175,7 +178,7 @@ def play_problem(
         run = RunDirectory.open(Path(target), lock=False)
         suite = suites_of(run, trust=trust, say=say)[run.config.suite]
     else:
-        suite = load_suite(suite_name or "words/bandits", trust=trust)
+        suite = seated(load_suite(suite_name or "words/bandits", trust=trust))
     settings = suite.settings("validation")
     names = [each.name for each in settings]
     if setting is not None and setting not in names:

@@ -184,6 +184,9 @@ class RunConfig(Config):
     suite: str = "smoke"
     """A named suite (`rmft suites`), the path of a YAML file, or that of a task's folder: to train on, to
     validate and to evaluate. `task` is another name for it."""
+    opponent: str | None = None
+    """Who plays the other side of the suite's games: a baseline, the folder of a run or a checkpoint, or
+    `self`, whoever plays. None: whom the suite names."""
     init_from: str | None = None
     """A run, whose best policy is taken, or a checkpoint's folder, to start from; None: an untrained one."""
     iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 40

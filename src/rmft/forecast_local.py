@@ -91,7 +91,7 @@ def played(policy: LocalConfig, suite: Suite, part: PartName, model: Outline) ->
     rollouts = decisions = 0
     for batch in suite.draw(part, SAMPLED * len(suite.settings(part))):
         streams = Streams.at(SEED, [(int(index),) for index in batch.indices])
-        rollout(player, batch.setting.play(batch.table), streams, batch.words)
+        rollout(player, batch.setting.play(batch.table, player), streams, batch.words)
         rollouts += len(batch.indices)
         decisions += len(batch.indices) * batch.setting.horizon
     counts = (decisions, engine.openings, engine.told, engine.written)

@@ -67,11 +67,15 @@ def _check_suits(spec: str, suite: Suite, settings: Iterable[Setting]) -> None:
     priors: dict[Rules, Setting] = {}
     for setting in settings:
         suited = baselines_for(setting.rules, setting.prior)
+        if setting.opponent is not None:
+            suited.remove(Oracle.name)
         first = priors.setdefault(setting.rules, setting)
         if name in KNOWING and first.prior != setting.prior:
             why = f"nothing that is told of it tells it from '{first.name}', which has another prior"
         elif name in suited:
             continue
+        elif name == Oracle.name:
+            why = "what its opponent plays is not known before it does"
         elif name in KNOWING:
             why = str(KNOWING[name].refusal(setting.rules, setting.prior))
         else:

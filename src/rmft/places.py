@@ -21,7 +21,7 @@ PATHS = (
     ("policy", "engine", "adapter_folder"),
     ("tracking", "folder"),
 )
-"""Settings that are always a path; a suite and a model may have a name instead."""
+"""Settings that are always a path; a suite, a model and an opponent may have a name instead."""
 
 
 def placed(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -35,6 +35,8 @@ def placed(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
             found[key] = _place(found[key], file, key)
     for path in PATHS:
         _replace(found, path, file)
+    if os.sep in str(found.get("opponent")):
+        found["opponent"] = _place(found["opponent"], file, "opponent")
     policy = found.get("policy")
     if isinstance(policy, Mapping) and _is_path(policy.get("model"), file):
         found["policy"] = {**policy, "model": _place(policy["model"], file, "policy.model")}

@@ -49,11 +49,11 @@ class Game:
         (scenario,) = scenarios_of(setting.rules, words, wording)
         return cls(problem, scenario, seed)
 
-    def play(self, policy: Policy) -> Trajectories:
-        """One rollout of the problem."""
+    def play(self, policy: Policy, itself: Policy) -> Trajectories:
+        """One rollout of the problem. itself: who plays the other side of a game whose opponent is `self`."""
         setting, table = self.problem.setting, self.problem.table
         streams = Streams.at(self.seed, [(ALONE, 0)])
-        return rollout(policy, setting.play(table, policy), streams, self.problem.words)
+        return rollout(policy, setting.play(table, itself), streams, self.problem.words)
 
     def mean_regret(self, make_policy: MakePolicy, plays: int = PLAYS) -> float:
         """The mean regret of many plays of the problem."""
@@ -68,9 +68,9 @@ class Game:
     def regret(self, played: Trajectories) -> float:
         return float(regret(played, self.problem.setting.regret_kind)[0])
 
-    def truth(self) -> list[str]:
+    def truth(self, played: Trajectories) -> list[str]:
         """What was hidden: every option's true mean over all rounds."""
-        means = self.problem.table.expected_rewards[0].mean(axis=0)
+        means = played.table.expected_rewards[0].mean(axis=0)
         return [
             f"{self.name(arm)}: {means[arm]:.2f}{' (the best)' if means[arm] == means.max() else ''}"
             for arm in self.scenario.order
@@ -162,17 +162,17 @@ def play(
     """
     regrets: dict[str, float] = {}
     if person is not None:
-        mine = game.play(Person(game, person, say))
+        mine = game.play(Person(game, person, say), policy)
         say(f"{_told_last(mine)}\n")
         regrets["you"] = game.regret(mine)
     say(f"{name} plays the same problem." if person is not None else f"{name} plays.")
-    theirs = game.play(Watched(policy, game, say, pause))
+    theirs = game.play(Watched(policy, game, say, pause), policy)
     say(f"  it earned {_earned(theirs.histories):.2f}\n")
     regrets[name] = game.regret(theirs)
     if thompson is not None:
         regrets[f"Thompson sampling, mean of {PLAYS} plays"] = game.mean_regret(thompson)
     say("What was hidden, the true mean of each:")
-    for line in game.truth():
+    for line in game.truth(theirs):
         say(f"  {line}")
     return regrets
 

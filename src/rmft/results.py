@@ -33,7 +33,10 @@ FORMAT: Literal["rmft-evaluation/1"] = "rmft-evaluation/1"
 
 SHOWN = ("regret", "suff_fail_freq", "k_min_frac")
 """The measures that every evaluation has, and its table shows."""
-FURTHER = {"greedy_frac": "GreedyFrac", "early_switching": "switching"}
+FURTHER = {
+    "greedy_frac": "GreedyFrac", "early_switching": "switching", "opponent_regret": "opponent's regret",
+    "cce_distance": "CCE distance",
+}  # fmt: skip
 """Further ones in the table, by their columns; files of version 0.1 lack some of them."""
 MANY_SEEDS = 10
 """Training seeds from which on Student's t is about as narrow as the normal distribution."""
@@ -347,11 +350,7 @@ def _passes(check: RegressionResult | None) -> bool:
 
 
 def _row(
-    setting: str,
-    policy: str,
-    result: Comparison,
-    against: Sequence[str],
-    check: RegressionResult | None,
+    setting: str, policy: str, result: Comparison, against: Sequence[str], check: RegressionResult | None
 ) -> dict[str, str]:
     differences = {
         f"minus {opponent}": show(result.paired_difference[opponent]["regret"], "+")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Event
+from typing import Protocol
 
 import numpy as np
 
@@ -37,6 +38,14 @@ MAX_ROWS = 2_048  # rollouts played at once, fewer when they are long
 MAX_CELLS = 4_000_000  # rows x horizon x num_arms played at once: about 300 MB
 
 
+class Play(Protocol):
+    """Where problems are played: called with a table and the policy that is to play, a fresh environment."""
+
+    def __call__(self, table: RewardTable, policy: Policy) -> Environment: ...
+
+    def rows_at_once(self, policy: Policy) -> int: ...  # `Policy.rows_at_once` of all who play in it together
+
+
 @dataclass(frozen=True, slots=True)
 class Player:
     """Which policy plays, and how.
@@ -56,12 +65,12 @@ class Player:
 class Rollouts:
     """R rollouts: of problems[i] (0..B-1) from the stream at paths[i] below seed.
 
-    play: the environment of a table, under `rules`, and of the policy that is to play in it; one that pickles
-    where another process is to play. table: (B, T, K) and words: of B rows, of all problems.
+    play: where, under `rules`; it pickles where another process is to play. table: (B, T, K) and words: of B
+    rows, of all problems.
     """
 
     rules: Rules
-    play: Callable[[RewardTable, Policy], Environment]
+    play: Play
     table: RewardTable
     words: Words
     problems: IntArray
@@ -137,7 +146,7 @@ def rollout_in_pieces(make_policy: MakePolicy, rollouts: Rollouts) -> Iterator[T
     error in one ends all, after the rounds that are under way.
     """
     policy = make_policy(rollouts.table)
-    at_once, concurrency = policy.rows_at_once(rollouts.rules), policy.max_concurrency
+    at_once, concurrency = rollouts.play.rows_at_once(policy), policy.max_concurrency
     stopped = Event()
 
     def play_piece(start: int) -> Trajectories:

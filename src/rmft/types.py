@@ -52,6 +52,7 @@ __all__ = [
     "Histories",
     "IntArray",
     "Observation",
+    "OtherSide",
     "Policy",
     "PolicyRef",
     "RewardTable",
@@ -72,18 +73,54 @@ __all__ = [
 MAX_REWARD = 1e100  # of either sign, so that sums and squares are numbers
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class OtherSide:
+    """The other side of repeated matrix games, as hidden as the table that it belongs to.
+
+    payoffs: (..., 2, K, K), what the policy and what the other side is paid, by the policy's arm and then the
+    other side's. seeds: (...), integers that the other side's luck and words come from. played:
+    (..., T, K), the distributions that it played, one-hot where it named an arm; None before the game.
+    """
+
+    payoffs: FloatArray
+    seeds: IntArray
+    played: FloatArray | None = None
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> OtherSide:
+        """The same with every array changed alike."""
+        played = None if self.played is None else change(self.played)
+        return OtherSide(change(self.payoffs), change(self.seeds), played)
+
+    @staticmethod
+    def join(
+        parts: Sequence[OtherSide | None], joined: Callable[[list[np.ndarray]], np.ndarray]
+    ) -> OtherSide | None:
+        """The arrays of several joined one by one; None where a part has no other side."""
+        some = [part for part in parts if part is not None]
+        if not some or len(some) < len(parts):
+            return None
+        played = [part.played for part in some if part.played is not None]
+        return OtherSide(
+            joined([part.payoffs for part in some]),
+            joined([part.seeds for part in some]),
+            joined(played) if len(played) == len(some) else None,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class RewardTable:
     """What every arm pays in every round: one problem's, or a batch's with leading axes.
 
     rewards: (..., T, K), what is paid. expected_rewards: (..., T, K), its mean before the draw, given what
     is shown. Both finite, and never shown to a policy. observations: axes (..., T), what is shown to it
-    before each round; None where nothing is. Raises ShapeError.
+    before each round; None where nothing is. other: of a game against another policy, its other side. Raises
+    ShapeError.
     """
 
     rewards: FloatArray
     expected_rewards: FloatArray
     observations: Observation | None = None
+    other: OtherSide | None = None
 
     def __post_init__(self) -> None:
         for name in ("rewards", "expected_rewards"):
@@ -144,6 +181,7 @@ class RewardTable:
             joined([table.rewards for table in tables]),
             joined([table.expected_rewards for table in tables]),
             Observation.join([table.observations for table in tables], joined),
+            OtherSide.join([table.other for table in tables], joined),
         )
 
     def repeat(self, times: int) -> RewardTable:
@@ -152,9 +190,9 @@ class RewardTable:
 
     def rows(self, rows: slice | IntArray) -> RewardTable:
         """The problems of a batch at `rows`."""
-        shown = self.observations
-        shown = None if shown is None else shown.map(lambda array: array[rows])
-        return RewardTable(self.rewards[rows], self.expected_rewards[rows], shown)
+        shown = None if self.observations is None else self.observations.map(lambda array: array[rows])
+        other = None if self.other is None else self.other.map(lambda array: array[rows])
+        return RewardTable(self.rewards[rows], self.expected_rewards[rows], shown, other)
 
 
 @dataclass(frozen=True, slots=True)

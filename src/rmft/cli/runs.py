@@ -178,6 +178,13 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the policies' random draws; the problems stay the same.")
     ] = 0,
+    opponent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASELINE|RUN|self",
+            help="Games: who plays the other side (default: whom the suite names).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print docs/evaluation-json.md's JSON.")] = False,
     trust_code: TrustOption = False,
 ) -> None:
@@ -194,7 +201,7 @@ def evaluate(
     from rmft.commands import evaluate_target
 
     result, keep = evaluate_target(
-        target, suite, against, part, num_problems, num_rollouts, seed, progress=say, trust=trust_code
+        target, suite, against, part, num_problems, num_rollouts, seed, say, trust_code, opponent
     )
     if as_json:
         print(result.to_json(), end="")

@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from rmft.build import seated
 from rmft.errors import ConfigError, EpisodeError, UnknownNameError
 from rmft.play import Game
 from rmft.problems.logged import PartName
@@ -46,7 +47,7 @@ class Env:
         wording: Wording | None = None,
         attempts: int = 3,
     ) -> None:
-        self.suite = suite if isinstance(suite, Suite) else load_suite(suite)
+        self.suite = seated(suite if isinstance(suite, Suite) else load_suite(suite))
         self.part, self.setting = part, setting
         self.wording = wording or Wording(style="full")
         self.attempts = attempts
@@ -166,9 +167,7 @@ class Env:
     def _info(self) -> Info:
         game, kept = self.game, self._histories
         setting, done = game.problem.setting, kept.num_rounds
-        known = (
-            setting.environment is None or self.over
-        )  # an opponent that adapts has no table before the end
+        known = self.over or not setting.adapts
         info: Info = {
             "round": done,
             "legal": list(game.scenario.labels),

@@ -38,9 +38,9 @@ def export_env(suite_name: str | Path, framework: str, target: Path) -> Path:
         raise RunDirectoryError(f"'{target}' exists already, and nothing is overwritten. Choose another.")
     suite = load_suite(suite_name)
     data = suite.model_dump(mode="json")
-    if any(":" in kind or kind == "logged" for kind in _kinds(data)):
+    if any(":" in kind or os.sep in kind or kind == "logged" for kind in _kinds(data)):
         raise ConfigError(
-            f"The suite {suite.name} names classes or logs of its own, which an exported folder lacks."
+            f"The suite {suite.name} names classes, logs or runs of its own, which an exported folder lacks."
         )
     for part in PARTS:
         for number in range(len(suite.settings(part))):
@@ -92,10 +92,10 @@ def _files(folder: Traversable, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _kinds(data: object) -> set[str]:
-    """All kinds of processes, and classes of environments, in a suite's data."""
+    """All kinds of processes, classes of environments and opponents in a suite's data."""
     if isinstance(data, list):
         return set().union(*(_kinds(each) for each in data))
     if not isinstance(data, dict):
         return set()
-    own = {str(data[key]) for key in ("kind", "environment") if data.get(key)}
+    own = {str(data[key]) for key in ("kind", "environment", "opponent") if data.get(key)}
     return own.union(*(_kinds(value) for value in data.values()))

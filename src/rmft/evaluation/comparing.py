@@ -16,6 +16,8 @@ from rmft import statistics
 from rmft.evaluation.measures import (
     INDICATORS,
     MEASURES,
+    OF_GAMES,
+    RECORDED,
     late_round,
     regression_check,
     reported,
@@ -47,7 +49,8 @@ START = "start"
 class Played:
     """What one policy did in one setting: per problem, means over its rollouts.
 
-    measures: (B, len(RECORDED)). curves: (B, T). counts, edges: the histogram of best-arm pulls.
+    measures: (B, m), in the order of `recorded_in`. curves: (B, T). counts, edges: the histogram of
+    best-arm pulls.
     """
 
     measures: FloatArray
@@ -58,6 +61,12 @@ class Played:
 
 PlayedBy = Mapping[str, Sequence[Played]]
 """By policy, what it did in a setting: once, or once for every training seed."""
+
+
+def recorded_in(batches: Sequence[ProblemBatch]) -> tuple[str, ...]:
+    """The names of what is measured of play in any of these batches."""
+    games = any(batch.table.other is not None for batch in batches)
+    return (*RECORDED, *OF_GAMES) if games else RECORDED
 
 
 def evaluation_of(
@@ -79,7 +88,7 @@ def evaluation_of(
     bootstrap. optima: the expected regret of optimal play, by setting, where it is known.
     """
     problems = sum(len(batch.indices) for batch in batches)
-    known = optima or {}
+    known, measures = optima or {}, (*MEASURES, *recorded_in(batches)[len(RECORDED) :])
     with_regrets = list(played[0])[: MAX_REGRETS // problems]
     measured = [
         np.stack([_by_seed(each, "measures", seeds) for each in one.values()], axis=2) for one in played
@@ -88,7 +97,7 @@ def evaluation_of(
     def compared(
         values: FloatArray, optimum: float | None, sizes: Sequence[int] | None = None
     ) -> dict[str, Comparison]:
-        found = _compare(list(played[0]), values, seed, sizes, optimum)
+        found = _compare(list(played[0]), measures, values, seed, sizes, optimum)
         return found if seeds is None else _with_seeds(found, values, seed, sizes, seeds, trained)
 
     settings, comparisons = {}, {}
@@ -126,17 +135,20 @@ def evaluation_of(
 def fingerprint(batches: Sequence[ProblemBatch]) -> str:
     """32 hexadecimal digits of all that makes these problems what they are, but no names.
 
-    Rules, the kind of regret, the environment, reward tables, the seeds of words and the arms' names where
-    they have some, in order. Evaluations
-    with the same can be paired, problem by problem, whichever suite they name.
+    Rules, the kind of regret, the environment or the opponent, reward tables, the seeds of words and the
+    arms' names where they have some, in order. Evaluations with the same can be paired, problem by problem,
+    whichever suite they name.
     """
     digest = hashlib.sha256()
     for batch in batches:
         setting, rules = batch.setting, batch.setting.rules
         facts = (rules.feedback, rules.horizon, rules.num_arms, rules.reward_range, batch.words.contexts)
-        about = json.dumps([*facts, setting.regret_kind, setting.environment, batch.indices.tolist()])
+        played_in = setting.environment or setting.opponent
+        about = json.dumps([*facts, setting.regret_kind, played_in, batch.indices.tolist()])
         digest.update(about.encode())
-        for array in (batch.words.seeds, batch.table.rewards, batch.table.expected_rewards):
+        other = batch.table.other
+        hidden = () if other is None else (other.payoffs, other.seeds)
+        for array in (batch.words.seeds, batch.table.rewards, batch.table.expected_rewards, *hidden):
             digest.update(np.ascontiguousarray(array).tobytes())
         if batch.words.names is not None:
             digest.update(json.dumps(batch.words.names.tolist()).encode())
@@ -151,12 +163,13 @@ def _by_seed(played: Sequence[Played], name: str, seeds: Sequence[int] | None) -
 
 def _compare(
     names: list[str],
+    measures: Sequence[str],
     values: FloatArray,
     seed: int,
     sizes: Sequence[int] | None,
     optimum: float | None,
 ) -> dict[str, Comparison]:
-    """Every policy against every other, from per-problem means (S, n, P, len(RECORDED)).
+    """Every policy against every other, from per-problem means (S, n, P, m) of the measures.
 
     sizes: the numbers of problems of several settings. optimum: the expected regret of optimal play.
     """
@@ -189,10 +202,10 @@ def _compare(
                 measure: statistics.of_share(means.interval(i, m), per_problem[:, i, m])
                 if measure in INDICATORS
                 else means.interval(i, m)
-                for m, measure in enumerate(MEASURES)
+                for m, measure in enumerate(measures)
             },
             paired_difference={
-                other: {measure: differences.interval(i, j, m) for m, measure in enumerate(MEASURES)}
+                other: {measure: differences.interval(i, j, m) for m, measure in enumerate(measures)}
                 for j, other in enumerate(names)
                 if i != j
             },
@@ -299,7 +312,7 @@ def _uniform_check(batch: ProblemBatch, seed: int) -> RegressionResult | None:
 
     None where the opponent adapts, since its rewards depend on what is played.
     """
-    if batch.setting.environment is not None:
+    if batch.setting.environment is not None or batch.setting.opponent is not None:
         return None
     rewards = batch.table.rewards
     played = np.broadcast_to(1 / rewards.shape[-1], rewards.shape)

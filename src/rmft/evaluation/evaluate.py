@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rmft.errors import ConfigError
-from rmft.evaluation.comparing import Played, evaluation_of
+from rmft.evaluation.comparing import Played, evaluation_of, recorded_in
 from rmft.evaluation.measures import RECORDED, histogram, measure
 from rmft.lenient import check_name
 from rmft.problems.suites import ProblemBatch
@@ -149,7 +149,7 @@ def _play_all(
     progress: Callable[[str], None] | None,
 ) -> list[dict[str, list[Played]]]:
     """What every player of every policy did, setting by setting."""
-    found = []
+    found, names = [], recorded_in(batches)
     for number, batch in enumerate(batches):
         played: dict[str, list[Played]] = {}
         for turn, (name, makers) in enumerate(players.items(), start=1):
@@ -159,7 +159,7 @@ def _play_all(
                     progress(f"{batch.setting.name}: {name}{which} ({turn} of {len(players)})")
                 kept = None if keep is None else partial(keep, name, batch)
                 played.setdefault(name, []).append(
-                    _play(make_policy, batch, number, num_rollouts, seed, kept)
+                    _play(make_policy, batch, number, num_rollouts, seed, names, kept)
                 )
         found.append(played)
     return found
@@ -171,11 +171,12 @@ def _play(
     setting_number: int,
     num_rollouts: int,
     seed: int,
+    names: Sequence[str],
     keep: Callable[[IntArray, IntArray, Trajectories], None] | None,
 ) -> Played:
     setting, rules = batch.setting, batch.setting.rules
     num_problems, horizon = len(batch.indices), rules.horizon
-    measures = np.zeros((num_problems, len(RECORDED)))
+    measures = np.zeros((num_problems, len(names)))
     curves = np.zeros((num_problems, horizon))
     counts, edges = histogram(np.zeros(0), horizon)
     rows = np.arange(num_problems * num_rollouts) // num_rollouts
@@ -184,7 +185,7 @@ def _play(
         for problem in batch.indices.tolist()
         for rollout in range(num_rollouts)
     ]
-    rollouts = Rollouts(rules, setting.play, batch.table, batch.words, rows, seed, paths)
+    rollouts = Rollouts(rules, setting.game, batch.table, batch.words, rows, seed, paths)
     done = 0
     for trajectories in rollout_in_pieces(make_policy, rollouts):
         problems = rows[done : done + len(trajectories)]
@@ -192,7 +193,8 @@ def _play(
             keep(problems, np.arange(done, done + len(trajectories)) % num_rollouts, trajectories)
         done += len(trajectories)
         measured = measure(trajectories, setting.regret_kind)
-        np.add.at(measures, problems, np.stack([measured[name] for name in RECORDED], axis=1))
+        undefined = np.full(len(trajectories), np.nan)
+        np.add.at(measures, problems, np.stack([measured.get(name, undefined) for name in names], axis=1))
         np.add.at(curves, problems, regret_curve(trajectories, setting.regret_kind))
         counts += histogram(horizon * measured["best_arm_freq"], horizon)[0]
     return Played(measures / num_rollouts, curves / num_rollouts, counts, edges)

@@ -32,7 +32,7 @@ from scipy.stats import t as student_t
 from rmft.regret import RegretKind, highest, regret, round_regret
 from rmft.results import ExponentTest
 from rmft.statistics import bootstrap, exponent_test, ratio
-from rmft.types import BoolArray, FloatArray, IntArray, Trajectories
+from rmft.types import BoolArray, FloatArray, IntArray, OtherSide, Trajectories
 
 LOG_FLOOR = -10.0
 """What the logarithm of regret is floored at in the regression check."""
@@ -60,6 +60,9 @@ RATES = {"win_stay": "wins", "lose_shift": "losses"}
 
 RECORDED = (*MEASURES, *RATES.values())
 """What is measured of one trajectory: means of it over trajectories give what is reported (`reported`)."""
+
+OF_GAMES = ("opponent_regret", "cce_distance")
+"""Those that come after them where a policy plays another: see `deviation_gains`."""
 
 INDICATORS = ("suff_fail_freq", "first_arm_only", "failed")
 """Those that are 0 or 1 for a trajectory, so that their means are shares."""
@@ -291,7 +294,10 @@ def histogram(pulls: FloatArray, horizon: int) -> tuple[IntArray, FloatArray]:
 
 
 def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArray]:
-    """Every one of `RECORDED`, (B,) each. NaN where undefined: entropy when no probabilities were stated."""
+    """Every one of `RECORDED`, (B,) each, and of games those of `OF_GAMES`.
+
+    NaN where undefined: entropy when no probabilities were stated.
+    """
     histories, num_arms = trajectories.histories, trajectories.rules.num_arms
     played, stated = histories.played, histories.probabilities
     best = best_arms(trajectories.table.expected_rewards, kind)
@@ -309,6 +315,7 @@ def measure(trajectories: Trajectories, kind: RegretKind) -> dict[str, FloatArra
         "late_regret": late_regret(round_regret(trajectories, kind)),
         "rounds_to_switch": rounds_to_switch(played, best),
         **_after_wins_and_losses(trajectories),
+        **_of_game(played, trajectories.table.other),
     }
 
 
@@ -321,13 +328,51 @@ def _after_wins_and_losses(trajectories: Trajectories) -> dict[str, FloatArray]:
 
 
 def reported(means: FloatArray) -> FloatArray:
-    """(..., len(MEASURES)) what is reported, from means (..., len(RECORDED)) over trajectories."""
-    found = np.array(means[..., : len(MEASURES)])
+    """(..., m) what is reported, `MEASURES`, from means (..., n) over trajectories of `RECORDED`.
+
+    Of games both have those of `OF_GAMES` at their end.
+    """
+    found = np.concatenate([means[..., : len(MEASURES)], means[..., len(RECORDED) :]], axis=-1)
     for rate, of in RATES.items():
         found[..., MEASURES.index(rate)] = ratio(
             means[..., RECORDED.index(rate)], means[..., RECORDED.index(of)]
         )
     return found
+
+
+def deviation_gains(payoffs: FloatArray, joint: FloatArray) -> FloatArray:
+    """(..., 2) what each side would gain a round by the best fixed arm in place of what it played.
+
+    payoffs: (..., 2, K, K), see `OtherSide`. joint: (..., K, K), the share of rounds of every pair of arms.
+    With u_s(i, j) the payoff of side s:
+
+        gain_1 = max_a sum_ij joint(i, j) (u_1(a, j) - u_1(i, j)), and gain_2 alike.
+
+    T times that is the side's external regret. `joint` is a coarse correlated equilibrium if neither is above
+    0. The larger one, or 0, is its distance from one: the least epsilon for which it is an epsilon-coarse
+    correlated equilibrium. Source: Moulin and Vial (1978), "Strategically zero-sum games"; Roughgarden
+    (2016), "Twenty Lectures on Algorithmic Game Theory", lectures 13 and 17.
+    """
+    ours, theirs = payoffs[..., 0, :, :], payoffs[..., 1, :, :]
+    own_arm = np.einsum("...aj,...j->...a", ours, joint.sum(axis=-2)).max(axis=-1)
+    their_arm = np.einsum("...ia,...i->...a", theirs, joint.sum(axis=-1)).max(axis=-1)
+    earned = (payoffs * joint[..., None, :, :]).sum(axis=(-2, -1))
+    return np.asarray(np.stack([own_arm, their_arm], axis=-1) - earned)
+
+
+def _of_game(played: FloatArray, other: OtherSide | None) -> dict[str, FloatArray]:
+    """The measures of `OF_GAMES` of a policy and what it met; none where it met nobody.
+
+    The joint play of a round is the product of what both sides played. A round without a decision counts as
+    one of every arm equally often, as the other side met it.
+    """
+    if other is None or other.played is None:
+        return {}
+    horizon, num_arms = played.shape[-2:]
+    own = np.where(played.any(axis=-1, keepdims=True), played, 1 / num_arms)
+    joint = np.einsum("...ti,...tj->...ij", own, other.played) / horizon
+    gains = deviation_gains(other.payoffs, joint)
+    return {"opponent_regret": horizon * gains[..., 1], "cce_distance": np.maximum(gains.max(axis=-1), 0.0)}
 
 
 def exponent_below_1(curves: FloatArray, seed: int = 0) -> ExponentTest:

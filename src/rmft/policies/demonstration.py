@@ -42,18 +42,19 @@ class Demonstration:
         return Decisions(arms, made.probabilities, turns)
 
 
-def check(baseline: str, *played: Rules) -> None:
-    """Raises ConfigError or UnknownNameError when the baseline can't be imitated under these rules."""
+def check(baseline: str, *played: Rules, key: str = "rollout.policy") -> None:
+    """Raises ConfigError or UnknownNameError when the baseline can't play under these rules without knowing
+    what is hidden. key: the setting that names it."""
     name, _ = parse_spec(baseline)
     if baseline.startswith(TUNED):
         raise ConfigError(
-            f"rollout.policy is '{baseline}'; expected its parameters too. 'rmft evaluate RUN --against "
+            f"{key} is '{baseline}'; expected its parameters too. 'rmft evaluate RUN --against "
             f"{baseline}' finds them on validation problems."
         )
     describe(name)
     if name not in CATALOGUE:
         raise ConfigError(
-            f"rollout.policy is '{baseline}', which knows what is hidden; expected a baseline that could "
+            f"{key} is '{baseline}', which knows what is hidden; expected a baseline that could "
             "play anywhere, such as ucb."
         )
     make_baseline(baseline)

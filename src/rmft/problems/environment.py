@@ -1,7 +1,9 @@
-"""The environments that problems are played in: from their reward tables, or by a class of a user's own."""
+"""The environments that problems are played in: from their reward tables, against another policy, or by a
+class of a user's own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,8 @@ import numpy as np
 
 from rmft.errors import ConfigError, ShapeError
 from rmft.own_code import load_class, require, running
-from rmft.types import Decisions, Environment, FloatArray, Observation, Policy, RewardTable, Rules
+from rmft.problems.games import SELF, RepeatedGame
+from rmft.types import Decisions, Environment, FloatArray, Observation, Policy, RewardTable, Rules, Words
 
 
 class TableEnvironment(Environment):
@@ -119,15 +122,23 @@ class Game:
     gives a fresh environment.
 
     reference: "module:Class" of a user's own environment; None: the table is played. folder: where that lies,
-    once it is trusted. It pickles, and the class is then loaded where it plays. Raises ShapeError when the
-    table does not fit, ConfigError when a user's own environment is none.
+    once it is trusted. opponent: who plays the other side of a matrix game, whom `load` loads and who is told
+    the problem in `words`; `self` is the policy that plays. It pickles, and the class and the opponent are
+    then loaded where it plays. Raises ShapeError when the table does not fit, ConfigError when a user's own
+    environment is none and for an opponent that is not there.
     """
 
     rules: Rules
     reference: str | None = None
     folder: str | None = None
+    opponent: str | None = None
+    load: Callable[[], Policy] | None = None
+    words: Callable[[Sequence[int]], Words] | None = None
 
-    def __call__(self, table: RewardTable, policy: Policy | None = None) -> Environment:  # noqa: ARG002
+    def __call__(self, table: RewardTable, policy: Policy | None = None) -> Environment:
+        if self.opponent is not None:
+            assert self.words is not None
+            return RepeatedGame(self.rules, table, self._other_side(policy), self.words)
         if self.reference is None:
             return TableEnvironment(self.rules, table)
         if self.folder is None:
@@ -143,3 +154,22 @@ class Game:
                 f"expected those it was given, {len(table.rewards)} and {self.rules}."
             )
         return environment
+
+    def rows_at_once(self, policy: Policy) -> int:
+        """How many rollouts a policy plays together within its memory, and that of who plays it."""
+        rows = policy.rows_at_once(self.rules)
+        if self.opponent is None:
+            return rows
+        return max(1, min(rows, self._other_side(policy).rows_at_once(self.rules)) // 2)
+
+    def _other_side(self, policy: Policy | None) -> Policy:
+        if self.load is not None:
+            return self.load()
+        if self.opponent != SELF:
+            raise ConfigError(f"opponent '{self.opponent}' was not loaded; see rmft.build.seated.")
+        if policy is None:
+            raise ConfigError(
+                "opponent 'self' is whoever plays, and here decisions come from outside; expected a baseline "
+                "or the folder of a run."
+            )
+        return policy

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Discriminator, Tag
 from rmft.errors import UnknownNameError
 from rmft.problems.alternating import Alternating
 from rmft.problems.contextual import Linear, Logistic
+from rmft.problems.games import MatrixGame
 from rmft.problems.logged import Logged
 from rmft.problems.moving import AbruptSwitches, Drift, LinearTrend, SineTrend
 from rmft.problems.own import OwnProcess
@@ -29,6 +30,7 @@ KINDS = (
     "alternating",
     "linear",
     "logistic",
+    "matrix_game",
     "logged",
 )
 
@@ -60,6 +62,7 @@ AnyProcess = Annotated[
     | Annotated[Alternating, Tag("alternating")]
     | Annotated[Linear, Tag("linear")]
     | Annotated[Logistic, Tag("logistic")]
+    | Annotated[MatrixGame, Tag("matrix_game")]
     | Annotated[Logged, Tag("logged")]
     | Annotated[OwnProcess, Tag("own")],
     Discriminator(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from rmft.errors import ConfigError
 from rmft.lenient import check_name
 from rmft.own_code import file_of
 from rmft.problems.environment import Game, own_environment
+from rmft.problems.games import MatrixGame
 from rmft.problems.kinds import AnyProcess
 from rmft.problems.logged import Logged, PartName
 from rmft.problems.own import OwnProcess
@@ -49,17 +50,20 @@ class Setting(Config):
     """Problems of one shape.
 
     name: its own within a suite's part. regret: which regret counts; unless given, static under full
-    information and of a log without expected rewards, pseudo for a bandit whose means rest and dynamic for
-    one whose means move or depend on what is shown (see `regret_kind`). arms: `anonymous`, so that what they
-    are called is drawn anew for every problem and means nothing, and those of a log change places; `named` as
-    the log's columns are; or a name for each, in the order of the reward process. Named arms keep names and
-    places, so that what a name means can be learned. reward_range: (low, high) as told to policies, when it
-    should be wider than the process's own, such as to make the settings of a mixture look alike. contexts:
-    where the words come from that a language policy is told the problem in: a group of contexts, the name of
-    one, or contexts of one's own, as a mapping or the name of a YAML file; unless given, the group `held_out`
-    in the held-out part and `train` elsewhere. environment: "module:Class" of a user's own, called as
-    Class(rules, table) with a table (B, T, K) of the reward process; for an opponent that adapts to what is
-    played; see `load_class` for where it is looked for, and when it is run. Checked by drawing one problem.
+    information and of a log without expected rewards, pseudo for games and for a bandit whose means rest and
+    dynamic for one whose means move or depend on what is shown (see `regret_kind`). arms: `anonymous`, so
+    that what they are called is drawn anew for every problem and means nothing, and those of a log change
+    places; `named` as the log's columns are; or a name for each, in the order of the reward process. Named
+    arms keep names and places, so that what a name means can be learned. reward_range: (low, high) as told to
+    policies, when it should be wider than the process's own, such as to make the settings of a mixture look
+    alike. contexts: where the words come from that a language policy is told the problem in: a group of
+    contexts, the name of one, or contexts of one's own, as a mapping or the name of a YAML file; unless
+    given, the group `held_out` in the held-out part and `train` elsewhere. environment: "module:Class" of a
+    user's own, called as Class(rules, table) with a table (B, T, K) of the reward process; for rewards that
+    depend on what is played; see `load_class` for where it is looked for, and when it is run. opponent: who
+    plays the other side of a matrix game, told its own rewards alone: a baseline such as
+    `hedge(learning_rate=0.5)`, the path of a run or a checkpoint's folder, with a "/" in it, or `self`,
+    whoever plays. Checked by drawing one problem.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
@@ -71,10 +75,12 @@ class Setting(Config):
     arms: Literal["anonymous", "named"] | Names = "anonymous"
     reward_process: AnyProcess
     environment: str | None = None
+    opponent: str | None = None
     regret: RegretKind | None = None
     reward_range: tuple[float, float] | None = None
     contexts: str | tuple[Context, ...] | None = None
     _folder: str | None = PrivateAttr(default=None)  # of a trusted environment of one's own
+    _load: Callable[[], Policy] | None = PrivateAttr(default=None)  # of the opponent; see `against`
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -113,6 +119,25 @@ class Setting(Config):
         if isinstance(given, str):
             context_group(given)
         return given
+
+    @field_validator("opponent")
+    @classmethod
+    def _opponent_from_here(cls, given: str | None, info: ValidationInfo) -> str | None:
+        """A path starts from the suite's folder."""
+        if given is None or os.sep not in given:
+            return given
+        return os.path.abspath(Path((info.context or {}).get("folder", ".")) / Path(given).expanduser())
+
+    @model_validator(mode="after")
+    def _a_game_has_two_sides(self) -> Setting:
+        is_game = isinstance(self.reward_process, MatrixGame)
+        if is_game != (self.opponent is not None) or (is_game and self.environment is not None):
+            raise ConfigError(
+                f"found reward_process {self.reward_process.kind}, opponent {self.opponent} and environment "
+                f"{self.environment}; expected an opponent, such as hedge or self, for a matrix_game and for "
+                "nothing else, and no environment beside it."
+            )
+        return self
 
     @model_validator(mode="after")
     def _drawable(self, info: ValidationInfo) -> Setting:
@@ -191,6 +216,8 @@ class Setting(Config):
         """The regret that counts here."""
         if self.regret is not None:
             return self.regret
+        if self.opponent is not None:
+            return "pseudo"
         if self.shown:
             return "dynamic"
         if self.feedback == "full" or (
@@ -246,7 +273,20 @@ class Setting(Config):
     @property
     def game(self) -> Game:
         """How its problems are played; `play` as data that another process can be given."""
-        return Game(self.rules, self.environment, self._folder)
+        if self.opponent is None:
+            return Game(self.rules, self.environment, self._folder)
+        return Game(self.rules, opponent=self.opponent, load=self._load, words=self.words)
+
+    def against(self, opponent: str, load: Callable[[], Policy] | None) -> Setting:
+        """The same game against another: what to call it, and what loads it; None for `self`."""
+        setting = self.model_copy(update={"opponent": opponent})
+        setting._load = load
+        return setting
+
+    @property
+    def adapts(self) -> bool:
+        """Whether rewards may depend on what is played, so that there is no table before the end."""
+        return self.environment is not None or self.opponent is not None
 
     def play(self, table: RewardTable, policy: Policy | None = None) -> Environment:
         """See `Game`."""

@@ -8,7 +8,7 @@ chosen by the held-out part.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -112,6 +112,18 @@ class Suite(Config):
         """How the columns that a log shows before decisions are encoded, for `Agent.episode`."""
         process = self.train.settings[0].reward_process
         return process.encoder if isinstance(process, Logged) else None
+
+    def changed(self, change: Callable[[Setting], Setting]) -> Suite:
+        """The same suite with every setting changed."""
+        parts: dict[str, Any] = {}
+        for name, part in (
+            ("train", self.train),
+            ("validation", self.validation),
+            ("held_out", self.held_out),
+        ):
+            if part.settings is not None:
+                parts[name] = part.model_copy(update={"settings": tuple(map(change, part.settings))})
+        return self.model_copy(update=parts)
 
     def settings(self, part: PartName) -> tuple[Setting, ...]:
         """The settings of a part, which are the training part's where it names none."""

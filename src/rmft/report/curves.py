@@ -20,6 +20,8 @@ MEASURES = {
     "best_arm_freq": "BestArmFreq",
     "first_arm_only": "first arm only",
     "failed": "failed",
+    "opponent_regret": "opponent's regret",
+    "cce_distance": "CCE distance",
 }
 
 

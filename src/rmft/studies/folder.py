@@ -17,7 +17,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmft.build import load_suites
+from rmft.build import load_suites, seated
 from rmft.config import RunConfig
 from rmft.costs import check_budget
 from rmft.errors import RunDirectoryError
@@ -94,7 +94,7 @@ class StudyFolder:
             Evaluated(
                 self.suites[first][config.suite]
                 if each.suite is None
-                else load_suite(each.suite, trust=trust),
+                else seated(load_suite(each.suite, trust=trust)),
                 each,
             )
             for each in study.settings.evaluate
