@@ -9,6 +9,7 @@ from rmft.bayes.optimum import optimum, refusal
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.evaluation.evaluate import evaluate, mean_regrets
 from rmft.policies.baselines.catalogue import (
+    FITTED,
     KNOWING,
     TUNED,
     baselines_for,
@@ -16,6 +17,7 @@ from rmft.policies.baselines.catalogue import (
     make_baseline,
     parse_spec,
 )
+from rmft.policies.baselines.fitted import FittedArms, fit_arms
 from rmft.policies.baselines.known_prior import BayesOptimal, Priors
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.baselines.tuning import tune
@@ -23,7 +25,7 @@ from rmft.problems.setting import Setting
 from rmft.problems.suites import ProblemBatch, Suite
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory
-from rmft.types import Rules
+from rmft.types import Policy, RewardTable, Rules
 
 BOUNDS = (Oracle.name, BayesOptimal.name)
 """Baselines that nobody could play: they bound what can be had."""
@@ -50,12 +52,16 @@ def baselines(specs: Iterable[str], suite: Suite, say: Say = _silent) -> dict[st
     say: told where a grid was too narrow. Raises UnknownNameError, ConfigError.
     """
     made: dict[str, MakePolicy] = {}
+    arms: FittedArms | None = None
     settings = (*suite.settings("validation"), *suite.settings("held_out"))
     for spec in specs:
         _check_suits(spec, suite, settings)
         chosen = tuned(spec, suite, suite.validation.num_problems, say)
         name = chosen if chosen == spec else f"{TUNED}{chosen}"
-        if chosen == Oracle.name:
+        if parse_spec(chosen)[0] in FITTED:
+            arms = arms or _fitted(suite)
+            made[name] = partial(_whatever_the_table, make_baseline(chosen, arms=arms))
+        elif chosen == Oracle.name:
             made[name] = partial(Oracle, regret={setting.rules: setting.regret_kind for setting in settings})
         else:
             made[name] = _maker(chosen, {setting.rules: setting.prior for setting in settings})
@@ -65,8 +71,8 @@ def baselines(specs: Iterable[str], suite: Suite, say: Say = _silent) -> dict[st
 def _check_suits(spec: str, suite: Suite, settings: Iterable[Setting]) -> None:
     name = describe(parse_spec(spec.removeprefix(TUNED))[0]).name
     priors: dict[Rules, Setting] = {}
-    for setting in settings:
-        suited = baselines_for(setting.rules, setting.prior)
+    for setting in (*suite.settings("train"), *settings) if name in FITTED else settings:
+        suited = baselines_for(setting.rules, setting.prior, named=setting.names is not None)
         if setting.opponent is not None:
             suited.remove(Oracle.name)
         first = priors.setdefault(setting.rules, setting)
@@ -76,6 +82,8 @@ def _check_suits(spec: str, suite: Suite, settings: Iterable[Setting]) -> None:
             continue
         elif name == Oracle.name:
             why = "what its opponent plays is not known before it does"
+        elif name in FITTED:
+            why = "its arms are anonymous, so what they paid in training says nothing of them here"
         elif name in KNOWING:
             why = str(KNOWING[name].refusal(setting.rules, setting.prior))
         else:
@@ -84,6 +92,21 @@ def _check_suits(spec: str, suite: Suite, settings: Iterable[Setting]) -> None:
             f"The baseline '{name}' can't play '{setting.name}' of suite {suite.name} ({why}). "
             f"These can: {', '.join(each for each in suited if each != name)}."
         )
+
+
+FITTED_ON = 1_000  # problems of the training part, as a run of seed 0 would draw them before its iterations
+
+
+def _fitted(suite: Suite) -> FittedArms:
+    return fit_arms(
+        (batch.setting.rules, batch.table, batch.words.names)
+        for batch in suite.draw("train", FITTED_ON)
+        if batch.words.names is not None
+    )
+
+
+def _whatever_the_table(policy: Policy, table: RewardTable) -> Policy:  # noqa: ARG001
+    return policy
 
 
 def _maker(spec: str, priors: Priors) -> MakePolicy:

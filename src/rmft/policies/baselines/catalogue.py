@@ -13,6 +13,7 @@ from rmft.errors import ConfigError, UnknownNameError
 from rmft.policies.baselines.adversarial import Exp3, Rexp3
 from rmft.policies.baselines.base import Baseline
 from rmft.policies.baselines.contextual import LinearEpsilonGreedy, LinearThompson, LinUCB
+from rmft.policies.baselines.fitted import ConstantBest, Fitted, FittedArms, PriorGreedy
 from rmft.policies.baselines.full_information import (
     FTPL,
     FTRL,
@@ -259,6 +260,9 @@ CATALOGUE: dict[str, Entry] = {
 KNOWING: dict[str, type[KnowsPrior]] = {each.name: each for each in (BayesOptimal, PosteriorGreedy)}
 """Those that are made for problems whose prior is known."""
 
+FITTED: dict[str, type[Fitted]] = {each.name: each for each in (ConstantBest, PriorGreedy)}
+"""Those that are made for arms with names, from what these paid on the training part."""
+
 GRIDS: dict[str, tuple[str, ...]] = {name: entry.grid for name, entry in CATALOGUE.items() if entry.grid}
 
 
@@ -278,8 +282,8 @@ def describe(name: str) -> Description:
     """What the baseline `name` is. Raises UnknownNameError."""
     if name == Oracle.name:
         return Description(name, "plays the comparator of the regret", "-", None, {"regret": None}, False)
-    if name in KNOWING:
-        return Description(name, KNOWING[name].summary, KNOWING[name].source, None, {}, False)
+    if (made := KNOWING.get(name) or FITTED.get(name)) is not None:
+        return Description(name, made.summary, made.source, None, {}, False)
     if name not in CATALOGUE:
         raise UnknownNameError("baseline", name, baseline_names())
     entry = CATALOGUE[name]
@@ -289,17 +293,18 @@ def describe(name: str) -> Description:
 
 def baseline_names() -> list[str]:
     """Every name that `make_baseline` knows."""
-    return [*CATALOGUE, *KNOWING, Oracle.name]
+    return [*CATALOGUE, *KNOWING, *FITTED, Oracle.name]
 
 
-def baselines_for(rules: Rules, prior: Prior | None = None) -> list[str]:
+def baselines_for(rules: Rules, prior: Prior | None = None, *, named: bool = False) -> list[str]:
     """The names of those that can be played under `rules`; the oracle always can.
 
-    prior: what means are drawn from, where that is known.
+    prior: what means are drawn from, where that is known. named: whether arms have names.
     """
     return [
         *(name for name, entry in CATALOGUE.items() if entry.policy.suits(rules)),
         *(name for name, policy in KNOWING.items() if policy.refusal(rules, prior) is None),
+        *(FITTED if named else ()),
         Oracle.name,
     ]
 
@@ -333,12 +338,18 @@ def spec_of(name: str, values: Mapping[str, float | str | None]) -> str:
     return f"{name}({', '.join(f'{key}={value}' for key, value in written.items())})"
 
 
-def make_baseline(spec: str, table: RewardTable | None = None, priors: Priors | None = None) -> Policy:
+def make_baseline(
+    spec: str,
+    table: RewardTable | None = None,
+    priors: Priors | None = None,
+    arms: FittedArms | None = None,
+) -> Policy:
     """The policy that `spec` names. table: (B, T, K), for the oracle alone, which only evaluation makes.
 
-    priors: for those that know them (`KNOWING`). Raises UnknownNameError for an unknown name or parameter,
-    ConfigError for a wrong value, for a spec `tuned:<name>` (see `tune`), for an oracle without a table and
-    for what knows priors without them.
+    priors: for those that know them (`KNOWING`). arms: for those that are fitted (`FITTED`). Raises
+    UnknownNameError for an unknown name or parameter, ConfigError for a wrong value, for a spec
+    `tuned:<name>` (see `tune`), for an oracle without a table, for what knows priors without them and for
+    what is fitted without a fit.
     """
     name, values = parse_spec(spec)
     if name.startswith(TUNED):
@@ -356,6 +367,13 @@ def make_baseline(spec: str, table: RewardTable | None = None, priors: Priors | 
         if priors is None:
             raise ConfigError(f"'{spec}' plays by what means are drawn from; give make_baseline the priors.")
         return KNOWING[name](priors)
+    if name in FITTED:
+        if arms is None:
+            raise ConfigError(
+                f"'{spec}' is fitted on a suite's training part: 'rmft evaluate' plays it where arms have "
+                "names."
+            )
+        return FITTED[name](arms)
     try:
         return CATALOGUE[name].policy.model_validate(values)
     except ValidationError as error:
