@@ -286,6 +286,15 @@ def test_every_mistake_is_reported_at_once() -> None:
     assert [line.split(":")[1].strip() for line in lines] == ["seed", "iterations", "training.epochs"]
 
 
+def test_off_is_a_word_where_a_setting_has_it_and_false_elsewhere() -> None:
+    values = {"policy": {"kind": "local"}}
+    config = parse_config(values, ["policy.wording.reasoning=off"])
+    assert isinstance(config.policy, LocalConfig)
+    assert config.policy.wording.reasoning == "off"
+    with pytest.raises(ConfigError, match="reasoning: found true"):
+        parse_config(values, ["policy.wording.reasoning=on"])
+
+
 def test_overrides_reach_into_groups_and_the_last_one_wins() -> None:
     values = {"rollout": {"num_problems": 5}}
     overrides = ["rollout.num_rollouts=16", "seed=1", "seed=2", "validation.patience=null", "suite=a=b.yaml"]

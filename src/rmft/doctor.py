@@ -6,14 +6,21 @@ import os
 import platform
 import re
 import sys
+import timeit
 from collections.abc import Iterator
 from importlib.metadata import requires
+from typing import TYPE_CHECKING
 
 from rmft import __version__
 from rmft.models.catalogue import MODELS, cache_folder, own_models
 from rmft.run_directory import package_versions
 
+if TYPE_CHECKING:
+    import torch
+
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*extra == ['\"](?P<extra>[a-z]+)['\"]")
+
+PRODUCT = 1024  # rows of the matrices that are multiplied to see how fast a processor is
 
 
 def examine() -> Iterator[tuple[str, str]]:
@@ -44,6 +51,18 @@ def _torch() -> Iterator[tuple[str, str]]:
     cuda = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     devices = cuda + (["Apple GPU (mps)"] if torch.backends.mps.is_available() else [])
     yield "torch", f"{torch.__version__}, {torch.get_num_threads()} threads, {', '.join(devices) or 'no GPU'}"
+    precisions = torch.float32, torch.bfloat16
+    single, half = (_product_rate(torch.ones(PRODUCT, PRODUCT, dtype=each)) for each in precisions)
+    found = (
+        f"matrix products of {single / 1e9:,.0f} GFLOP/s in float32, {half / single:.1f}x that in bfloat16"
+    )
+    pays = "pays" if half > 1.5 * single else "only saves memory"
+    yield "processor", f"{found}: policy.precision bfloat16 {pays} for language models here"
+
+
+def _product_rate(factor: torch.Tensor) -> float:
+    """FLOP/s of its product with itself: the best of 4."""
+    return 2 * len(factor) ** 3 / min(timeit.repeat(lambda: factor @ factor, number=1, repeat=4))
 
 
 def _extras() -> dict[str, list[str]]:

@@ -28,6 +28,8 @@ Stored = TypeVar("Stored", bound="Config")
 
 
 MAX_VALUES = 10**7  # in a YAML file
+WORDS = {True: ("on", "yes"), False: ("off", "no")}
+"""What YAML reads as true and false, though a setting may have one of them as a value."""
 
 
 class Config(BaseModel):
@@ -38,16 +40,22 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key, value in data.items():
-                if key not in cls.model_fields:
-                    raise ConfigError(str(UnknownNameError("key", str(key), cls.model_fields)))
-                if isinstance(value, bool) and not _takes_truth(cls.model_fields[key].annotation):
+        if not isinstance(data, dict):
+            return data
+        meant = dict(data)
+        for key, value in data.items():
+            if key not in cls.model_fields:
+                raise ConfigError(str(UnknownNameError("key", str(key), cls.model_fields)))
+            annotation = cls.model_fields[key].annotation
+            if isinstance(value, bool) and not _takes_truth(annotation):
+                word = next((each for each in WORDS[value] if each in get_args(annotation)), None)
+                if word is None:
                     raise ConfigError(
                         f"{key}: found {str(value).lower()} (yes, no, on and off are true and "
                         "false in YAML), which this setting does not take."
                     )
-        return data
+                meant[key] = word
+        return meant
 
 
 def _takes_truth(annotation: Any) -> bool:
