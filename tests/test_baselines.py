@@ -290,7 +290,7 @@ def test_the_oracle_refuses_another_table() -> None:
 
 
 def test_names() -> None:
-    assert len(baseline_names()) == len(set(baseline_names())) == 31
+    assert len(baseline_names()) == len(set(baseline_names())) == 33
     for name in baseline_names():
         assert describe(name).name == name
     for name, grid in GRIDS.items():
