@@ -388,7 +388,10 @@ def entropy(policy: PolicyRef, config: LocalConfig, trajectories: Trajectories) 
 def test_the_kl_term_alone_leaves_the_policy_where_it_is(
     start: PolicyRef, config: LocalConfig, tmp_path: Path
 ) -> None:
-    """Rollouts at temperature 1.5 are no reason to become flatter; taken for those of 1 they are."""
+    """Rollouts at temperature 1.5 are no reason to become flatter; taken for those of 1 they are.
+
+    Small steps: Adam makes whole ones of a gradient that is rounding alone.
+    """
     trajectories = rolled_out(loaded(start, config), 1.5)
     nothing, whole = np.zeros((8, 1)), np.ones((8, 1), dtype=bool)
     before = entropy(start, config, trajectories)
@@ -397,11 +400,12 @@ def test_the_kl_term_alone_leaves_the_policy_where_it_is(
     for temperature in (1.5, 1.0):
         batch = batch_of(trajectories, nothing, whole, temperature=temperature)
         target = tmp_path / str(temperature)
-        trained, figures = train(start, [batch], target, config, 1, legality_coef=0, epochs=20)
+        steps = {"epochs": 60, "learning_rate": 0.002}
+        trained, figures = train(start, [batch], target, config, 1, legality_coef=0, **steps)
         found[temperature] = figures["kl"], entropy(trained, config, trajectories)
-    assert found[1.5] == pytest.approx((0, before), abs=5e-3)
-    assert found[1.0][0] > 1e-2
-    assert found[1.0][1] > before + 0.02
+    assert found[1.5] == pytest.approx((0, before), abs=1e-3)
+    assert found[1.0][0] > 10 * found[1.5][0]
+    assert found[1.0][1] > before + 0.1
 
 
 def test_at_the_policy_rolled_out_the_kl_term_has_no_gradient(
