@@ -29,6 +29,7 @@ class Setting:
     regret_kind: RegretKind
     environment: str | None = None
     opponent: str | None = None
+    adapts: bool = False
 
     @property
     def game(self) -> Game:

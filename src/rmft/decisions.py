@@ -6,8 +6,8 @@ Arrays have the rollout as their first axis. B = rollouts in a batch, T = horizo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,33 @@ class Rules:
         return (rewards - low) / (high - low) if np.isfinite(high - low) else rewards
 
 
+class TogetherArrays:
+    """What the dataclasses have whose fields are arrays with the same first axes, some of them maybe None."""
+
+    __slots__ = ()
+
+    def _arrays(self) -> list[np.ndarray | None]:
+        return [getattr(self, each.name) for each in fields(self)]  # type: ignore[arg-type]
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """The same with every array changed alike."""
+        return type(self)(*(None if array is None else change(array) for array in self._arrays()))
+
+    @classmethod
+    def join(
+        cls, parts: Sequence[Self | None], joined: Callable[[list[np.ndarray]], np.ndarray]
+    ) -> Self | None:
+        """The arrays of several joined one by one; None where a part is None, of one array too."""
+        some = [part for part in parts if part is not None]
+        if not some or len(some) < len(parts):
+            return None
+        kinds = zip(*(part._arrays() for part in some), strict=True)
+        given = ([array for array in kind if array is not None] for kind in kinds)
+        return cls(*(joined(arrays) if len(arrays) == len(some) else None for arrays in given))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Observation:
+class Observation(TogetherArrays):
     """What is shown before a decision: axes (...) are () of one, (B,) of a batch, (B, T) of all its rounds.
 
     numbers: (..., d) of the round. features: (..., K, m) of every arm. texts: (...), in which a policy in
@@ -110,24 +135,6 @@ class Observation:
     def arrays(self) -> list[np.ndarray]:
         """Those that are given."""
         return list(self.named().values())
-
-    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> Observation:
-        """The same with every array changed alike."""
-        arrays = (self.numbers, self.features, self.texts)
-        return Observation(*(None if array is None else change(array) for array in arrays))
-
-    @staticmethod
-    def join(
-        parts: Sequence[Observation | None], joined: Callable[[list[np.ndarray]], np.ndarray]
-    ) -> Observation | None:
-        """The arrays of several joined one by one; None where a part shows nothing."""
-        some = [part for part in parts if part is not None]
-        if not some or len(some) < len(parts):
-            return None
-        kinds = zip(*((part.numbers, part.features, part.texts) for part in some), strict=True)
-        return Observation(
-            *(None if any(each is None for each in kind) else joined(list(kind)) for kind in kinds)
-        )
 
 
 TEXTS = np.dtypes.StringDType()

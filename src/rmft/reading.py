@@ -28,8 +28,6 @@ Stored = TypeVar("Stored", bound="Config")
 
 
 MAX_VALUES = 10**7  # in a YAML file
-WORDS = {True: ("on", "yes"), False: ("off", "no")}
-"""What YAML reads as true and false, though a setting may have one of them as a value."""
 
 
 class Config(BaseModel):
@@ -48,13 +46,12 @@ class Config(BaseModel):
                 raise ConfigError(str(UnknownNameError("key", str(key), cls.model_fields)))
             annotation = cls.model_fields[key].annotation
             if isinstance(value, bool) and not _takes_truth(annotation):
-                word = next((each for each in WORDS[value] if each in get_args(annotation)), None)
-                if word is None:
+                if value or "off" not in get_args(annotation):
                     raise ConfigError(
                         f"{key}: found {str(value).lower()} (yes, no, on and off are true and "
                         "false in YAML), which this setting does not take."
                     )
-                meant[key] = word
+                meant[key] = "off"
         return meant
 
 

@@ -34,6 +34,7 @@ from rmft.decisions import (
     Rules,
     Shown,
     TextArray,
+    TogetherArrays,
     Turn,
     Words,
 )
@@ -74,7 +75,7 @@ MAX_REWARD = 1e100  # of either sign, so that sums and squares are numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OtherSide:
+class OtherSide(TogetherArrays):
     """The other side of repeated matrix games, as hidden as the table that it belongs to.
 
     payoffs: (..., 2, K, K), what the policy and what the other side is paid, by the policy's arm and then the
@@ -85,26 +86,6 @@ class OtherSide:
     payoffs: FloatArray
     seeds: IntArray
     played: FloatArray | None = None
-
-    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> OtherSide:
-        """The same with every array changed alike."""
-        played = None if self.played is None else change(self.played)
-        return OtherSide(change(self.payoffs), change(self.seeds), played)
-
-    @staticmethod
-    def join(
-        parts: Sequence[OtherSide | None], joined: Callable[[list[np.ndarray]], np.ndarray]
-    ) -> OtherSide | None:
-        """The arrays of several joined one by one; None where a part has no other side."""
-        some = [part for part in parts if part is not None]
-        if not some or len(some) < len(parts):
-            return None
-        played = [part.played for part in some if part.played is not None]
-        return OtherSide(
-            joined([part.payoffs for part in some]),
-            joined([part.seeds for part in some]),
-            joined(played) if len(played) == len(some) else None,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -372,6 +372,7 @@ def _train_seeds(
 
 def _rivals(result: Evaluation) -> list[str]:
     """Whom the table shows differences to: the start, other policies, and the best baseline on validation."""
-    rivals = result.rivals or []
-    baselines = {*rivals[1:], "oracle", "bayes-optimal"}
+    from rmft.opponents import BOUNDS
+
+    baselines = {*(result.rivals or [])[1:], *BOUNDS}
     return [name for name in result.policies[1:] if name not in baselines]

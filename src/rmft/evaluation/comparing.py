@@ -310,9 +310,9 @@ def _regression(curves: FloatArray, seed: int) -> list[RegressionResult]:
 def _uniform_check(batch: ProblemBatch, seed: int) -> RegressionResult | None:
     """The regression check of uniform play on these problems, from its expected regret.
 
-    None where the opponent adapts, since its rewards depend on what is played.
+    None where rewards depend on what is played.
     """
-    if batch.setting.environment is not None or batch.setting.opponent is not None:
+    if batch.setting.adapts:
         return None
     rewards = batch.table.rewards
     played = np.broadcast_to(1 / rewards.shape[-1], rewards.shape)

@@ -82,10 +82,10 @@ def with_bounds(found: Interval | None) -> str:
 
 def rival(setting: SettingResult) -> PolicyResult | None:
     """The strongest baseline: that of lowest regret on the validation part, or here where none is known."""
-    baselines = [row for name, row in setting.policies.items() if name not in (START, BEST, *BOUNDS)]
     for name in setting.rivals:
         if name in setting.policies and name not in BOUNDS:
             return setting.policies[name]
+    baselines = [row for name, row in setting.policies.items() if name not in (START, BEST, *BOUNDS)]
     return min(baselines, key=lambda row: row.measures["regret"].mean, default=None)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -176,12 +177,11 @@ def _causal(
     behind = places[-query.shape[2] :, None] - places
     seen = (behind >= 0) & (behind < (window or len(places)))
     if softcap is None:
-        dtype = query.dtype
-        if query.device.type == "cpu":  # where its gradient in bfloat16 takes 3 times as long
-            query, key, value = query.float(), key.float(), value.float()
-        with torch.autocast(query.device.type, enabled=False):
-            out = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scaling)
-        return out.to(dtype)
+        attend_to = partial(functional.scaled_dot_product_attention, attn_mask=seen, scale=scaling)
+        if query.device.type != "cpu":
+            return attend_to(query, key, value)
+        with torch.autocast("cpu", enabled=False):  # its gradient in bfloat16 takes 3 times as long there
+            return attend_to(query.float(), key.float(), value.float()).to(query.dtype)
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~seen, float("-inf"))
     return scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype) @ value

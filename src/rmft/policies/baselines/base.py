@@ -6,7 +6,7 @@ gives every arm a probability. The rule for ties is here, and nowhere else.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -89,6 +89,23 @@ class Baseline(BaseModel):
                 f"The baseline '{self.label}' needs rewards of a finite range; found {rules.reward_range}. "
                 "Give the reward process a range, or choose another: see 'rmft baselines'."
             )
+
+
+class Informed(ABC):
+    """A baseline that is told more than a history: of what problems are drawn, or what training showed."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    max_concurrency = 1
+
+    def rows_at_once(self, rules: Rules) -> int:
+        """See `Policy`."""
+        return rows_of_arrays(rules)
+
+    @abstractmethod
+    def decide(self, histories: Histories, streams: Streams) -> Decisions:
+        """See `Policy`."""
 
 
 class IndexPolicy(Baseline):

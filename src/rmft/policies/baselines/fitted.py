@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from rmft.errors import ConfigError
-from rmft.policies.baselines.base import best_arms
+from rmft.policies.baselines.base import Informed, best_arms
 from rmft.policies.baselines.statistics import counts_and_sums, cumulative_rewards
-from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, RewardTable, Rules, TextArray
 
@@ -60,23 +58,14 @@ def fit_arms(parts: Iterable[tuple[Rules, RewardTable, TextArray]]) -> FittedArm
     return found
 
 
-class Fitted(ABC):
+class Fitted(Informed):
     """Plays by what arms of these names paid on the training part; one of no such name counts as their mean.
 
     Ties at random.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str]
-    max_concurrency = 1
-
     def __init__(self, arms: FittedArms) -> None:
         self.arms = arms
-
-    def rows_at_once(self, rules: Rules) -> int:
-        """See `Policy`."""
-        return rows_of_arrays(rules)
 
     def decide(self, histories: Histories, streams: Streams) -> Decisions:
         """Arms (B,). Raises ConfigError where arms are anonymous."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 
@@ -12,9 +11,8 @@ from rmft.bayes.bandit import choose, optimal_choices
 from rmft.bayes.optimum import refusal
 from rmft.bayes.prior import NormalArms, Prior
 from rmft.errors import ConfigError
-from rmft.policies.baselines.base import best_arms
+from rmft.policies.baselines.base import Informed, best_arms
 from rmft.policies.baselines.statistics import counts_and_sums, cumulative_rewards
-from rmft.rollout import rows_of_arrays
 from rmft.streams import Streams
 from rmft.types import Decisions, FloatArray, Histories, Rules
 
@@ -22,23 +20,14 @@ Priors = Mapping[Rules, Prior | None]
 """What the means of the problems with these rules are drawn from; None where that is not known."""
 
 
-class KnowsPrior(ABC):
+class KnowsPrior(Informed):
     """Plays by the prior of the problems that have a history's rules. Ties at random.
 
     Only what is told of problems tells them apart, so problems of one shape have one prior.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str]
-    max_concurrency = 1
-
     def __init__(self, priors: Priors) -> None:
         self.priors = priors
-
-    def rows_at_once(self, rules: Rules) -> int:
-        """See `Policy`."""
-        return rows_of_arrays(rules)
 
     @classmethod
     @abstractmethod
