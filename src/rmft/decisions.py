@@ -26,13 +26,16 @@ Feedback = Literal["full", "bandit"]
 class Shown:
     """What every round shows before its decision; nothing, unless the bandit is a contextual one.
 
-    numbers: names of the d numbers of the round. features: names of the m numbers of each arm. text_length:
-    of the longest text of a round, in bytes of UTF-8, which no tokens are more than; 0 where there is none.
+    numbers: names of the d numbers of the round. features: names of the m numbers of each arm. scales: of
+    each feature the mean and deviation that it was standardized by, where it is told in its own units.
+    text_length: of the longest text of a round, in bytes of UTF-8, which no tokens are more than; 0 where
+    there is none.
     """
 
     numbers: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     text_length: int = 0
+    scales: tuple[tuple[float, float], ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.numbers or self.features or self.text_length)
@@ -41,6 +44,13 @@ class Shown:
     def num_inputs(self) -> int:
         """d + m, how many numbers there are on the choice of an arm."""
         return len(self.numbers) + len(self.features)
+
+    def told(self, features: FloatArray) -> FloatArray:
+        """Features (..., m) in the units in which they are told."""
+        if not self.scales:
+            return features
+        means, deviations = np.transpose(self.scales)
+        return np.asarray(features * deviations + means)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,8 +134,7 @@ class Episodes:
             raise ConfigError(
                 "Found a context, but the episode was begun without: give episode(context=[...]) its names."
                 if encoder is None
-                else "Found no context; the episode was begun with one: "
-                f"{', '.join(column.name for column in encoder.columns)}."
+                else f"Found no context; the episode was begun with one: {', '.join(encoder.names)}."
             )
         if len(context) != self.config.size or isinstance(context, str | Mapping):
             raise ShapeError(

@@ -18,20 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from rmft.errors import ConfigError, RunDirectoryError
+from rmft.generators.devices import find_device
 from rmft.generators.local import Session, head_of
-
-
-def find_device(name: str) -> torch.device:
-    """`auto`: a GPU where there is one. Raises ConfigError for a device that is not there."""
-    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if found["cuda"] else "mps" if found["mps"] else "cpu")
-    if not found.get(name.partition(":")[0], False):
-        there = ", ".join(kind for kind, is_there in found.items() if is_there)
-        raise ConfigError(
-            f"device is '{name}', but torch finds none here. Set it to auto, or to one of: {there}."
-        )
-    return torch.device(name)
 
 
 def load_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rmft.providers.config import EndpointConfig
 from rmft.reading import Config, by_kind
@@ -111,13 +111,23 @@ class LocalConfig(Config):
     """Tokens of reasoning in a round, at most; used unless wording.reasoning is off."""
     lora: LoraConfig | None = LoraConfig()
     """None: every weight of the model is trained."""
-    precision: Literal["float32", "bfloat16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
     """`auto`: a GPU where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """`auto`: bfloat16 where the device has instructions for it, else float32; a run keeps which it was."""
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
     """Of the key-value cache while rolling out; it decides how many rollouts are played together."""
     engine: EngineConfig | None = None
     """None: this process plays."""
+
+    @field_validator("precision")
+    @classmethod
+    def _of_the_device(cls, given: str, info: ValidationInfo) -> str:
+        if given != "auto":
+            return given
+        from rmft.generators.devices import find_precision
+
+        return find_precision(info.data.get("device", "auto"))
 
     @model_validator(mode="after")
     def _engines_take_adapters(self) -> Self:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rmft.errors import ConfigError, ShapeError, UnknownNameError
 from rmft.problems.log_files import MISSING, Cells, number_in
@@ -53,15 +54,33 @@ class Column(Config):
         return np.where(np.isfinite(scaled), scaled, 0.0)[:, None]
 
 
+class Feature(Column):
+    """A number of every arm, such as its price: `columns` are those that tell it, one for each arm in order.
+
+    Mean and deviation are those of all of them together.
+    """
+
+    columns: Annotated[tuple[str, ...], Field(min_length=2, max_length=1_000)]
+    values: None = None
+
+
 class Encoder(Config):
     """Rows of cells as numbers, the last of which is always 1, and as texts such as "age 41, job teacher".
 
-    text_length: of the longest text, in bytes. plain: numbers as they are, without the 1 and without texts.
+    features: what is shown of every arm; their cells follow those of the columns. text_length: of the longest
+    text, in bytes. plain: numbers as they are, without the 1 and without texts.
     """
 
-    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=1_000)]
+    columns: Annotated[tuple[Column, ...], Field(max_length=1_000)]
+    features: Annotated[tuple[Feature, ...], Field(max_length=1_000)] = ()
     text_length: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     plain: bool = False
+
+    @model_validator(mode="after")
+    def _shows_something(self) -> Encoder:
+        if not (self.columns or self.features):
+            raise ConfigError("found no columns; expected one or more that are shown.")
+        return self
 
     @classmethod
     def of(cls, columns: Sequence[str] | Mapping[str, Literal["number", "text"]]) -> Encoder:
@@ -74,8 +93,18 @@ class Encoder(Config):
         return cls(columns=found, text_length=longest + MAX_NUMBER * len(found))
 
     @classmethod
-    def fitted(cls, names: Sequence[str], rows: Sequence[Cells], fit: Sequence[int]) -> Encoder:
-        """The encoder of all rows; means, deviations and values are those of the rows `fit`."""
+    def fitted(
+        cls,
+        names: Sequence[str],
+        rows: Sequence[Cells],
+        fit: Sequence[int],
+        features: Mapping[str, tuple[str, ...]],
+    ) -> Encoder:
+        """The encoder of all rows; means, deviations and values are those of the rows `fit`.
+
+        names: of the columns. features: those of the columns after them, one of each arm. Raises ConfigError
+        where one of these holds no number.
+        """
         columns = []
         for place, name in enumerate(names):
             cells = [rows[row][place] for row in fit if not _missing(rows[row][place])]
@@ -86,8 +115,18 @@ class Encoder(Config):
                 continue
             values = sorted({text_of(cell) for cell in cells})
             columns.append(Column(name=name, values=tuple(values) if len(values) <= MAX_VALUES else ()))
-        whole = cls(columns=tuple(columns), text_length=0)
-        longest = max((len(text.encode()) for text in whole._texts(rows)), default=0)
+        of_arms, place = [], len(names)
+        for name, each in features.items():
+            numbers = [number_in(row[place + arm]) for row in rows for arm in range(len(each))]
+            if not all(number is not None and math.isfinite(number) for number in numbers):
+                raise ConfigError(
+                    f"found no number in a column of the feature '{name}'; expected one in each line."
+                )
+            found = np.array(numbers, dtype=np.float64).reshape(len(rows), -1)[fit]
+            of_arms.append(Feature(name=name, columns=each, mean=found.mean(), std=found.std() or 1.0))
+            place += len(each)
+        whole = cls(columns=tuple(columns), features=tuple(of_arms))
+        longest = max((len(text.encode()) for text in whole._texts(rows)), default=0) if columns else 0
         return whole.model_copy(update={"text_length": longest})
 
     @property
@@ -96,22 +135,43 @@ class Encoder(Config):
         names = tuple(name for column in self.columns for name in column.names)
         if self.plain:
             return Shown(names)
-        return Shown((*names, CONSTANT) if names else (), text_length=self.text_length)
+        return Shown(
+            (*names, CONSTANT) if names or self.features else (),
+            tuple(feature.name for feature in self.features),
+            self.text_length,
+            tuple((feature.mean, feature.std) for feature in self.features),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all columns, in the order of a row's cells."""
+        of_arms = (name for feature in self.features for name in feature.columns)
+        return (*(column.name for column in self.columns), *of_arms)
 
     def encode(self, rows: Sequence[Cells]) -> Observation:
-        """Of N rows: numbers (N, d), none where all columns are texts, and texts (N,)."""
+        """Of N rows: numbers (N, d), features (N, K, m) and texts (N,), where there are any."""
         numbers = [column.numbers([row[place] for row in rows]) for place, column in enumerate(self.columns)]
         if self.plain:
             return Observation(np.concatenate(numbers, axis=1))
         whole = np.concatenate([*numbers, np.ones((len(rows), 1))], axis=1)
-        return Observation(whole if whole.shape[1] > 1 else None, texts=np.array(self._texts(rows)))
+        features, first = [], len(self.columns)
+        for feature in self.features:
+            last = first + len(feature.columns)
+            cells = zip(*(row[first:last] for row in rows), strict=True)
+            features.append(np.concatenate([feature.numbers(of_arm) for of_arm in cells], axis=1))
+            first = last
+        return Observation(
+            whole if whole.shape[1] > 1 or features else None,
+            np.stack(features, axis=-1) if features else None,
+            np.array(self._texts(rows)) if self.columns else None,
+        )
 
     def row(self, values: Mapping[str, object] | Sequence[object] | str) -> Cells:
         """One row from values by the columns' names, or in their order, or the value of the only column.
 
         Raises ConfigError when some are missing, or are no columns.
         """
-        names = [column.name for column in self.columns]
+        names = list(self.names)
         if isinstance(values, str) or not isinstance(values, Sequence | Mapping):
             values = [values]
         if isinstance(values, Mapping):
@@ -128,7 +188,7 @@ class Encoder(Config):
     def _texts(self, rows: Sequence[Cells]) -> list[str]:
         told = []
         for row in rows:
-            known = zip(self.columns, row, strict=True)
+            known = zip(self.columns, row, strict=False)
             told.append(
                 ", ".join(f"{column.name} {text_of(cell)}" for column, cell in known if not _missing(cell))
             )

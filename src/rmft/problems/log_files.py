@@ -40,7 +40,8 @@ class LogColumns:
     header: whether its first line names the columns. columns: those that are arms, in their order; where no
     header names them, names for all of them, None for one that is no arm. group: the column that says whose
     a line is. label: the column that names the arm which pays 1 in a line, where all others pay 0; `columns`
-    are then the names of the arms. shown: the columns that are shown before the decision.
+    are then the names of the arms. shown: the columns that are shown before the decision. features: more of
+    them, which tell of an arm each.
     """
 
     header: Header = "auto"
@@ -48,18 +49,20 @@ class LogColumns:
     group: str | None = None
     label: str | None = None
     shown: tuple[str, ...] | None = None
+    features: tuple[str, ...] = ()
 
     @property
     def by_name(self) -> tuple[str, ...]:
         """Columns that only a header can name."""
-        return tuple(name for name in (self.group, self.label, *(self.shown or ())) if name is not None)
+        named = (self.group, self.label, *(self.shown or ()), *self.features)
+        return tuple(name for name in named if name is not None)
 
 
 @dataclass(frozen=True)
 class Log:
     """names: of the K arms, None where nothing names them. logs: one (T, K) array for each group, in the
     order in which groups first occur; T may differ. columns: those that are shown. cells: of each log, theirs
-    in every line."""
+    in every line, and after them those of the features."""
 
     names: tuple[str, ...] | None
     logs: tuple[FloatArray, ...]
@@ -246,11 +249,11 @@ def _of_cells(
         if how.columns is None:
             _refuse_counting(rewards, [titles[arm] for arm in arms], where)
     lines = _by_group(len(rows), group, where)
-    at = [_place(name, header or (), where) for name in shown]
+    at = [_place(name, header or (), where) for name in (*shown, *how.features)]
     cells: tuple[list[Cells], ...] = tuple(
         [[rows[line][place] for place in at] for line in each] for each in lines
     )
-    return Log(names, tuple(rewards[each] for each in lines), shown, cells if shown else ())
+    return Log(names, tuple(rewards[each] for each in lines), shown, cells if at else ())
 
 
 def _place(name: str, header: Sequence[str], where: str) -> int:

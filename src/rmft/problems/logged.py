@@ -14,6 +14,7 @@ from rmft.errors import ConfigError, ShapeError
 from rmft.problems.encoding import Encoder
 from rmft.problems.log_files import Header, Log, LogColumns, load_log
 from rmft.reading import Config
+from rmft.scenarios.contexts import Words
 from rmft.streams import generator as new_generator
 from rmft.types import IntArray, Observation, RewardTable, Shown
 
@@ -74,11 +75,13 @@ class Logged(Config):
     pays 1 in a line, where the others pay 0: the class of a classification table, whose arms are all classes,
     or those that `columns` names. context: columns that are shown before the decision; with a label all
     others, unless given. Numbers are standardized and words become a number for each, as in the training part
-    (`rmft.problems.encoding`). sampled: whether a problem is lines at random, each once, and parts share no
-    line; unless given, where there is a label and no group. shuffle_arms: the arms change places at random
-    from problem to problem. low, high: the range told to policies; the log's own unless given. Relative file
-    names start from the folder of the file that names them. Raises ConfigError for a file that cannot be read
-    or is too short, ShapeError for NaN, infinity or a wrong shape.
+    (`rmft.problems.encoding`). features: what is shown of every arm, such as its price: by name, the columns
+    with it, one for each arm in their order, which are then named. sampled: whether a problem is lines at
+    random, each once, and parts share no line; unless given, where there is a label and no group.
+    shuffle_arms: the arms change places at random from problem to problem. low, high: the range told to
+    policies; the log's own unless given. Relative file names start from the folder of the file that names
+    them. Raises ConfigError for a file that cannot be read or is too short, ShapeError for NaN, infinity or a
+    wrong shape.
     """
 
     kind: Literal["logged"] = "logged"
@@ -89,6 +92,7 @@ class Logged(Config):
     group: str | None = None
     label: str | None = None
     context: Annotated[tuple[str, ...] | None, BeforeValidator(lambda given: _texts(given))] = None
+    features: dict[Words, tuple[str, ...]] | None = None
     sampled: bool | None = None
     parts: Parts | None = None
     part: PartName | None = None
@@ -116,13 +120,20 @@ class Logged(Config):
             shapes = [[log.shape for log in each.logs] for each in (self._log, self._expected)]
             if shapes[0] != shapes[1]:
                 raise ShapeError("rewards and expected_rewards must have the same shape, group by group.")
+        for feature, of_arms in (self.features or {}).items():
+            if len(of_arms) != self._log.logs[0].shape[1]:
+                raise ConfigError(
+                    f"found {len(of_arms)} columns of the feature '{feature}'; expected one for each of "
+                    f"{self._log.logs[0].shape[1]} arms."
+                )
         if self.at_random and self.group is not None:
             raise ConfigError("found sampled with group; lines at random are of no group: leave one out.")
         return self
 
     @cached_property
     def _log(self) -> Log:
-        how = LogColumns(self.header, self.columns, self.group, self.label, self.context)
+        of_arms = tuple(name for columns in (self.features or {}).values() for name in columns)
+        how = LogColumns(self.header, self.columns, self.group, self.label, self.context, of_arms)
         return load_log(self.rewards, "rewards", how)
 
     @cached_property
@@ -136,7 +147,7 @@ class Logged(Config):
     def encoder(self) -> Encoder | None:
         """How the columns that are shown become numbers and texts; fitted to the training part."""
         log = self._log
-        if not log.columns:
+        if not log.cells:
             return None
         counts = [len(each) for each in log.logs]
         fit: Sequence[int] = range(sum(counts))
@@ -145,7 +156,8 @@ class Logged(Config):
             starts = np.cumsum([0, *counts])
             spans = [range(starts[number], starts[number + 1]) for number in of_train if not self.at_random]
             fit = of_train if self.at_random else [line for span in spans for line in span]
-        return Encoder.fitted(log.columns, [row for each in log.cells for row in each], fit)
+        rows = [row for each in log.cells for row in each]
+        return Encoder.fitted(log.columns, rows, fit, self.features or {})
 
     @cached_property
     def _observations(self) -> list[Observation] | None:

@@ -99,7 +99,13 @@ class Setting(Config):
     @field_validator("reward_process")
     @classmethod
     def _named_arms_keep_their_places(cls, process: Any, info: ValidationInfo) -> Any:
-        if not isinstance(process, Logged) or info.data.get("arms", "anonymous") == "anonymous":
+        if not isinstance(process, Logged):
+            return process
+        if info.data.get("arms", "anonymous") == "anonymous":
+            if process.features:
+                raise ConfigError(
+                    "found features of anonymous arms, which change places; expected arms: named."
+                )
             return process
         if "shuffle_arms" in process.model_fields_set and process.shuffle_arms:
             raise ConfigError("found shuffle_arms with named arms, which keep their places: leave it out.")

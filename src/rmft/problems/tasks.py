@@ -64,9 +64,10 @@ class Task(Config):
     then gives every name to another option at random. feedback: `bandit`, the reward of the chosen option is
     seen, or `full`, that of each. horizon: rounds of a problem. rewards: the name of a log whose columns are
     the options, or a reward process such as {kind: bernoulli}; group, parts, context, label: as of a log
-    (`rmft.problems.logged`). before: a sentence on what is shown before a round. regret, reward_range: as of
-    a setting. validation_problems, held_out_problems: how many those parts have, or as many as there are
-    groups. baselines: those that it is compared with.
+    (`rmft.problems.logged`). features: what is shown of every option: by name, the column of each option that
+    tells it. before: a sentence on what is shown before a round. regret, reward_range: as of a setting.
+    validation_problems, held_out_problems: how many those parts have, or as many as there are groups.
+    baselines: those that it is compared with.
     """
 
     name: Words | None = None
@@ -87,6 +88,7 @@ class Task(Config):
     group: str | None = None
     parts: dict[str, float] | None = None
     context: tuple[str, ...] | None = None
+    features: dict[str, dict[str, str]] | None = None
     label: str | None = None
     regret: RegretKind | None = None
     reward_range: tuple[float, float] | None = None
@@ -97,11 +99,18 @@ class Task(Config):
     @model_validator(mode="after")
     def _fits_together(self) -> Task:
         check_names(tuple(option.name for option in self.options))
-        of_a_log = (self.group, self.parts, self.context, self.label)
+        of_a_log = (self.group, self.parts, self.context, self.features, self.label)
         if not isinstance(self.rewards, str) and any(of_a_log):
             raise ConfigError(
-                "group, parts, context and label are of a log: give rewards as the name of its file."
+                "group, parts, context, features and label are of a log: give rewards as its file's name."
             )
+        names = [option.name for option in self.options]
+        for feature, columns in (self.features or {}).items():
+            if set(columns) != set(names):
+                raise ConfigError(
+                    f"features: {feature}: found the columns of {', '.join(columns)}; expected one for each "
+                    f"option: {', '.join(names)}."
+                )
         return self
 
     def as_suite(self, name: str) -> dict[str, Any]:
@@ -117,6 +126,11 @@ class Task(Config):
         if process is None:
             process = {"kind": "logged", "rewards": self.rewards, "columns": names}
             process |= _given({name: getattr(self, name) for name in ("group", "parts", "context", "label")})
+            if self.features:
+                of_arms = self.features.items()
+                process["features"] = {
+                    feature: [columns[name] for name in names] for feature, columns in of_arms
+                }
         called = self.name or name
         setting = {
             "name": called, "feedback": self.feedback, "horizon": self.horizon, "num_arms": len(names),

@@ -156,7 +156,7 @@ def _arrays(recorded: RecordedBatch) -> dict[str, np.ndarray]:
         "expected_rewards": tables.expected_rewards,
         "observation": histories.observations,
         "feature": histories.features,
-        "text": histories.texts,
+        "text": None if histories.texts is None else np.array(histories.texts.tolist()),
     }
     if recorded.told:
         seeds = histories.words.seeds[first].tolist()

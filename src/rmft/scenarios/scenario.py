@@ -190,7 +190,7 @@ class Scenario:
             names = self.rules.shown.numbers or tuple(f"x{n + 1}" for n in range(row.observations.shape[1]))
             said.append(_listed(names, row.observations[-1]))
         if row.features is not None:
-            names, numbers = self.rules.shown.features, row.features[-1]
+            names, numbers = self.rules.shown.features, self.rules.shown.told(row.features[-1])
             said += [f"{self.labels[arm]} {_listed(names, numbers[arm])}" for arm in self.order]
         return "; ".join(said)
 
@@ -271,7 +271,9 @@ def draw_scenario(
         )
     group = context_group(contexts)
     context = group[generator(seed, CONTEXT).integers(len(group))]
-    letters = generator(seed, LABELS).permutation(list(LETTERS))[:num_arms]
+    letters = generator(seed, LABELS).permutation(list(LETTERS))[:num_arms].tolist()
+    if names is not None and wording.labels == "initials":
+        letters = initials(names)
     order = generator(seed, ORDER).permutation(num_arms)
     if names is None:
         known = [*context.names, *(f"option {n}" for n in range(len(context.names) + 1, num_arms + 1))]
@@ -280,10 +282,19 @@ def draw_scenario(
         context=context,
         wording=wording,
         rules=rules,
-        labels=tuple(str(letter) for letter in letters),
+        labels=tuple(letters),
         order=tuple(int(arm) for arm in order),
         names=tuple(names),
     )
+
+
+def initials(names: Sequence[str]) -> list[str]:
+    """A letter for each name: the first in it that no name before has, or else the first of the alphabet."""
+    letters: list[str] = []
+    for name in names:
+        free = [letter for letter in (*name.upper(), *LETTERS) if letter in LETTERS and letter not in letters]
+        letters.append(free[0])
+    return letters
 
 
 def _digits(probabilities: FloatArray) -> list[int]:

@@ -24,6 +24,9 @@ class Wording(Config):
     """`distribution` (full information only): how much of one unit goes on each option."""
     reasoning: Literal["off", "brief", "free"] = "off"
     """Whether the policy writes its own reasoning before each decision, and how long it is asked to be."""
+    labels: Literal["drawn", "initials"] = "drawn"
+    """The letter that stands for an option: `drawn` anew for every problem, or, where options are named, a
+    letter of its name, the first that no option before it has."""
     rewards: Literal["raw", "scaled"] = "raw"
     """`raw`: in the context's unit; `scaled`: from 0 to 10, "7.3 of 10" where whole sentences are told; then
     rewards need bounds, of the reward process or as the setting's reward_range."""

@@ -23,7 +23,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rmft.errors import ConfigError, TrainingError
-from rmft.generators.loading import HeldModel, find_device
+from rmft.generators.devices import find_device
+from rmft.generators.loading import HeldModel
 from rmft.policies.checkpoint import read_policy, write_policy
 from rmft.policies.config import LocalConfig
 from rmft.training.adapter import Trained, give_back, load_trainable, peft_settings, save_trained
