@@ -68,6 +68,11 @@ def test_a_panel_of_purchases_becomes_a_task(tmp_path: Path) -> None:
         assert (batch.table.rewards == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]).all()
         assert batch.words.names is not None
         assert batch.words.names[0].tolist() == ["Ash", "Birch", "Cedar"]
+    sorted_panel = product._replace(by_brand=True)
+    write_task("soap", sorted_panel, panel, tmp_path / "mixed")
+    mixed = load_suite(tmp_path / "mixed").draw("train", 50)[0].table.rewards
+    assert (mixed.sum(axis=1) == [1, 2, 0]).all()
+    assert (mixed[:, 0].mean(axis=0) != [1, 0, 0]).any()  # not always the first in the panel
     assert sorted(path.name for path in (tmp_path / "soap").iterdir()) == [
         "purchases.csv", "task.yaml", "train.yaml"
     ]  # fmt: skip

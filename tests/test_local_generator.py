@@ -37,6 +37,7 @@ from rmft.generators.cache import ATTENTION
 from rmft.generators.loading import load_model
 from rmft.generators.local import Session, _sample, _sample_token, bytes_per_token, context_limit
 from rmft.generators.tokens import Ends
+from rmft.policies.config import LocalConfig
 from rmft.types import IntArray
 
 VOCABULARY, CONTEXT, ROWS, STOP = 60, 256, 6, 2
@@ -403,6 +404,19 @@ def test_a_kind_of_model_that_computes_more_than_a_session_is_refused(folder: Pa
 def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"device is 'cuda:1', but torch finds none here.*cpu"):
         load_model(str(folder), "float32", "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("instructions", "precision"),
+    [({"amx_bf16": True}, "bfloat16"), ({"avx512_bf16": True}, "bfloat16"), ({"avx2": True}, "float32")],
+)
+def test_the_precision_is_that_which_the_device_has_instructions_for(
+    instructions: dict[str, bool], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    config = LocalConfig.model_validate({"precision": "auto", "device": "cpu"})
+    assert config.precision == precision  # so that a run keeps it
+    assert LocalConfig.model_validate(config.model_dump()) == config
 
 
 @pytest.mark.slow

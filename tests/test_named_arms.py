@@ -22,7 +22,7 @@ from rmft.report.conversation import conversation
 from rmft.report.trajectories import Shelf
 from rmft.rollout import rollout
 from rmft.scenarios.contexts import as_text, context_group
-from rmft.scenarios.scenario import scenarios_of
+from rmft.scenarios.scenario import initials, scenarios_of
 from rmft.scenarios.wording import Wording
 from rmft.streams import Streams, generator
 from rmft.types import Histories, Rules, Words
@@ -45,6 +45,17 @@ def suite(**changes: object) -> Suite:
         "contexts": {"bakery": BAKERY}, "reward_process": {"kind": "logged", "rewards": LOG},
     }  # fmt: skip
     return suite_from({"name": "mine", "title": "Mine", "train": {"settings": [setting | changes]}}, "mine")
+
+
+def test_letters_can_be_those_of_the_names() -> None:
+    (batch,) = suite().draw("train", 8)
+    wording = Wording(labels="initials")
+    for scenario in scenarios_of(batch.setting.rules, batch.words, wording):
+        assert scenario.labels == ("S", "C", "A")  # no letter that can be told is in 餅乾
+    assert initials(["Star", "Sun", "stars", "Str", "Tr"]) == ["S", "U", "T", "R", "A"]
+    (anonymous,) = suite(arms="anonymous").draw("train", 8)
+    drawn = [scenarios_of(each.setting.rules, each.words, wording) for each in (anonymous, anonymous)]
+    assert len({scenario.labels for scenario in drawn[0]}) == 8
 
 
 def test_names_stay_with_their_arms_whatever_letters_they_have() -> None:

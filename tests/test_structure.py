@@ -16,8 +16,7 @@ PACKAGE = ROOT / "src" / "rmft"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NEEDS_A_TRACKER = {f"rmft.tracking.{name}" for name in ("mlflow", "tensorboard", "trackio", "wandb")}
 NEEDS_TORCH = {
-    *("rmft.generators.cache", "rmft.generators.chat"),
-    *("rmft.generators.loading", "rmft.generators.local"),
+    *(f"rmft.generators.{name}" for name in ("cache", "chat", "devices", "loading", "local")),
     "rmft.models.gguf",
     "rmft.cluster",  # which loads Ray
     "rmft.forecast_local",

@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
 
 class Product(NamedTuple):
-    """A panel: its name in Ecdat, columns, horizon (purchases in a row), each brand's name by its code."""
+    """A panel: its name in Ecdat, columns, horizon (purchases in a row), each brand's name by its code.
+
+    by_brand: whether it has a household's purchases brand after brand, and not as they were made.
+    """
 
     panel: str
     household: str
     choice: str
     horizon: int
     brands: dict[str, str]
+    by_brand: bool = False
 
 
 PRODUCTS = {
@@ -46,6 +50,7 @@ PRODUCTS = {
             "skw": "StarKist in water", "cosw": "Chicken of the Sea in water", "sko": "StarKist in oil",
             "coso": "Chicken of the Sea in oil", "pw": "private label in water",
         },
+        by_brand=True,
     ),
     "yogurt": Product(
         "Yogurt", "id", "choice", 9,
@@ -62,11 +67,14 @@ PRODUCTS = {
 
 
 def write_task(name: str, product: Product, panel: pd.DataFrame, folder: Path) -> None:
-    """The task of a product. panel: a row per purchase, in the order in which a household made them.
+    """The task of a product. panel: a row per purchase.
 
     Households with fewer purchases than the horizon are left out; of the others the rewards are 1 for the
-    brand that was bought and 0 for those that were not.
+    brand that was bought and 0 for those that were not. Where the panel is sorted by brand, rows are put in
+    an order at random: the next brand could be told from the sorting, by an agent that only has to try.
     """
+    if product.by_brand:
+        panel = panel.sample(frac=1, random_state=0)
     for file in new_task(folder):
         if file.name not in (task_file(folder).name, CONFIG_FILE):
             file.unlink()
