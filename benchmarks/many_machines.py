@@ -3,16 +3,20 @@
     python benchmarks/many_machines.py ray [--rollouts 2048]   # Ray workers beside none, one thread each
     python benchmarks/many_machines.py memory                  # the driver's memory at up to 10,000 rollouts
     python benchmarks/many_machines.py engine [--reasoning brief]  # rmft serve beside this process
+    python benchmarks/many_machines.py schedule              # 1,000 simulated workers, delays of a long tail
 
 `ray` and `memory` play Bernoulli bandits (suite mab/uniform-means, seed 0) with a network of random weights
 in pieces of 256 rollouts. `engine` plays 64 rollouts of words/bandits with the model as it is, by `rmft
 serve` with as many threads as this process; tokens are all those of the rollouts. Each prints the median of
 `--repeats` after one that is not counted, which starts what has to be started, as a Markdown table.
+`schedule` hands 100,000 parts, each a rollout, to workers whose time is simulated: log-normal (sigma 1), and
+at most so many medians, since horizon and budgets bound a rollout. What it costs per rollout is real.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import platform
 import statistics
 import tempfile
@@ -24,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from rmft.build import AT_ONCE, load_policy, loader, torch_threads
+from rmft.handout import PER_WORKER, Handout
 from rmft.improve import rollouts_of
 from rmft.policies.config import ArmEncoderConfig
 from rmft.problems.suites import load_suite
@@ -163,9 +168,37 @@ def engine_rows(given: argparse.Namespace) -> list[list[str]]:
     return rows
 
 
+def schedule_rows(_: argparse.Namespace) -> list[list[str]]:
+    """How busy simulated workers are kept, and what handing out costs, by how far delays go."""
+    rows = []
+    for longest in (10.0, 20.0):
+        for per_worker in (2, PER_WORKER):
+            workers, count = 1_000, 100_000
+            delays = np.minimum(np.random.default_rng(0).lognormal(0.0, 1.0, count), longest).tolist()
+            handout = Handout[float, int](delays, per_worker * workers)
+            busy: list[tuple[float, int]] = []  # when each worker is done, and with what
+            now, told = 0.0, list[int]()
+            begun = time.perf_counter()
+            while True:
+                while len(busy) < workers and (taken := handout.take()) is not None:
+                    heapq.heappush(busy, (now + taken[1], taken[0]))
+                if not busy:
+                    break
+                now, number = heapq.heappop(busy)
+                told += handout.done(number, number)
+            spent = time.perf_counter() - begun
+            assert told == list(range(count))
+            used = sum(delays) / workers / now
+            rows.append(
+                [f"{longest:g} medians", f"{per_worker}", f"{used:.0%}", f"{1e6 * spent / count:.1f} us"]
+            )
+    return rows
+
+
 TABLES = {
     "ray": (ray_rows, ["Ray workers", "rollouts/s", "beside none", "same arms"]),
     "memory": (memory_rows, ["rollouts", "counted", "peak memory of the driver"]),
+    "schedule": (schedule_rows, ["longest delay", "parts ahead per worker", "workers busy", "per rollout"]),
     "engine": (engine_rows, ["played by", "tokens/s", "of this process"]),
 }
 

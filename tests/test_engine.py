@@ -23,7 +23,9 @@ from rmft.generators.fleet import Fleet
 from rmft.generators.loading import load_model
 from rmft.generators.local import LocalEngine
 from rmft.improve import rollouts_of
-from rmft.rollout import Player
+from rmft.policies.config import LocalConfig
+from rmft.policies.language import LanguagePolicy
+from rmft.rollout import Player, rollout_in_pieces
 from rmft.training.adapter import load_trainable, save_trained
 from rmft.training.local import new_policy
 from rmft.types import PolicyRef, Trajectories
@@ -136,7 +138,32 @@ def test_a_session_far_away_is_as_one_here(servers: list[Server], local: LocalEn
             far.read(told)
         homes = far._homes(range(6))  # which rows are where
         assert homes[0] == homes[1] != homes[2] == homes[3]
+        del far, session
+        assert set(engine._load.values()) == {0}, "rows that are over take no room"
         fleet.close()
+
+
+def test_sessions_go_on_by_themselves_and_share_the_servers(
+    servers: list[Server], local: LocalEngine, tiny_llama: Path
+) -> None:
+    """In threads, a slow one keeping no other waiting: the decisions are those of one process."""
+    config = LocalConfig.model_validate({"model": str(tiny_llama), "device": "cpu"})
+    fleet = Fleet([server.url for server in servers], None, TIMEOUT)
+    fleet.look()
+    far = RemoteEngine(fleet, "tiny", local.context, local.stop_ids, rows=12)
+    assert (far.sessions_at_once, far.rows_at_once(100)) == (8, 3)
+    batch = load_suites(settings(tiny_llama, [], Path()))["words/bandits"].draw("train", 9)[0]
+    todo = rollouts_of(
+        batch, 2, 0, [(1, int(problem), each) for problem in batch.indices for each in range(2)]
+    )
+    found = []
+    for engine in (local, far):
+        policy = LanguagePolicy(engine, load_model(str(tiny_llama), "float32", "cpu")[1], config)
+        found.append(turns(Trajectories.concatenate(list(rollout_in_pieces(lambda _, p=policy: p, todo)))))
+    assert found[0] == found[1]
+    homes = list(far._homes.values())
+    assert {homes.count(url) for url in fleet.urls} <= set(range(2, 8)), "each has some of the problems"
+    fleet.close()
 
 
 def test_adapters_come_and_go(

@@ -21,10 +21,10 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerC
 
 from rmft.compute import RayCompute
 from rmft.errors import ConfigError, RmftError, TrainingError
+from rmft.handout import PER_WORKER, Handout
 from rmft.rollout import Player, Rollouts, rollout_in_pieces
 from rmft.types import Policy, PolicyRef, Trajectories
 
-PER_WORKER = 2  # parts that are played or wait for an earlier one to be told
 DEATHS = 5  # of actors over one part, after which it is the part's fault
 LEFT_AT_HOME = ("optimizer.safetensors",)  # files of a policy that its player does not need
 SETTINGS = {  # of a cluster that begins here: nothing is reported, and workers are no less than this process
@@ -120,27 +120,20 @@ class Cluster:
         """What the player does in all parts, in order. Raises what a worker raises."""
         shared = ray.put((player, _files(player.policy.path)))
         running: dict[Any, tuple[int, Any, Rollouts]] = {}
-        again: list[tuple[int, Rollouts]] = []
-        done: dict[int, list[Trajectories]] = {}
+        handout = Handout[Rollouts, list[Trajectories]](parts, PER_WORKER * self.config.workers)
         deaths: dict[int, int] = {}
-        numbered = enumerate(parts)
-        told = 0
         try:
             while True:
-                while self._idle and (again or len(running) + len(done) < PER_WORKER * self.config.workers):
-                    todo = again.pop() if again else next(numbered, None)
-                    if todo is None:
-                        break
+                while self._idle and (taken := handout.take()) is not None:
                     actor = self._idle.pop()
-                    ref = actor.play.remote(self._versions, shared, todo[1])
-                    running[ref] = (todo[0], actor, todo[1])
+                    ref = actor.play.remote(self._versions, shared, taken[1])
+                    running[ref] = (taken[0], actor, taken[1])
                 if not running:
                     break
                 (ready, *_), _ = ray.wait(list(running), num_returns=1)
                 number, actor, part = running.pop(ready)
                 try:
-                    done[number] = ray.get(ready)
-                    self._idle.append(actor)
+                    found = ray.get(ready)
                 except RayTaskError as error:
                     self._idle.append(actor)
                     raise _cause(error) from None
@@ -151,11 +144,12 @@ class Cluster:
                             f"{DEATHS} Ray workers died over the same {len(part)} rollouts: "
                             f"{' '.join(str(error).split())[:300]}"
                         ) from None
-                    again.append((number, part))
+                    handout.lost(number, part)
                     self._idle.append(self._new_actor())
-                while told in done:
-                    yield from done.pop(told)
-                    told += 1
+                    continue
+                self._idle.append(actor)
+                for pieces in handout.done(number, found):
+                    yield from pieces
         finally:  # what is still on its way is nobody's
             for _, actor, _ in running.values():
                 ray.kill(actor)

@@ -17,6 +17,8 @@ class CountingEngine:
     were read first, read later, and sampled.
     """
 
+    sessions_at_once = 1
+
     def __init__(self, context: int, stop_ids: Collection[int], filler: int) -> None:
         self.context, self.stop_ids, self.filler = context, stop_ids, filler
         self.openings = self.told = self.written = 0

@@ -8,7 +8,10 @@ and comes back as ids with their log probabilities.
 
 from __future__ import annotations
 
+import weakref
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,15 +24,19 @@ from rmft.types import FloatArray, IntArray
 NEUTRAL = {"top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0}
 """Sent along wherever they are taken: a server takes other defaults from a model's generation_config."""
 ROWS_PER_REQUEST = 64
+SESSIONS = 4  # at each server, so that while the slowest row of one is waited for the others go on
 MOST_IDS = 128  # whose log probabilities one request may ask for
 SEEDS = 2**53
+
+Opening = tuple[int, ...]
+"""The tokens that a row begins with."""
 
 
 class RemoteEngine:
     """Implements `TokenEngine` with the model, or adapter, that all servers of a fleet call `model`.
 
-    rows: how many a server plays at once. allowed: whether the servers take no `logprob_token_ids`, so that
-    the log probabilities among `allowed_token_ids` are asked for.
+    rows: how many a server plays at once, in sessions that several threads go on with. allowed: whether the
+    servers take no `logprob_token_ids`, so that log probabilities among `allowed_token_ids` are asked for.
     """
 
     def __init__(
@@ -44,10 +51,35 @@ class RemoteEngine:
     ) -> None:
         self.fleet, self.model, self.rows, self.allowed = fleet, model, rows, allowed
         self.context, self.stop_ids = context, stop_ids
+        self._lock = Lock()
+        self._homes: dict[Opening, str] = {}
+        self._load: Counter[str] = Counter()  # rows of sessions under way at each server
+
+    @property
+    def sessions_at_once(self) -> int:
+        """See `TokenEngine`."""
+        return min(SESSIONS, self.rows) * len(self.fleet.some_alive())
 
     def rows_at_once(self, max_tokens: int) -> int:  # noqa: ARG002
-        """See `TokenEngine`; as many as all servers play at once."""
-        return self.rows * len(self.fleet.some_alive())
+        """See `TokenEngine`; a server's share for each of its sessions."""
+        return max(1, self.rows // SESSIONS)
+
+    def home(self, opening: Opening, rows: int) -> str:
+        """Where so many rows with this opening are to be: where it was read already, or there is most room.
+
+        They count there until `leave`. Raises EndpointError when all servers have died.
+        """
+        with self._lock:
+            alive = self.fleet.some_alive()
+            if self._homes.get(opening) not in alive:
+                self._homes[opening] = min(alive, key=lambda url: self._load[url])
+            self._load[self._homes[opening]] += rows
+            return self._homes[opening]
+
+    def leave(self, counted: Counter[str]) -> None:
+        """The rows of a session that has ended, at each server."""
+        with self._lock:
+            self._load.subtract(counted)
 
     def session(self, num_rows: int, max_tokens: int) -> RemoteSession:
         """See `TokenEngine`."""
@@ -121,8 +153,10 @@ class RemoteSession:
     def __init__(self, engine: RemoteEngine, num_rows: int) -> None:
         self._engine = engine
         self.ids: list[list[int]] = [[] for _ in range(num_rows)]
-        self._opening: list[tuple[int, ...]] = []
-        self._home: dict[tuple[int, ...], str] = {}
+        self._opening: list[Opening] = []
+        self._home: dict[Opening, str] = {}
+        self._counted: Counter[str] = Counter()
+        weakref.finalize(self, engine.leave, self._counted)
 
     def read(self, told: Sequence[Sequence[int]]) -> None:
         """See `TokenSession`; it is read there when something is asked."""
@@ -184,12 +218,12 @@ class RemoteSession:
 
     def _homes(self, rows: Sequence[int]) -> list[str]:
         """The server of each row, one that is alive."""
-        alive = self._engine.fleet.some_alive()
         for row in rows:
             opening = self._opening[row]
-            if self._home.get(opening) not in alive:
-                load = [sum(self._home.get(each) == url for each in self._opening) for url in alive]
-                self._home[opening] = alive[int(np.argmin(load))]
+            if self._home.get(opening) not in self._engine.fleet.some_alive():
+                count = self._opening.count(opening)
+                self._home[opening] = home = self._engine.home(opening, count)
+                self._counted[home] += count
         return [self._home[self._opening[row]] for row in rows]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from threading import Thread
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -13,7 +14,9 @@ from rmft.providers.keys import Key, hide
 
 ATTEMPTS, PAUSE = 2, 0.5  # of a request to a server that is there and fails; seconds between them
 PING_SECONDS = 10.0
-CONNECTIONS = 256
+CONNECTIONS = 256  # at each server
+
+Answer = TypeVar("Answer")
 
 Ask = tuple[str, Mapping[str, Any]]
 """A server's address, and the body of a completion's request."""
@@ -34,8 +37,8 @@ class _DownError(Exception):
 class Fleet:
     """The servers at `urls`, each up to and with /v1, and which of them are alive.
 
-    timeout: seconds that an answer may take. say: hears of servers that stop answering. Its methods are
-    for one thread.
+    timeout: seconds that an answer may take. say: hears of servers that stop answering. Requests of several
+    threads are on their way together.
     """
 
     def __init__(self, urls: Sequence[str], key: Key | None, timeout: float) -> None:
@@ -44,9 +47,12 @@ class Fleet:
         self.say: Callable[[str], None] = lambda _: None
         self._key = key
         self._reasons: dict[str, str] = {}
-        self._runner = asyncio.Runner()
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="fleet", daemon=True)
+        self._thread.start()
         headers = {} if key is None else {"authorization": f"Bearer {key.reveal()}"}
-        limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+        most = CONNECTIONS * len(self.urls)
+        limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most)
         times = httpx2.Timeout(timeout, connect=PING_SECONDS)
         self._client = httpx2.AsyncClient(headers=headers, limits=limits, timeout=times, trust_env=False)
 
@@ -59,7 +65,7 @@ class Fleet:
         async def look() -> list[Any]:
             return await asyncio.gather(*(self._models(url) for url in self.urls))
 
-        answers = self._runner.run(look())
+        answers = self._run(look())
         self.alive = [url for url, answer in zip(self.urls, answers, strict=True) if answer is not None]
         self.some_alive()
         self.models = dict(zip(self.urls, answers, strict=True))
@@ -80,7 +86,7 @@ class Fleet:
 
         Raises RefusalError; None when the server is dead, which it is then for good.
         """
-        return self._runner.run(self._asked(url, path, body))
+        return self._run(self._asked(url, path, body))
 
     def ask(self, asks: Sequence[Ask]) -> list[Any]:
         """The completions of many requests at once; None where the server has died.
@@ -97,14 +103,24 @@ class Fleet:
                     task.cancel()
 
         try:
-            return self._runner.run(all_of_them())
+            return self._run(all_of_them())
         except RefusalError as refusal:
             raise EndpointError(f"A server of policy.engine.urls refuses a request: {refusal}") from None
 
     def close(self) -> None:
         """End all connections."""
-        self._runner.run(self._client.aclose())
-        self._runner.close()
+        self._run(self._client.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """What it gives, waited for in the caller's thread; whatever ends the waiting ends the work."""
+        found = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return found.result()
+        finally:
+            found.cancel()
 
     async def _models(self, url: str) -> Any:
         try:

@@ -27,6 +27,8 @@ class LocalEngine:
     shared and may have another adapter by then.
     """
 
+    sessions_at_once = 1
+
     def __init__(
         self, model: PreTrainedModel, memory_gb: float, ready: Callable[[], None] = lambda: None
     ) -> None:

@@ -87,13 +87,20 @@ class TokenSession(Protocol):
 
 
 class TokenEngine(Protocol):
-    """A model that reads and writes tokens. context: how many a row may have. stop_ids: which end a text."""
+    """A model that reads and writes tokens. context: how many a row may have. stop_ids: which end a text.
+
+    sessions_at_once: how many may be under way, each in a thread of its own; more than 1 where the model is
+    elsewhere.
+    """
 
     @property
     def context(self) -> int: ...
 
     @property
     def stop_ids(self) -> Collection[int]: ...
+
+    @property
+    def sessions_at_once(self) -> int: ...
 
     def rows_at_once(self, max_tokens: int) -> int:
         """How many rows of so many tokens a session has room for. Raises ConfigError when it has for none."""

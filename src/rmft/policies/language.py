@@ -59,7 +59,6 @@ class LanguagePolicy:
     """
 
     name = "local"
-    max_concurrency = 1
 
     def __init__(
         self,
@@ -78,6 +77,11 @@ class LanguagePolicy:
         self._choice_ids: dict[tuple[str, str], int] = {}
         self._may_end: dict[int, bool] = {}
         self._longest: dict[tuple[Rules, str, Names], int] = {}
+
+    @property
+    def max_concurrency(self) -> int:
+        """See `Policy`; as many as the engine has sessions at once."""
+        return self.engine.sessions_at_once
 
     def rows_at_once(self, rules: Rules) -> int:
         """See `Policy`; as many as the engine has room for of the longest history. Raises ConfigError."""
