@@ -388,6 +388,18 @@ def test_state_features_know_nothing_of_the_decision_to_come() -> None:
     np.testing.assert_array_equal(before, after)
 
 
+def test_what_a_log_s_arms_pay_on_average_stands_for_means_that_are_not_known() -> None:
+    trajectories = played(4, 2, 5)
+    bought = np.eye(3)[RNG(0).integers(3, size=(8, 5))]
+    means = np.broadcast_to(bought.mean(axis=1, keepdims=True), bought.shape)
+    of_log, of_means = (
+        state_features(Trajectories(trajectories.histories, RewardTable(bought, expected)))
+        for expected in (bought, means)
+    )
+    assert of_log.shape == (8, 5, 9), "nothing moves"
+    np.testing.assert_array_equal(of_log, of_means)
+
+
 def test_a_batch_counts_its_mask_and_its_rows_go_along() -> None:
     trajectories = played(2, 3, 4)
     mask = np.zeros((6, 4), dtype=bool)

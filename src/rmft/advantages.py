@@ -115,10 +115,13 @@ def state_features(trajectories: Trajectories) -> FloatArray:
     From the visible history: the two highest smoothed empirical means, the share of arms not tried.
     From the table, which is known in hindsight: how much worse the empirical leader is than the best
     arm, and how well the best arm is known. None depends on the decision about to be made. Where means
-    move, all of it twice: from the whole history, and from one that fades.
+    move, all of it twice: from the whole history, and from one that fades. Of a log whose means are not
+    known, what an arm pays on average in the problem is its mean: that of one round is luck alone.
     """
-    histories = trajectories.histories
-    expected = trajectories.table.expected_rewards
+    histories, table = trajectories.histories, trajectories.table
+    expected = table.expected_rewards
+    if np.array_equal(expected, table.rewards):
+        expected = np.broadcast_to(expected.mean(axis=1, keepdims=True), expected.shape)
     rewards = histories.rules.normalize(histories.rewards)[..., None] * histories.played
     moving = bool((expected[:, 1:] != expected[:, :-1]).any())
     parts = []
