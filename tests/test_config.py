@@ -459,6 +459,14 @@ def test_a_stage_takes_what_it_leaves_out_from_the_run() -> None:
         config.stage_of(13)
 
 
+def test_the_suite_of_a_run_is_that_of_its_last_stage_unless_given() -> None:
+    stages = [{"iterations": 1, "suite": "words/bandits"}, {"iterations": 1, "suite": "fol/mixture"}]
+    assert parse_config({"stages": stages}).suite == "fol/mixture"
+    assert parse_config({"stages": stages, "suite": "smoke"}).suite == "smoke"
+    first = parse_config({"stages": [stages[0], {"iterations": 1}]})
+    assert (first.suite, first.stages[1].suite) == ("words/bandits", "words/bandits")
+
+
 def test_a_run_without_stages_is_one_stage() -> None:
     config = parse_config({"iterations": 7})
     stage, progress = config.stage_of(7)

@@ -183,7 +183,8 @@ class RunConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     suite: str = "smoke"
     """A named suite (`rmft suites`), the path of a YAML file, or that of a task's folder: to train on, to
-    validate and to evaluate. `task` is another name for it."""
+    validate and to evaluate. Unless given, that of the last of `stages` that names one. `task` is another
+    name for it."""
     opponent: str | None = None
     """Who plays the other side of the suite's games: a baseline, the folder of a run or a checkpoint, or
     `self`, whoever plays. None: whom the suite names."""
@@ -219,10 +220,12 @@ class RunConfig(Config):
         filled = {**data, "training": _with_kind(data.get("training", {}), _trained_as(kind))}
         stages = data.get("stages")
         if isinstance(stages, list | tuple) and stages:
+            stages = [_task_as_suite(stage) for stage in stages]
+            if suites := [each["suite"] for each in stages if isinstance(each, Mapping) and "suite" in each]:
+                filled.setdefault("suite", suites[-1])
             base = {name: filled[name] for name in STAGED if name in filled}
             base = {"suite": "smoke", "rollout": {}, "credit": {}} | base
             base.pop("iterations", None)
-            stages = [_task_as_suite(stage) for stage in stages]
             filled["stages"] = [over(base, stage) for stage in stages]
             counts = [stage.get("iterations") for stage in stages if isinstance(stage, Mapping)]
             if total := sum(count for count in counts if isinstance(count, int)):
