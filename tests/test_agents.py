@@ -365,6 +365,34 @@ def test_a_tables_columns_are_encoded_as_in_training(tmp_path: Path) -> None:
     assert saved.texts == ["hour 12, sky sun"]
 
 
+def test_what_is_told_of_each_option_is_shown_saved_and_gone_on_with(tmp_path: Path) -> None:
+    rows = [f"{60 + 30 * (n % 2)},75,{1 - n % 2},{n % 2}" for n in range(40)]
+    (tmp_path / "log.csv").write_text("\n".join(["train_time,car_time,train,car", *rows]), "utf-8")
+    setting = {"name": "ways", "feedback": "bandit", "horizon": 6, "num_arms": 2, "arms": "named",
+               "reward_process": {"kind": "logged", "rewards": "log.csv", "columns": ["train", "car"],
+                                  "features": {"minutes": ["train_time", "car_time"]}}}  # fmt: skip
+    (tmp_path / "ways.yaml").write_text(
+        yaml.safe_dump({"name": "w", "title": "w", "train": {"settings": [setting]}}), "utf-8"
+    )
+    context = rmft.load_suite(tmp_path / "ways.yaml").context
+    assert context is not None
+    agent = rmft.Agent.load("linucb")
+    episode = agent.episode(["train", "car"], 6, context=context, seed=1)
+    for minutes in (60, 90):
+        choice = episode.decide({"train_time": minutes, "car_time": 75})
+        episode.observe(float(choice.name == ("train" if minutes == 60 else "car")))
+    again = agent.resume(episode.to_json())
+    shown = {"train_time": 60, "car_time": 75}
+    assert again.decide(shown) == episode.decide(shown)
+    saved = SavedEpisodes.model_validate_json(episode.to_json()).rounds[1].features
+    assert saved is not None
+    assert context.shown.told(np.array(saved)).round(6).tolist() == [[[90], [75]]]
+    with pytest.raises(RmftError, match="no value of car_time"):
+        agent.episode(["train", "car"], 6, context=context).decide({"train_time": 60})
+    with pytest.raises(RmftError, match="tells the minutes of 2; expected those of the task"):
+        agent.episode(BRANDS, 6, context=context)
+
+
 @pytest.mark.parametrize(
     ("context", "shown", "message"),
     [

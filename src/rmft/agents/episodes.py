@@ -341,6 +341,7 @@ def _saved(decisions: Decisions, rewards: FloatArray | None, shown: Observation 
     shown = shown or Observation()
     return SavedRound.model_construct(
         numbers=None if shown.numbers is None else shown.numbers.tolist(),
+        features=None if shown.features is None else shown.features.tolist(),
         texts=None if shown.texts is None else shown.texts.tolist(),
         arms=None if arms is None else arms.tolist(),
         probabilities=None if stated is None else stated.tolist(),
@@ -351,10 +352,13 @@ def _saved(decisions: Decisions, rewards: FloatArray | None, shown: Observation 
 
 def _observation(saved: SavedRound) -> Observation:
     try:
-        numbers = None if saved.numbers is None else np.array(saved.numbers, dtype=np.float64)
+        numbers, features = (
+            None if each is None else np.array(each, dtype=np.float64)
+            for each in (saved.numbers, saved.features)
+        )
     except ValueError:
         raise ShapeError("The saved numbers that were shown are not of one length.") from None
-    return Observation(numbers, texts=None if saved.texts is None else np.array(saved.texts))
+    return Observation(numbers, features, None if saved.texts is None else np.array(saved.texts))
 
 
 def _decisions(saved: SavedRound) -> Decisions:

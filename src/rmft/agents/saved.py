@@ -49,6 +49,12 @@ class EpisodeConfig(Config):
         if self.horizon * len(self.options) > MAX_REWARDS:
             found = self.horizon * len(self.options)
             raise ValueError(f"found horizon x options = {found}; at most {MAX_REWARDS}")
+        for feature in self.context.features if self.context else ():
+            if len(feature.columns) != len(self.options):
+                raise ValueError(
+                    f"found {len(self.options)} options with a context that tells the {feature.name} of "
+                    f"{len(feature.columns)}; expected those of the task, in its order"
+                )
         context_group(self.contexts)
         return self
 
@@ -61,14 +67,15 @@ class EpisodeConfig(Config):
 
 class SavedRound(Config):
     """One round of B episodes, as `Decisions` has it. rewards: (B,), or (B, K) under full information; None
-    in the last round, where it is decided and not observed yet. numbers: (B, d) and texts: (B,), what was
-    shown before the decision; None where nothing of the kind was."""
+    in the last round, where it is decided and not observed yet. numbers: (B, d), features: (B, K, m) and
+    texts: (B,), what was shown before the decision; None where nothing of the kind was."""
 
     arms: list[Annotated[int, Field(ge=0, lt=MAX_ARMS)]] | None
     probabilities: list[list[Finite]] | None
     turns: list[RecordedTurn] | None
     rewards: list[Finite] | list[list[Finite]] | None
     numbers: list[list[Finite]] | None = None
+    features: list[list[list[Finite]]] | None = None
     texts: list[Text] | None = None
 
     @model_validator(mode="after")
