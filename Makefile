@@ -77,7 +77,7 @@ docs: $(INSTALLED) ## Build the documentation site, strictly, into docs/_build/h
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-STUDIES := c1-numeric c5-iterations c6-selection
+STUDIES := c1-numeric c4-transfer c5-iterations c6-selection
 
 claims: $(INSTALLED) ## Run the studies with small networks (half an hour), store their results, write docs/claims.md
 	for study in $(STUDIES); do $(BIN)/rmft study configs/studies/$$study.yaml --jobs 2 || exit 1; done

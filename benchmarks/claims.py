@@ -53,6 +53,13 @@ CLAIMS = (
         "Each pair is ours against a rival: shown where ours has lower regret.",
     ),
     Claim(
+        "C4",
+        "What was learned carries over: to longer horizons, more arms, other rewards, other settings.",
+        "c4-transfer",
+        "Three networks, each trained in one setting of 30 rounds and 3 arms, play where they were not "
+        "trained. Shown where they do better than uniform play, Thompson sampling, or one another.",
+    ),
+    Claim(
         "C5",
         "Iterating matters: the same rollouts in one iteration do less.",
         "c5-iterations",

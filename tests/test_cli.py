@@ -717,7 +717,9 @@ def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_resumed_run_is_timed_from_where_it_went_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with TrainingProgress(12, 1000, None) as progress:
+    before = [{"iteration": 9, "validation": {"regret": {"mean": 4.25}}}, {"iteration": 10}]
+    with TrainingProgress(12, 1000, None, before=before) as progress:
+        assert progress.regret == "regret 4.25", "the last that is known"
         progress.on_iteration({"iteration": 11})
         assert progress.first_iteration == 10, "one iteration was played, not eleven"
         progress.on_iteration({"iteration": 12, "validation": {"regret": {"mean": np.pi}}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -31,8 +31,8 @@ class TrainingProgress:
 
     total: iterations of the run. rounds: rounds played in each. yardstick: the name and validation
     regret of the best baseline, to be compared with. of: what is trained, where there are several, such as
-    "seed 1". done: iterations that were finished before. log: told each line that a pipe is. shown: whether
-    anybody else is.
+    "seed 1". before: the metrics of iterations that were finished before. log: told each line that a pipe
+    is. shown: whether anybody else is.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TrainingProgress:
         rounds: int,
         yardstick: tuple[str, float] | None,
         of: str | None = None,
-        done: int = 0,
+        before: Sequence[Mapping[str, Any]] = (),
         *,
         log: Callable[[str], None] = lambda _: None,
         shown: bool = True,
@@ -53,7 +53,9 @@ class TrainingProgress:
         self.live = shown and (self.console.is_terminal or self.console.is_jupyter)
         self.begun = self.last_line = time.perf_counter()
         self.first_iteration: int | None = None
-        self.regret = "regret ?"
+        validated = [each["validation"] for each in before if "validation" in each]
+        self.regret = self._regret(validated[-1]) if validated else "regret ?"
+        done = int(before[-1]["iteration"]) if before else 0
         self.iteration, self.state = done or -1, ""
         self.bar = Progress(
             TextColumn(self.counted),
@@ -109,7 +111,7 @@ class TrainingProgress:
         if self.shown and not self.live:
             print(text, file=sys.stderr, flush=True)
 
-    def _regret(self, validation: dict[str, Any]) -> str:
+    def _regret(self, validation: Mapping[str, Any]) -> str:
         words = f"regret {validation['regret']['mean']:.2f}"
         if self.yardstick:
             words += f" ({self.yardstick[0]} {self.yardstick[1]:.2f})"

@@ -293,8 +293,8 @@ def _train(
             tell(f"Not as when the run began, so results may differ: {'; '.join(changes)}.")
         yardstick = best_baseline(run, suite, tell)
         rounds = rounds_of(config, suites) // config.iterations
-        done = max(0, len(run.metrics()) - 1)
-        with TrainingProgress(config.iterations, rounds, yardstick, of, done, log=run.log) as progress:
+        before = run.metrics()
+        with TrainingProgress(config.iterations, rounds, yardstick, of, before, log=run.log) as progress:
             machinery.say = progress.on_step
             outcome = iterate(run, suites, machinery, progress.on_iteration, progress.on_step)
     except (Exception, KeyboardInterrupt) as error:
