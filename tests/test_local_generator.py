@@ -417,6 +417,8 @@ def test_the_precision_is_that_which_the_device_has_instructions_for(
     config = LocalConfig.model_validate({"precision": "auto", "device": "cpu"})
     assert config.precision == precision  # so that a run keeps it
     assert LocalConfig.model_validate(config.model_dump()) == config
+    monkeypatch.setitem(sys.modules, "rmft.generators.devices", None)  # as where there is no torch
+    assert LocalConfig.model_validate({"precision": "auto"}).precision == "float32"
 
 
 @pytest.mark.slow

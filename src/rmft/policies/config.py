@@ -125,8 +125,10 @@ class LocalConfig(Config):
     def _of_the_device(cls, given: str, info: ValidationInfo) -> str:
         if given != "auto":
             return given
-        from rmft.generators.devices import find_precision
-
+        try:
+            from rmft.generators.devices import find_precision
+        except ImportError:  # without torch nothing is played here, which is said where it would be
+            return "float32"
         return find_precision(info.data.get("device", "auto"))
 
     @model_validator(mode="after")
