@@ -1,6 +1,7 @@
 """How fast an agent decides: one episode, and a batch of them in lock-step, as `rmft.Agent` plays them.
 
     python benchmarks/agent_speed.py [AGENT] [--horizon 14] [--options 4] [--batch 64] [--threads 2]
+        [--rounds log] [--precision auto]
 
 AGENT: a run, a checkpoint's folder or a baseline; unless given, SmolLM2-135M before training, which writes
 decisions only. Rewards are drawn at random: they do not change how long a decision takes.
@@ -17,15 +18,15 @@ import numpy as np
 
 import rmft
 from rmft.build import torch_threads
-from rmft.policies.checkpoint import write_policy
 from rmft.policies.config import LocalConfig
+from rmft.training.local import new_policy
 
 
-def smollm2() -> Path:
+def smollm2(rounds: str, precision: str) -> Path:
     """A folder of the untrained policy."""
     folder = Path(mkdtemp())
-    write_policy(folder, LocalConfig())
-    return folder
+    config = LocalConfig.model_validate({"rounds": rounds, "precision": precision})
+    return new_policy(config, 0, folder).path
 
 
 def seconds(agent: rmft.Agent, size: int, options: list[str], horizon: int) -> list[float]:
@@ -48,10 +49,12 @@ def main() -> None:
     parser.add_argument("--options", type=int, default=4)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", default="messages", choices=["messages", "log"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--episodes", type=int, default=3, help="alone, one after the other")
     given = parser.parse_args()
     torch_threads(given.threads)
-    agent = rmft.Agent.load(given.agent or smollm2())
+    agent = rmft.Agent.load(given.agent or smollm2(given.rounds, given.precision))
     options = [f"option {n}" for n in range(given.options)]
     seconds(agent, 1, options, 2)  # warm
     alone = [seconds(agent, 1, options, given.horizon) for _ in range(given.episodes)]
