@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
@@ -199,6 +199,7 @@ def test_moving_means_stay_in_range_and_in_budget(
     width=st.floats(0.5, 10),
     share=st.floats(0.001, 0.999),
 )
+@example(mean=-40.0, std=0.1, low=2.0286, width=0.9143, share=0.5)
 @settings(max_examples=60, deadline=None)
 def test_truncated_gaussian_is_scipys(
     mean: float, std: float, low: float, width: float, share: float
@@ -212,7 +213,9 @@ def test_truncated_gaussian_is_scipys(
     # The number `share` is read from the top, or from the bottom when all of [low, high] is above mean.
     quantile = law.ppf(share) if low > mean else law.ppf(1 - share)
     assert table.rewards[0, 0] == pytest.approx(quantile, rel=1e-6, abs=1e-6 * width)
-    assert table.expected_rewards[0, 0] == pytest.approx(law.mean(), rel=1e-6, abs=1e-6 * width)
+    with np.errstate(invalid="ignore"):  # of the skewness, which scipy works out with the mean
+        mean_of_law = law.mean()
+    assert table.expected_rewards[0, 0] == pytest.approx(mean_of_law, rel=1e-6, abs=1e-6 * width)
 
 
 def test_gap_puts_the_best_arm_at_random() -> None:

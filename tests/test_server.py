@@ -348,8 +348,13 @@ def test_a_key_is_asked_for_and_never_told(server: Server) -> None:
         assert KEY not in answer.text
     file = server.client.files.create(file=("t.jsonl", chats()), purpose="fine-tune")
     job = server.job(file.id)
-    until(lambda: psutil.Process(server.process.pid).children(), server)
-    (child,) = psutil.Process(server.process.pid).children()
+
+    def trains() -> list[psutil.Process]:  # not the server's copy of itself that a new process begins as
+        children = psutil.Process(server.process.pid).children()
+        return [child for child in children if "rmft.server.fine_tuning" in child.cmdline()]
+
+    until(trains, server)
+    (child,) = trains()
     assert KEY not in " ".join([*child.cmdline(), *child.environ().values()])
     server.client.fine_tuning.jobs.cancel(job.id)
     files = [path for path in server.folder.parent.rglob("*") if path.is_file()]
