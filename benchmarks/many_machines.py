@@ -129,11 +129,12 @@ def engine_rows(given: argparse.Namespace) -> list[list[str]]:
     })  # fmt: skip
     model, tokenizer = load_model(find_model(given.model), "float32", "cpu")
     local = LocalEngine(model, 8.0)
-    batch = load_suite("words/bandits").draw("train", 16)[0]
-    paths = [
-        (1, int(problem), number) for problem in batch.indices for number in range(64 // len(batch.indices))
-    ]
-    todo = rollouts_of(batch, 64 // len(batch.indices), 0, paths)
+    repeats = []
+    for iteration in range(1, given.repeats + 2):  # others each time, so that no opening was read before
+        batch = load_suite("words/bandits").draw("train", 16, iteration=iteration)[0]
+        count = 64 // len(batch.indices)
+        paths = [(iteration, int(problem), number) for problem in batch.indices for number in range(count)]
+        repeats.append(rollouts_of(batch, count, 0, paths))
     rows, base = [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "rmft.cli", "serve", "--model", given.model, "--folder", folder]
@@ -151,7 +152,7 @@ def engine_rows(given: argparse.Namespace) -> list[list[str]]:
                     tokens: list[int] = []
 
                     def play(policy: LanguagePolicy = policy, tokens: list[int] = tokens) -> None:
-                        pieces = list(rollout_in_pieces(lambda _: policy, todo))
+                        pieces = list(rollout_in_pieces(lambda _: policy, repeats[len(tokens)]))
                         turns = [
                             turn for each in pieces for row in each.histories.words.turns for turn in row
                         ]

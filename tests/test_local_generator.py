@@ -197,6 +197,23 @@ def test_rows_with_the_same_tokens_are_computed_once_and_padding_never() -> None
     np.testing.assert_allclose(others[2], logits.numpy(), atol=1e-5)
 
 
+def test_rows_that_are_rewound_to_the_same_tokens_are_computed_once_again() -> None:
+    model = new_model()
+    session = Session(model, 3, 64)
+    session.read([[5, 6, 7], [5, 6, 8, 9], [5, 7, 7, 7]])
+    for row in range(3):
+        session.rewind(row, 2)
+    session.rewind(0, 2)  # nothing is forgotten
+    counts = count_tokens(model)
+    session.read([[10, 11], [10, 11], [10, 11]])
+    assert counts == [4]
+    found = session.logits(np.arange(3)).log_softmax(dim=-1)
+    assert torch.equal(found[0], found[1])
+    with torch.inference_mode():
+        whole = [model(torch.tensor([[5, second, 10, 11]])).logits[0, -1] for second in (6, 7)]
+    assert torch.allclose(found[[0, 2]], torch.stack(whole).log_softmax(dim=-1), atol=1e-5)
+
+
 @pytest.mark.parametrize("stands", [True, False])
 def test_a_row_ends_with_a_token_or_before_it_and_every_token_is_read_once(stands: bool) -> None:
     model = new_model()

@@ -30,7 +30,7 @@ from rmft.server.models import Loaded, load_bases
 from rmft.server.refusals import ApiError
 from rmft.server.schemas import Message, TrainingMessage
 from rmft.server.store import Store
-from rmft.server.writing import Piece, Wishes, Writer
+from rmft.server.writing import Piece, Wishes, Writer, _drawn
 
 CHAT = [
     ("system", "Reply with one letter."),
@@ -271,6 +271,17 @@ def test_top_p_keeps_the_likeliest_and_temperature_spreads(tokenizer: PreTrained
     assert shares(temperature=0) == [1, 0, 0]
     roots = np.sqrt([0.6, 0.3, 0.1])
     assert shares(temperature=2) == pytest.approx(list(roots / roots.sum()), abs=0.04)
+
+
+@pytest.mark.parametrize("size", [1, 256, 1000, 49_153])
+def test_places_are_drawn_by_blocks_as_they_would_be_at_once(size: int) -> None:
+    luck = np.random.default_rng(size)
+    weights = np.exp(4 * luck.standard_normal(size)).astype(np.float32)
+    weights[1:-1:7] = 0
+    edges = weights.cumsum(dtype=np.float64)
+    for uniform in luck.random(200):
+        assert _drawn(weights, uniform) == np.searchsorted(edges, uniform * edges[-1], side="right")
+    assert weights[_drawn(weights, np.nextafter(1.0, 0.0))] > 0
 
 
 def test_a_failure_ends_its_own_answers_only(tiny_llama: Path, tmp_path: Path) -> None:

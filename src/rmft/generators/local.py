@@ -127,11 +127,15 @@ class Session:
         return wrote
 
     def rewind(self, row: int, length: int) -> None:
-        """Forget all of a row's tokens but the first `length`."""
-        del self.ids[row][length:]
-        self._cache.lengths[row] = min(self._cache.lengths[row], length)
-        self._last_prefix_id += 1
-        self._prefix_id[row] = self._last_prefix_id
+        """Forget all of a row's tokens but the first `length`; it is then like any row that has read these."""
+        ids, lengths = self.ids[row], self._cache.lengths
+        del ids[length:]
+        if length < lengths[row]:
+            alike = (other for other in np.flatnonzero(lengths == length) if self.ids[other][:length] == ids)
+            other = next(alike, None)
+            self._last_prefix_id += other is None
+            self._prefix_id[row] = self._last_prefix_id if other is None else self._prefix_id[other]
+            lengths[row] = length
 
     @property
     def max_tokens(self) -> int:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel
 
 from rmft.generators.local import Session, bytes_per_token, context_limit
@@ -228,7 +227,7 @@ class _Batch:
         rows = np.array([row for row, writer in enumerate(self._writers) if not writer.done], dtype=np.int64)
         if not len(rows):
             return
-        logs = self._session.logits(rows).to("cpu", torch.float64).log_softmax(dim=-1).numpy()
+        logs = self._session.logits(rows).log_softmax(dim=-1).numpy(force=True)
         told = [[] for _ in self._writers]
         for row, of_row in zip(rows.tolist(), logs, strict=True):
             told[row] = self._writers[row].go_on(of_row)

@@ -15,6 +15,7 @@ from rmft.types import FloatArray, IntArray
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+BLOCK = 256  # tokens of a vocabulary whose probabilities are summed together
 BROKEN = "\ufffd"  # what part of a character is decoded to
 
 
@@ -92,7 +93,7 @@ class Writer:
     def go_on(self, logprobs: FloatArray) -> list[int]:
         """Choose the next token, and what has to follow it; empty when the answer is `done`.
 
-        logprobs: (V,), of the model at temperature 1.
+        logprobs: (V,), of the model at temperature 1, single or double precision.
         """
         if self.cancelled.is_set():
             self.done = True
@@ -118,7 +119,7 @@ class Writer:
 
     def _sampled(self, logprobs: FloatArray, legal: IntArray | None) -> Token:
         """A token drawn by inverse CDF, among the `legal` ones if there are any."""
-        logs = logprobs if legal is None else logprobs[legal]
+        logs = logprobs if legal is None else logprobs[legal].astype(np.float64)
         logs = logs if legal is None else logs - np.logaddexp.reduce(logs)
         ids = np.arange(len(logs)) if legal is None else legal
         pick = self._pick(logs)
@@ -141,8 +142,7 @@ class Writer:
             order = np.argsort(-weights, kind="stable")
             before = np.cumsum(weights[order]) - weights[order]
             weights[order[before >= wishes.top_p * weights.sum()]] = 0  # the likeliest is always kept
-        edges = np.cumsum(weights)
-        return int(np.searchsorted(edges, uniform * edges[-1], side="right").clip(max=len(edges) - 1))
+        return _drawn(weights, uniform)
 
     def _forced(self) -> list[int]:
         """Add the tokens that are the only legal ones."""
@@ -173,6 +173,19 @@ class Writer:
         self.done = True
         text, tokens = self._text.rest()
         self.emit(Piece(text, tokens + last, finish))
+
+
+def _drawn(weights: FloatArray, uniform: float) -> int:
+    """Inverse CDF: the place of weights (N,) that `uniform`, of their sum, falls on.
+
+    A cumulative sum of a whole vocabulary takes long, so it is made of blocks, and of the block that is drawn.
+    """
+    blocks = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64).cumsum()
+    drawn = uniform * blocks[-1]
+    block = int(np.searchsorted(blocks, drawn, side="right").clip(max=len(blocks) - 1))
+    edges = weights[block * BLOCK : (block + 1) * BLOCK].cumsum(dtype=np.float64)
+    left = min(drawn - (blocks[block - 1] if block else 0.0), edges[-1] * (1 - 1e-9))
+    return block * BLOCK + int(np.searchsorted(edges, left, side="right"))
 
 
 @dataclass(slots=True)
