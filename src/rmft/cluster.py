@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +28,7 @@ from rmft.rollout import Player, Rollouts, rollout_in_pieces
 from rmft.types import Policy, PolicyRef, Trajectories
 
 DEATHS = 5  # of actors over one part, after which it is the part's fault
+QUICK = 1.0  # seconds: who plays a part faster is given the next meanwhile, as handing out takes time
 LEFT_AT_HOME = ("optimizer.safetensors",)  # files of a policy that its player does not need
 SETTINGS = {  # of a cluster that begins here: nothing is reported, and workers are no less than this process
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -113,58 +116,69 @@ class Cluster:
                 ) from None
         self._check_resources()
         self._worker: Any = ray.remote(num_cpus=1, num_gpus=config.gpus_per_worker)(Worker)
-        self._idle = [self._new_actor() for _ in range(config.workers)]
+        self._actors = [self._new_actor() for _ in range(config.workers)]
         self._versions = versions()
 
     def play(self, player: Player, parts: Iterator[Rollouts]) -> Iterator[Trajectories]:
         """What the player does in all parts, in order. Raises what a worker raises."""
         shared = ray.put((player, _files(player.policy.path)))
-        running: dict[Any, tuple[int, Any, Rollouts]] = {}
+        running: dict[Any, tuple[int, Any, Rollouts, float]] = {}  # the oldest first
         handout = Handout[Rollouts, list[Trajectories]](parts, PER_WORKER * self.config.workers)
-        deaths: dict[int, int] = {}
+        free, quick = deque(self._actors), set[Any]()
+        deaths: Counter[int] = Counter()
         try:
             while True:
-                while self._idle and (taken := handout.take()) is not None:
-                    actor = self._idle.pop()
+                while free and (taken := handout.take()) is not None:
+                    actor = free.popleft()
                     ref = actor.play.remote(self._versions, shared, taken[1])
-                    running[ref] = (taken[0], actor, taken[1])
+                    running[ref] = (taken[0], actor, taken[1], time.monotonic())
                 if not running:
                     break
                 (ready, *_), _ = ray.wait(list(running), num_returns=1)
-                number, actor, part = running.pop(ready)
+                number, actor, part, begun = running.pop(ready)
                 try:
                     found = ray.get(ready)
                 except RayTaskError as error:
-                    self._idle.append(actor)
                     raise _cause(error) from None
                 except DEAD as error:
-                    deaths[number] = deaths.get(number, 0) + 1
-                    if deaths[number] >= DEATHS:
-                        raise TrainingError(
-                            f"{DEATHS} Ray workers died over the same {len(part)} rollouts: "
-                            f"{' '.join(str(error).split())[:300]}"
-                        ) from None
                     handout.lost(number, part)
-                    self._idle.append(self._new_actor())
+                    if actor in self._actors:  # else another of its parts has been found lost before
+                        deaths[number] += 1
+                        if deaths[number] >= DEATHS:
+                            raise TrainingError(
+                                f"{DEATHS} Ray workers died over the same {len(part)} rollouts: "
+                                f"{' '.join(str(error).split())[:300]}"
+                            ) from None
+                        free = deque(each for each in free if each != actor)
+                        free.append(self._replace(actor))
                     continue
-                self._idle.append(actor)
+                free.append(actor)
+                if time.monotonic() - begun < QUICK and actor not in quick:
+                    quick.add(actor)
+                    free.append(actor)
                 for pieces in handout.done(number, found):
                     yield from pieces
         finally:  # what is still on its way is nobody's
-            for _, actor, _ in running.values():
+            for actor in {each[1] for each in running.values()} & set(self._actors):
                 ray.kill(actor)
-                self._idle.append(self._new_actor())
+                self._replace(actor)
 
     def close(self) -> None:
         """Let go of all workers, and of the cluster where it was started here."""
-        for actor in self._idle:
+        for actor in self._actors:
             ray.kill(actor)
-        self._idle = []
+        self._actors = []
         if self._began:
             ray.shutdown()
 
     def _new_actor(self) -> Any:
         return self._worker.remote(self._make_loader)
+
+    def _replace(self, actor: Any) -> Any:
+        """A new one for one that is dead."""
+        self._actors.remove(actor)
+        self._actors.append(self._new_actor())
+        return self._actors[-1]
 
     def _check_resources(self) -> None:
         there = ray.cluster_resources()

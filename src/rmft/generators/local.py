@@ -127,7 +127,7 @@ class Session:
         return wrote
 
     def rewind(self, row: int, length: int) -> None:
-        """Forget all of a row's tokens but the first `length`; it is then like any row that has read these."""
+        """Forget all of a row's tokens but the first `length`; it is then like any that has read these."""
         ids, lengths = self.ids[row], self._cache.lengths
         del ids[length:]
         if length < lengths[row]:

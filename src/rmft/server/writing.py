@@ -178,7 +178,7 @@ class Writer:
 def _drawn(weights: FloatArray, uniform: float) -> int:
     """Inverse CDF: the place of weights (N,) that `uniform`, of their sum, falls on.
 
-    A cumulative sum of a whole vocabulary takes long, so it is made of blocks, and of the block that is drawn.
+    A cumulative sum of a whole vocabulary takes long, so there is one of blocks, and of the block drawn.
     """
     blocks = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64).cumsum()
     drawn = uniform * blocks[-1]
