@@ -26,7 +26,7 @@ from rmft.improve import rollouts_of
 from rmft.policies.config import LocalConfig
 from rmft.policies.language import LanguagePolicy
 from rmft.rollout import Player, rollout_in_pieces
-from rmft.training.adapter import load_trainable, save_trained
+from rmft.training.adapter import load_trainable, save_trained, trained_weights
 from rmft.training.local import new_policy
 from rmft.types import PolicyRef, Trajectories
 from serving import Server
@@ -83,7 +83,7 @@ def random_adapter(config: Any, folder: Path, seed: int) -> PolicyRef:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.2)
-    save_trained(model, tokenizer, config.policy.model, folder)
+    save_trained(model, tokenizer, config.policy.model, trained_weights(model), folder)
     return start
 
 

@@ -10,7 +10,7 @@ import peft
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
@@ -18,6 +18,7 @@ from rmft.generators.loading import HeldModel, load_model, no_progress_bars
 from rmft.generators.local import head_of
 from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, adapter_in, model_of
 from rmft.policies.config import LocalConfig, LoraConfig
+from rmft.training.sharding import whole
 
 Trained = PreTrainedModel | PeftModel
 
@@ -92,10 +93,22 @@ def peft_settings(lora: LoraConfig, model: PreTrainedModel) -> peft.LoraConfig:
     )
 
 
-def save_trained(model: Trained, tokenizer: PreTrainedTokenizerBase, name: str, target: Path) -> None:
-    """Write the adapter of the model `name`, or the whole model: the same bytes for the same weights."""
+def trained_weights(model: Trained) -> dict[str, Tensor]:
+    """The adapter's weights, or the whole model's, as `whole` gives them."""
+    adapted = isinstance(model, PeftModel)
+    state = peft.get_peft_model_state_dict(model) if adapted else model.state_dict()
+    return {name: whole(each) for name, each in state.items()}
+
+
+def save_trained(
+    model: Trained, tokenizer: PreTrainedTokenizerBase, name: str, weights: dict[str, Tensor], target: Path
+) -> None:
+    """Write the adapter of the model `name`, or the whole model: the same bytes for the same weights.
+
+    weights: what `trained_weights` gives.
+    """
     if not isinstance(model, PeftModel):
-        save_whole(model, tokenizer, target)
+        save_whole(model, tokenizer, target, weights)
         return
     settings: dict[str, Any] = {
         key: sorted(value) if isinstance(value, set) else value
@@ -103,12 +116,19 @@ def save_trained(model: Trained, tokenizer: PreTrainedTokenizerBase, name: str, 
     } | {"inference_mode": True, "base_model_name_or_path": name}
     text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
     (target / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
-    state = {name: each.cpu().contiguous() for name, each in peft.get_peft_model_state_dict(model).items()}
-    (target / ADAPTER).write_bytes(save(state, {"format": "pt"}))
+    (target / ADAPTER).write_bytes(save(weights, {"format": "pt"}))
 
 
-def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
-    """Write a model to `target` as transformers does: weights, configs, tokenizer, chat template."""
+def save_whole(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    target: Path,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a model to `target` as transformers does: weights, configs, tokenizer, chat template.
+
+    weights: to be written in place of those that it has.
+    """
     with no_progress_bars():
-        model.save_pretrained(target)
+        model.save_pretrained(target, state_dict=weights)
     tokenizer.save_pretrained(target)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,14 +28,22 @@ from rmft.generators.devices import find_device
 from rmft.generators.loading import HeldModel
 from rmft.policies.checkpoint import read_policy, write_policy
 from rmft.policies.config import LocalConfig
-from rmft.training.adapter import Trained, give_back, load_trainable, peft_settings, save_trained
+from rmft.training.adapter import (
+    Trained,
+    give_back,
+    load_trainable,
+    peft_settings,
+    save_trained,
+    trained_weights,
+)
 from rmft.training.config import DPO, LocalTraining, ObjectiveConfig, PPOClip
 from rmft.training.low_rank import fuse
 from rmft.training.objective import DecisionTerms, TokenTerms, total_loss
-from rmft.training.optimizer import load_optimizer, save_optimizer
+from rmft.training.optimizer import load_optimizer, save_optimizer, state_of
 from rmft.training.packing import ATTENTION, Packed, pack
 from rmft.training.processes import in_processes, inside
 from rmft.training.schedule import step_size
+from rmft.training.sharding import shard, whole
 from rmft.training.tokens import TokenSequence, batches, passes, token_sequences
 from rmft.types import PolicyRef, TrainingBatch, TrainingStep
 
@@ -143,10 +152,11 @@ def fine_tune(
             loss = learner.step(step)
             on_step(number, len(steps), loss)
         tokens = learner.over_processes(float(learner.num_tokens))
+        weights, state = trained_weights(model), state_of(learner.optimizer, learner.parameters)
         if learner.accelerator.is_main_process:
             write_policy(target, policy)
-            save_trained(model, tokenizer, policy.model, target)
-            save_optimizer(target, learner.optimizer, learner.parameters, learner.size.scale)
+            save_trained(model, tokenizer, policy.model, weights, target)
+            save_optimizer(target, state, learner.size.scale)
         learner.accelerator.wait_for_everyone()
         if held is not None and isinstance(model, PeftModel):
             give_back(model, attention)
@@ -178,9 +188,14 @@ class _Learner:
         base = _attend_packed(model)
         if training.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
-        if device.type == "cpu":
-            fuse(model)
-        self.model = self.accelerator.prepare_model(model)
+        self.sharded = training.fsdp and self.accelerator.num_processes > 1
+        if self.sharded:
+            shard(model, base, self.accelerator.device)
+            self.model: torch.nn.Module = model
+        else:
+            if device.type == "cpu":
+                fuse(model)
+            self.model = self.accelerator.prepare_model(model)
         self.parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), betas=BETAS, weight_decay=training.weight_decay
@@ -192,36 +207,25 @@ class _Learner:
         self.figures: dict[str, list[float]] = {name: [] for name in names}
 
     def step(self, step: list[TokenSequence]) -> float:
-        """One optimizer step: gradients accumulated over its passes, their norm clipped. Returns the loss.
-
-        Each process takes its part. One without trajectories runs a copy of zero loss, so that the all-reduce
-        has all of them.
-        """
+        """One optimizer step: gradients accumulated over its passes, their norm clipped. Returns the loss."""
         self.model.train()
-        processes, together = self.accelerator.num_processes, self.training.objective.rows_together
-        units = [step[start : start + together] for start in range(0, len(step), together)]
-        part = units[self.accelerator.process_index :: processes]
-        idle = not part
-        part = part or units[:1]
-        if together == 1:
-            todo = passes([one for unit in part for one in unit], self.training.tokens_at_once)
-        else:  # a pair is one pass, however long
-            todo = [each for pair in part for each in passes(pair, sum(len(one.ids) for one in pair))]
+        together = self.training.objective.rows_together
+        todo, own = self._passes(step, together)
         norm = max(1.0, float(sum(one.norm for one in step)))
-        total = norm if together == 1 else float(len(units))
+        total = norm if together == 1 else len(step) / together
         loss = kl = 0.0
-        for number, groups in enumerate(todo, 1):
-            last = number == len(todo)
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+        for number, groups in enumerate(todo):
+            last = number == len(todo) - 1
+            with nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model):
                 of_pass, kl_of_pass = self._losses(groups)
-                of_pass, kl_of_pass = of_pass / total * (not idle), kl_of_pass / norm * (not idle)
-                self.accelerator.backward(of_pass * processes)  # gradients are averaged over processes
+                of_pass, kl_of_pass = of_pass / total * (number < own), kl_of_pass / norm * (number < own)
+                # gradients are averaged over processes
+                self.accelerator.backward(of_pass * self.accelerator.num_processes)
             loss += of_pass.item()
             kl += kl_of_pass.item()
         loss, kl = self.over_processes(loss), self.over_processes(kl)
-        length = float(
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.training.max_gradient_norm)
-        )
+        clipped = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.training.max_gradient_norm)
+        length = float(whole(clipped))
         if not (math.isfinite(loss) and math.isfinite(length)):
             raise TrainingError(f"The loss is {loss} with gradient norm {length}: training has diverged.")
         self.optimizer.param_groups[0]["lr"] = self.size.rate
@@ -232,6 +236,27 @@ class _Learner:
         self.size.update(kl)
         return loss
 
+    def _passes(
+        self, step: list[TokenSequence], together: int
+    ) -> tuple[list[list[list[TokenSequence]]], int]:
+        """This process's part of a step, and how many of its passes count; the others are copies.
+
+        One without trajectories has a copy, since every process takes part in the sum of gradients; where
+        weights are shared out each takes part in every pass.
+        """
+        units = [step[start : start + together] for start in range(0, len(step), together)]
+        part = units[self.accelerator.process_index :: self.accelerator.num_processes] or units[:1]
+        idle = self.accelerator.process_index >= len(units)
+        if together == 1:
+            todo = passes([one for unit in part for one in unit], self.training.tokens_at_once)
+        else:  # a pair is one pass, however long
+            todo = [each for pair in part for each in passes(pair, sum(len(one.ids) for one in pair))]
+        own = 0 if idle else len(todo)
+        if self.sharded:
+            most = int(self.over_processes(float(len(todo)), "max"))
+            todo += todo[-1:] * (most - len(todo))
+        return todo, own
+
     def _losses(self, groups: list[list[TokenSequence]]) -> tuple[Tensor, Tensor]:
         """The sums of loss and KL divergence of one pass: groups of trajectories, each with one prefix."""
         packed = pack(groups, self.accelerator.device)
@@ -240,11 +265,12 @@ class _Learner:
             logits = _logits(self.model, packed)
         return packed_loss(logits, packed, self.training.objective, self.training.legality)
 
-    def over_processes(self, value: float) -> float:
-        """The sum of a number over all processes."""
+    def over_processes(self, value: float, reduction: Literal["sum", "max"] = "sum") -> float:
+        """The sum of a number over all processes, or the largest."""
         if self.accelerator.num_processes == 1:
             return value
-        return float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device)))
+        values = self.accelerator.gather(torch.tensor([value], device=self.accelerator.device))
+        return float(values.sum() if reduction == "sum" else values.max())
 
 
 def packed_loss(

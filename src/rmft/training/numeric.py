@@ -23,7 +23,7 @@ from rmft.policies.numeric import (
 )
 from rmft.training.config import DPO, NumericTraining, ObjectiveConfig, PPOClip, RegretLoss
 from rmft.training.objective import DecisionTerms, regret_loss, total_loss
-from rmft.training.optimizer import load_optimizer, save_optimizer
+from rmft.training.optimizer import load_optimizer, save_optimizer, state_of
 from rmft.training.schedule import step_size
 from rmft.types import IntArray, PolicyRef, TrainingBatch, TrainingStep
 
@@ -102,7 +102,7 @@ class NumericTrainer:
             kls.append(kl)
             norms.append(norm)
         save_network(target, network, network_config)
-        save_optimizer(target, optimizer, parameters, size.scale)
+        save_optimizer(target, state_of(optimizer, parameters), size.scale)
         figures = {
             "loss": float(np.mean(losses)) if losses else 0.0,
             "gradient_norm": float(np.mean(norms)) if norms else 0.0,

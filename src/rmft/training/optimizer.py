@@ -11,25 +11,28 @@ from safetensors.torch import load_file, save
 
 from rmft.errors import RunDirectoryError
 from rmft.policies.checkpoint import OPTIMIZER
+from rmft.training.sharding import like, whole
 
 SCALE = "scale"  # of the steps; see `rmft.training.schedule`
 
 
-def save_optimizer(
-    folder: Path,
-    optimizer: torch.optim.Optimizer | None = None,
-    parameters: Mapping[str, torch.nn.Parameter] | None = None,
-    scale: float = 1.0,
-) -> None:
-    """Write what `optimizer` keeps of each of the named parameters; without one, an empty state."""
-    state = {
-        f"{name}/{key}": value.detach().cpu().contiguous()
-        for name, parameter in (parameters or {}).items()
-        for key, value in (optimizer.state[parameter].items() if optimizer else ())
+def state_of(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]
+) -> dict[str, torch.Tensor]:
+    """What `optimizer` keeps of each of the named parameters, as `whole` gives it."""
+    return {
+        f"{name}/{key}": whole(value)
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state[parameter].items()
     }
+
+
+def save_optimizer(folder: Path, state: Mapping[str, torch.Tensor] | None = None, scale: float = 1.0) -> None:
+    """Write what `state_of` gives, or an empty state."""
+    found = dict(state or {})
     if scale != 1.0:
-        state[SCALE] = torch.tensor(scale, dtype=torch.float64)
-    (folder / OPTIMIZER).write_bytes(save(state))
+        found[SCALE] = torch.tensor(scale, dtype=torch.float64)
+    (folder / OPTIMIZER).write_bytes(save(found))
 
 
 def load_optimizer(
@@ -49,7 +52,7 @@ def load_optimizer(
         for name, value in state.items():
             parameter, _, key = name.rpartition("/")
             of = parameters[parameter]
-            optimizer.state[of][key] = value if value.ndim == 0 else value.to(of.device)
+            optimizer.state[of][key] = value if value.ndim == 0 else like(value, of)
     except (OSError, SafetensorError, KeyError) as error:
         raise RunDirectoryError(f"'{path}' is missing or damaged: {error}") from None
     return scale
