@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -14,7 +15,9 @@ import pytest
 pytest.importorskip("ray")
 
 import ray
+from safetensors.numpy import load_file
 
+import rmft
 from rmft.build import AT_ONCE, FolderBackend, load_policy, loader
 from rmft.cluster import SETTINGS, Cluster, versions
 from rmft.compute import RayCompute
@@ -26,7 +29,9 @@ from rmft.rollout import Player, Rollouts
 from rmft.training.numeric import new_policy
 from rmft.types import Trajectories
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
 CONFIG = ArmEncoderConfig(width=8, num_heads=2)
 
 
@@ -34,7 +39,7 @@ CONFIG = ArmEncoderConfig(width=8, num_heads=2)
 def cores() -> Iterator[None]:
     """A cluster of this machine, with as many processors as the tests ask for."""
     os.environ.update(SETTINGS)
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
 
@@ -67,7 +72,9 @@ def test_there_may_be_no_cluster() -> None:
 
 
 @pytest.mark.usefixtures("cores")
-@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_the_same_bits_with_no_ray_and_with_any_number_of_workers(workers: int, player: Player) -> None:
     todo = rollouts()
     here = FolderBackend(lambda *_: player.policy, lambda _: None, load_policy, AT_ONCE)  # type: ignore[arg-type,return-value]
@@ -87,7 +94,9 @@ def _is_worker(process: psutil.Process) -> bool:
 
 @pytest.mark.usefixtures("cores")
 def test_what_is_wrong_is_told_with_its_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"asks for 6 GPUs .* has 0\. Lower compute\.workers or gpus_per_"):
+    with pytest.raises(
+        ConfigError, match=r"asks for 6 GPUs; .* has 0\. Lower compute\.workers or compute\.gpus_per_"
+    ):
         cluster(workers=2, gpus_per_worker=3)
     with pytest.raises(ConfigError, match=r"asks for 9 CPUs"):
         cluster(workers=9)
@@ -120,6 +129,32 @@ def test_random_kills_lose_and_double_nothing(player: Player) -> None:
     assert killed > 5
     assert bits(Trajectories.concatenate(found)) == bits(Trajectories.concatenate(expected))
     made.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cores")
+def test_a_language_model_plays_and_trains_there_as_here(tiny_llama: Path, tmp_path: Path) -> None:
+    here = {
+        "suite": "words/bandits",
+        "iterations": 1,
+        "policy": {"kind": "local", "model": str(tiny_llama), "lora": {"rank": 2}, "device": "cpu"},
+        "rollout": {"num_problems": 4, "num_rollouts": 4},
+        "credit": {"kind": "policy_gradient"},
+        "training": {"objective": {"kind": "policy_gradient"}},
+        "validation": {"num_problems": 4},
+    }
+    there = {**here, "compute": {"kind": "ray", "workers": 2, "rows": 4}}
+    there["training"] = {**there["training"], "launcher": "ray", "num_processes": 2}  # type: ignore[dict-item]
+    played, trained = [], []
+    for name, settings in (("here", here), ("there", there)):
+        run = rmft.train(settings, run_dir=tmp_path / name)
+        with np.load(run / "trajectories" / "000001.npz") as arrays:
+            played.append({key: arrays[key] for key in arrays.files if "arms" in key})
+        trained.append(load_file(run / "checkpoints" / "000001" / "adapter_model.safetensors"))
+    assert played[0]
+    assert all(np.array_equal(played[0][key], played[1][key]) for key in played[0])
+    assert trained[0].keys() == trained[1].keys()
+    assert all(np.allclose(trained[0][key], trained[1][key], atol=1e-4) for key in trained[0])
 
 
 @pytest.mark.slow

@@ -2,15 +2,19 @@
 
 import json
 import math
+import os
 import random
 import shutil
+import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import peft
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -32,6 +36,7 @@ from transformers import (
 )
 
 from batches import batch_of
+from rmft.compute import RayCompute
 from rmft.errors import ConfigError, RunDirectoryError, TrainingError, UnknownNameError
 from rmft.generators.loading import HeldModel, load_model
 from rmft.policies.checkpoint import adapter_in, model_of
@@ -42,6 +47,7 @@ from rmft.training.local import LocalTrainer, new_policy, packed_loss
 from rmft.training.low_rank import fuse
 from rmft.training.numeric import batch_loss
 from rmft.training.packing import ATTENTION, pack
+from rmft.training.processes import Launch
 from rmft.training.tokens import TokenSequence, batches, passes, token_sequences
 from rmft.types import (
     Decisions,
@@ -152,13 +158,15 @@ def train(
     target: Path,
     config: LocalConfig,
     kl_coef: float = 0,
+    on_ray: Launch | None = None,
     **settings: object,
 ) -> tuple[PolicyRef, dict[str, float]]:
     """Train, with a KL term where kl_coef is above 0."""
     target.mkdir()
     objective = {"kind": "policy_gradient", "kl_coef": kl_coef} if kl_coef else {}
     training = {"warmup": 0, "learning_rate": 0.01, "batch_size": 16, "objective": objective, **settings}
-    trainer = LocalTrainer(LocalTraining.model_validate(training), config)
+    training |= {"launcher": "spawn" if on_ray is None else "ray"}
+    trainer = LocalTrainer(LocalTraining.model_validate(training), config, on_ray=on_ray)
     return trainer.train(policy, batches, target, TrainingStep(1, 3, 0.0))
 
 
@@ -895,6 +903,61 @@ def test_a_model_that_is_shared_out_is_written_as_one(
     assert sorted(path.name for path in ddp.path.iterdir()) == sorted(p.name for p in sharded.path.iterdir())
     moved = decisions(sharded, config, play()) - decisions(ddp, config, play())
     assert np.abs(moved).max() < (2e-2 if precision == "bfloat16" and not whole else 1e-3)
+
+
+@pytest.fixture
+def on_ray() -> Iterator[Launch]:
+    """What trains on two processors by Ray."""
+    pytest.importorskip("ray")
+    from rmft.cluster import Cluster
+
+    made = Cluster(RayCompute(address="local", workers=2), lambda: lambda _: None)  # type: ignore[arg-type,return-value]
+    yield made.train
+    made.close()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_ray_trains_as_processes_of_this_machine_do_whoever_is_killed(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path, on_ray: Launch, fsdp: bool
+) -> None:
+    batch = batch_of(play(), np.ones((6, 3)))
+    settings = {"num_processes": 2, "fsdp": fsdp, "epochs": 3}
+    here, expected = train(start, [batch], tmp_path / "here", config, **settings)
+    killed: list[int] = []
+
+    def kill() -> None:
+        """One of Ray Train's processes, as soon as there is one that has this process above it."""
+        while not killed:
+            for process in psutil.process_iter(["cmdline"]):
+                line = " ".join(process.info["cmdline"] or ())
+                if "TrainWorker" in line and any(p.pid == os.getpid() for p in process.parents()):
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+            time.sleep(0.02)
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    there, found = train(start, [batch], tmp_path / "there", config, on_ray=on_ray, **settings)
+    killing.join()
+    assert len(killed) == 1
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert np.abs(decisions(there, config, play()) - decisions(here, config, play())).max() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_what_goes_wrong_on_ray_is_told(
+    start: PolicyRef, config: LocalConfig, tmp_path: Path, on_ray: Launch
+) -> None:
+    with pytest.raises(ConfigError, match=r"num_processes 3 asks for 3 CPUs; the Ray cluster .* has 2"):
+        train(start, [], tmp_path / "three", config, on_ray=on_ray, num_processes=3)
+    batch = batch_of(play(), np.full((6, 3), np.nan))
+    with pytest.raises(TrainingError, match="training has diverged"):
+        train(start, [batch], tmp_path / "one", config, on_ray=on_ray)
+    assert not list((tmp_path / "one").iterdir())
 
 
 def test_two_processes_diverge_as_one(start: PolicyRef, config: LocalConfig, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ NEEDS_TORCH = {
         for name in ("arm_encoder", "attention", "causal_transformer", "network")
     ),
     *(f"rmft.training.{name}" for name in ("adapter", "export", "local", "low_rank", "optimizer", "packing")),
-    *("rmft.training.numeric", "rmft.training.objective", "rmft.training.outline", "rmft.training.processes"),
+    *(f"rmft.training.{name}" for name in ("numeric", "objective", "outline", "processes", "sharding")),
     *(
         f"rmft.server.{name}"
         for name in ("answers", "app", "fine_tuning", "fine_tuning_routes", "generation", "jobs", "models")

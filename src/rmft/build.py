@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -200,19 +200,27 @@ def backend(
         new_trainer = partial(local.LocalTrainer, policy=policy, held=shared)
         if policy.engine is None:
             cluster = _cluster(config)
+            if cluster is not None:
+                new_trainer = partial(new_trainer, on_ray=cluster.train)
             return FolderBackend(start, new_trainer, partial(load_policy, held=shared), cluster=cluster)
         with extra("api"):
             from rmft.policies.engine import EnginePlayers
 
         _check_temperature(config)
-        if isinstance(config.compute, RayCompute):
+        trains_on_ray = any(getattr(stage.training, "launcher", "") == "ray" for stage in config.schedule())
+        if isinstance(config.compute, RayCompute) and not trains_on_ray:
             raise ConfigError(
-                "Found compute.kind ray with policy.engine; expected one of them: servers play rollouts "
-                "already, and need no other workers."
+                "Found compute.kind ray with policy.engine, whose servers play all rollouts. Leave compute "
+                "out, or set training.launcher to ray to train there."
             )
         players = EnginePlayers(policy, held, states)
+        ends = ExitStack()
+        ends.callback(players.close)
+        if (trainers := _cluster(config)) is not None:
+            new_trainer = partial(new_trainer, on_ray=trainers.train)
+            ends.callback(trainers.close)
         made = FolderBackend(
-            start, new_trainer, partial(load_policy, players=players), rest=players.rest, end=players.close
+            start, new_trainer, partial(load_policy, players=players), rest=players.rest, end=ends.close
         )
         players.fleet.say = lambda text: made.say(text)
         return made
@@ -241,7 +249,7 @@ def _cluster(config: RunConfig) -> Cluster | None:
         return None
     with extra("ray"):
         from rmft.cluster import Cluster
-    return Cluster(config.compute, partial(loader, config.policy, config.num_threads))
+    return Cluster(config.compute, partial(loader, config.policy, config.num_threads), config.num_threads)
 
 
 def loader(policy: PolicyConfig, num_threads: int) -> Callable[[Player], Policy]:

@@ -1,8 +1,9 @@
-"""Rollouts on a Ray cluster: actors that hold a policy and play whole problems. The one place of Ray.
+"""Rollouts and training steps on a Ray cluster. The one place of Ray.
 
-Parts of whole problems are handed out one by one, so that slow ones keep nobody waiting, and come back in
-order, with as many on their way as keep all actors busy and no more. An actor that dies, or whose node does,
-is replaced and its part is played again: draws are addressed, so it comes out the same.
+Actors hold a policy and play whole problems. Parts of these are handed out one by one, so that slow ones
+keep nobody waiting, and come back in order, with as many on their way as keep all actors busy and no more. An
+actor that dies, or whose node does, is replaced and its part is played again: draws are addressed, so it
+comes out the same. Training is Ray Train's; it is done again from its start when one of its processes dies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
@@ -24,12 +25,15 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerC
 from rmft.compute import RayCompute
 from rmft.errors import ConfigError, RmftError, TrainingError
 from rmft.handout import PER_WORKER, Handout
+from rmft.policies.checkpoint import OPTIMIZER, untrained
 from rmft.rollout import Player, Rollouts, rollout_in_pieces
 from rmft.types import Policy, PolicyRef, Trajectories
 
+if TYPE_CHECKING:
+    from rmft.training.processes import Work
+
 DEATHS = 5  # of actors over one part, after which it is the part's fault
 QUICK = 1.0  # seconds: who plays a part faster is given the next meanwhile, as handing out takes time
-LEFT_AT_HOME = ("optimizer.safetensors",)  # files of a policy that its player does not need
 SETTINGS = {  # of a cluster that begins here: nothing is reported, and workers are no less than this process
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
@@ -71,15 +75,7 @@ class Worker:
         Raises ConfigError when packages here are not those of the driver.
         """
         player, files = shared
-        if (here := versions()) != expected:
-            differ = [
-                f"{name} {here[name]} (driver: {expected[name]})"
-                for name in here
-                if here[name] != expected[name]
-            ]
-            raise ConfigError(
-                f"The Ray worker on {platform.node()} has {', '.join(differ)}. Install the same on all nodes."
-            )
+        _check_versions(expected)
         if self._loaded is None or self._loaded[0] != player:
             self._loaded = None
             self._number += 1
@@ -94,13 +90,13 @@ class Worker:
 
 
 class Cluster:
-    """Workers of a Ray cluster, from now until `close`.
+    """Workers of a Ray cluster, until `close`. num_threads: torch's, in each process of a training step.
 
     Raises ConfigError when there is no cluster at the address, or it has too few processors or GPUs.
     """
 
-    def __init__(self, config: RayCompute, make_loader: MakeLoader) -> None:
-        self.config, self._make_loader = config, make_loader
+    def __init__(self, config: RayCompute, make_loader: MakeLoader, num_threads: int = 1) -> None:
+        self.config, self._make_loader, self._num_threads = config, make_loader, num_threads
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         mine = {"num_cpus": config.workers, "include_dashboard": False} if config.address == "local" else {}
@@ -114,14 +110,15 @@ class Cluster:
                     f"There is no Ray cluster at compute.address '{config.address}': {reason} Start one with "
                     "'ray start --head', or set compute.address to local."
                 ) from None
-        self._check_resources()
+        self._check_resources(config.workers, "compute.workers")
         self._worker: Any = ray.remote(num_cpus=1, num_gpus=config.gpus_per_worker)(Worker)
-        self._actors = [self._new_actor() for _ in range(config.workers)]
+        self._actors: list[Any] = []
         self._versions = versions()
 
     def play(self, player: Player, parts: Iterator[Rollouts]) -> Iterator[Trajectories]:
         """What the player does in all parts, in order. Raises what a worker raises."""
-        shared = ray.put((player, _files(player.policy.path)))
+        self._actors = self._actors or [self._new_actor() for _ in range(self.config.workers)]
+        shared = ray.put((player, _files(player.policy.path, trains=False)))
         running: dict[Any, tuple[int, Any, Rollouts, float]] = {}  # the oldest first
         handout = Handout[Rollouts, list[Trajectories]](parts, PER_WORKER * self.config.workers)
         free, quick = deque(self._actors), set[Any]()
@@ -163,13 +160,49 @@ class Cluster:
                 ray.kill(actor)
                 self._replace(actor)
 
+    def train(self, count: int, work: Work, source: Path, target: Path) -> dict[str, float]:
+        """Implements `Launch` by Ray Train. Workers that play make room where there is none.
+
+        Raises ConfigError when the cluster has too few processors or GPUs for them, TrainingError when they
+        fail or die time and again.
+        """
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train.torch import TorchTrainer
+
+        self._check_resources(count, "training.num_processes")
+        gpus, free = self.config.gpus_per_worker, ray.available_resources()
+        if free.get("CPU", 0.0) < count or free.get("GPU", 0.0) < count * gpus:
+            self._let_go()
+        given = {"given": [ray.put((self._versions, self._num_threads, work, _files(source, trains=True)))]}
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = TorchTrainer(
+                _train,
+                train_loop_config=given,
+                scaling_config=ScalingConfig(
+                    num_workers=count, use_gpu=gpus > 0, resources_per_worker={"CPU": 1.0, "GPU": gpus}
+                ),
+                run_config=RunConfig(storage_path=folder, failure_config=FailureConfig(max_failures=DEATHS)),
+            )
+            try:
+                found, files = trainer.fit().return_value
+            except TrainingFailedError as error:
+                raise TrainingError(f"Ray Train failed: {' '.join(str(error).split())[-500:]}") from None
+        if (wrong := found.get("error")) is not None:
+            raise (ConfigError if found["of"] == "ConfigError" else TrainingError)(wrong)
+        for name, content in files.items():
+            (target / name).write_bytes(content)
+        return {name: float(value) for name, value in found.items()}
+
     def close(self) -> None:
         """Let go of all workers, and of the cluster where it was started here."""
+        self._let_go()
+        if self._began:
+            ray.shutdown()
+
+    def _let_go(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
-        if self._began:
-            ray.shutdown()
 
     def _new_actor(self) -> Any:
         return self._worker.remote(self._make_loader)
@@ -180,28 +213,52 @@ class Cluster:
         self._actors.append(self._new_actor())
         return self._actors[-1]
 
-    def _check_resources(self) -> None:
+    def _check_resources(self, count: int, key: str) -> None:
         there = ray.cluster_resources()
-        wanted = {
-            "CPU": float(self.config.workers),
-            "GPU": self.config.workers * self.config.gpus_per_worker,
-        }
-        for kind, count in wanted.items():
-            if there.get(kind, 0.0) < count:
+        for kind, wanted in (("CPU", float(count)), ("GPU", count * self.config.gpus_per_worker)):
+            if there.get(kind, 0.0) < wanted:
                 raise ConfigError(
-                    f"compute asks for {count:g} {kind}s ({self.config.workers} workers); the Ray cluster at "
-                    f"'{self.config.address}' has {there.get(kind, 0.0):g}. Lower compute.workers"
-                    f"{' or gpus_per_worker' if kind == 'GPU' else ''}, or add nodes."
+                    f"{key} {count} asks for {wanted:g} {kind}s; the Ray cluster at "
+                    f"'{self.config.address}' has {there.get(kind, 0.0):g}. Lower {key}"
+                    f"{' or compute.gpus_per_worker' if kind == 'GPU' else ''}, or add nodes."
                 )
 
 
-def _files(folder: Path) -> Files:
-    """The files of a policy's folder that its player reads."""
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name not in LEFT_AT_HOME
-    }
+def _train(given: dict[str, Any]) -> tuple[dict[str, Any], Files]:
+    """What each of Ray Train's processes does: figures, or an error, and the next policy's files."""
+    import torch
+
+    expected, num_threads, work, files = ray.get(given["given"][0])
+    torch.set_num_threads(num_threads)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "source", Path(folder) / "target"
+        source.mkdir()
+        target.mkdir()
+        for name, content in files.items():
+            (source / name).write_bytes(content)
+        try:
+            _check_versions(expected)
+            return work(source, target), _files(target, trains=True)
+        except RmftError as error:  # which all of them raise
+            return {"error": str(error), "of": type(error).__name__}, {}
+
+
+def _check_versions(expected: dict[str, str]) -> None:
+    """Raises ConfigError when packages here are not those of the driver."""
+    if (here := versions()) != expected:
+        differ = [
+            f"{name} {here[name]} (driver: {expected[name]})" for name in here if here[name] != expected[name]
+        ]
+        raise ConfigError(
+            f"The Ray worker on {platform.node()} has {', '.join(differ)}. Install the same on all nodes."
+        )
+
+
+def _files(folder: Path, *, trains: bool) -> Files:
+    """The files of a policy's folder; who only plays needs an optimizer's state only where that is empty."""
+    left = () if trains or untrained(folder) else (OPTIMIZER,)
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in left)
+    return {path.name: path.read_bytes() for path in files}
 
 
 def _cause(error: RayTaskError) -> Exception:

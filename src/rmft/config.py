@@ -248,6 +248,11 @@ class RunConfig(Config):
                     f"training.kind is {training.kind}; that of policy.kind {self.policy.kind} is {trains}: "
                     "leave it out"
                 )
+            if getattr(training, "launcher", "spawn") == "ray" and self.compute.kind != "ray":
+                raise ValueError(
+                    "training.launcher ray trains on the cluster of compute, whose kind is "
+                    f"{self.compute.kind}: set compute.kind to ray, or launcher to spawn"
+                )
         if self.stages and sum(stage.iterations for stage in self.stages) != self.iterations:
             total = sum(stage.iterations for stage in self.stages)
             raise ValueError(f"iterations is {self.iterations}, but the stages have {total}: leave it out")

@@ -48,7 +48,7 @@ def adapter_in(folder: Path) -> Path | None:
         return folder
     if len(missing) == 1:
         raise RunDirectoryError(f"The adapter in '{folder}' is missing or damaged: it lacks {missing[0]}.")
-    if not (folder / WHOLE).exists() and not _untrained(folder):
+    if not (folder / WHOLE).exists() and not untrained(folder):
         raise RunDirectoryError(
             f"'{folder}' has lost what training made: it holds neither an adapter ({ADAPTER_CONFIG} and "
             f"{ADAPTER}) nor a whole model ({WHOLE}). Put the files back; without them the untrained model "
@@ -57,7 +57,7 @@ def adapter_in(folder: Path) -> Path | None:
     return None
 
 
-def _untrained(folder: Path) -> bool:
+def untrained(folder: Path) -> bool:
     """Whether the folder says that its policy was not trained: by an optimizer's state that holds nothing."""
     try:
         return (folder / OPTIMIZER).read_bytes()[8:].strip() == b"{}"  # all of safetensors' header

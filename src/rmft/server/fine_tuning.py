@@ -105,8 +105,8 @@ def _train(task: Task, out: TextIO) -> int:
     (task.work / TRAINED).mkdir()
     fine_tune(
         source,
-        groups,
         task.work / TRAINED,
+        groups,
         task.policy,
         LocalTraining(
             epochs=task.epochs,

@@ -135,6 +135,9 @@ class LocalTraining(_Gradient):
     num_processes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes that share every optimizer step, each with a GPU of its own where there are some. Rollouts
     stay in one."""
+    launcher: Literal["spawn", "ray"] = "spawn"
+    """Who starts them: `spawn` does on this machine, `ray` by Ray Train on the cluster of `compute`, where
+    workers that play make room if there is none."""
     fsdp: bool = False
     """Whether weights, gradients and the optimizer's state are shared out over these processes (FSDP2), for
     models that one of them has no room for. Else each has all of them (DDP), which is faster."""

@@ -41,7 +41,7 @@ from rmft.training.low_rank import fuse
 from rmft.training.objective import DecisionTerms, TokenTerms, total_loss
 from rmft.training.optimizer import load_optimizer, save_optimizer, state_of
 from rmft.training.packing import ATTENTION, Packed, pack
-from rmft.training.processes import in_processes, inside
+from rmft.training.processes import Launch, in_processes, inside
 from rmft.training.schedule import step_size
 from rmft.training.sharding import shard, whole
 from rmft.training.tokens import TokenSequence, batches, passes, token_sequences
@@ -94,11 +94,20 @@ class LocalTrainer:
 
     With `training.num_processes`, or under torchrun or accelerate where every process calls it with the same
     arguments, each takes its part of every step, and the first one writes. Run so on a processor; not run on
-    a GPU. held: the policies' model, if this process has it loaded.
+    a GPU. held: the policies' model, if this process has it loaded. on_ray: starts processes where
+    `training.launcher` is ray.
     """
 
-    def __init__(self, training: LocalTraining, policy: LocalConfig, held: HeldModel | None = None) -> None:
+    def __init__(
+        self,
+        training: LocalTraining,
+        policy: LocalConfig,
+        held: HeldModel | None = None,
+        on_ray: Launch | None = None,
+    ) -> None:
         self.training, self.policy, self.held = training, policy, held
+        several = training.num_processes > 1 and not inside()
+        self._launch = on_ray if training.launcher == "ray" else in_processes if several else None
 
     def train(
         self, policy: PolicyRef, batches: list[TrainingBatch], target: Path, step: TrainingStep
@@ -112,20 +121,23 @@ class LocalTrainer:
         objective = self.training.objective
         if isinstance(objective, PPOClip) and objective.kl_coef:
             groups = with_reference(groups, (step.start or policy).path, self.policy, self.training)
-        held = self.held
-        if held is not None and self.training.num_processes > 1:
-            held.rest()  # each of them loads its own
-            held = None
-        figures = fine_tune(
-            policy.path, groups, target, self.policy, self.training, step.progress, step.seed, held=held
+        work = partial(
+            fine_tune, groups=groups, policy=self.policy, training=self.training,
+            progress=step.progress, seed=step.seed,
+        )  # fmt: skip
+        if self._launch is None:
+            return PolicyRef("local", target), work(policy.path, target, held=self.held)
+        if self.held is not None:
+            self.held.rest()  # each of them loads its own
+        return PolicyRef("local", target), self._launch(
+            self.training.num_processes, work, policy.path, target
         )
-        return PolicyRef("local", target), figures
 
 
 def fine_tune(
     source: Path,
-    groups: list[list[TokenSequence]],
     target: Path,
+    groups: list[list[TokenSequence]],
     policy: LocalConfig,
     training: LocalTraining,
     progress: float,
@@ -135,13 +147,10 @@ def fine_tune(
 ) -> dict[str, float]:
     """Train the policy in the folder `source` on `groups`, and write the next one to the folder `target`.
 
-    progress: 0 to 1, which the learning rate follows. on_step: called unless there are several processes.
-    held: see `load_trainable`; after an error it is of no more use. Figures and errors are those of
-    `LocalTrainer.train`.
+    One of several processes does its part. progress: 0 to 1, which the learning rate follows. on_step: called
+    after every step. held: see `load_trainable`; after an error it is of no more use. Figures and errors are
+    those of `LocalTrainer.train`.
     """
-    if training.num_processes > 1 and not inside():
-        work = partial(fine_tune, source, groups, target, policy, training, progress, seed)
-        return in_processes(training.num_processes, work)
     shuffle = np.random.default_rng(seed)
     steps = list(batches(groups, training.batch_size, training.epochs, shuffle))
     with _seeded(seed):

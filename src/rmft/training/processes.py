@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,8 +15,12 @@ from torch.multiprocessing.spawn import spawn
 
 from rmft.errors import TrainingError
 
-Work = Callable[[], dict[str, float]]
-"""What every process does, each its part; the same figures in all. It has to be known to new processes."""
+Work = Callable[[Path, Path], dict[str, float]]
+"""What every process does, each its part, with the folder of a policy and that of the next: the first process
+writes it, and figures are the same in all. It has to be known to new processes."""
+
+Launch = Callable[[int, Work, Path, Path], dict[str, float]]
+"""Starts so many processes that do the work with these folders. Raises TrainingError as the work does."""
 
 
 def inside() -> bool:
@@ -23,21 +28,23 @@ def inside() -> bool:
     return "LOCAL_RANK" in os.environ
 
 
-def in_processes(count: int, work: Work) -> dict[str, float]:
-    """The figures of `work`, done by `count` processes together. Raises TrainingError as it does."""
+def in_processes(count: int, work: Work, source: Path, target: Path) -> dict[str, float]:
+    """Implements `Launch` on this machine."""
     with socket.socket() as free, TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
         result, threads = Path(folder) / "figures.json", max(1, torch.get_num_threads() // count)
-        spawn(_process, (count, port, threads, result, work), nprocs=count)  # type: ignore[no-untyped-call]
+        spawn(_process, (count, port, threads, result, partial(work, source, target)), nprocs=count)  # type: ignore[no-untyped-call]
         found = json.loads(result.read_text("utf-8"))
     if "error" in found:
         raise TrainingError(found["error"])
     return {name: float(value) for name, value in found.items()}
 
 
-def _process(rank: int, count: int, port: int, threads: int, result: Path, work: Work) -> None:
+def _process(
+    rank: int, count: int, port: int, threads: int, result: Path, work: Callable[[], dict[str, float]]
+) -> None:
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
