@@ -249,7 +249,8 @@ def _cluster(config: RunConfig) -> Cluster | None:
         return None
     with extra("ray"):
         from rmft.cluster import Cluster
-    return Cluster(config.compute, partial(loader, config.policy, config.num_threads), config.num_threads)
+    prepare = partial(torch_threads, config.num_threads)
+    return Cluster(config.compute, partial(loader, config.policy, config.num_threads), prepare)
 
 
 def loader(policy: PolicyConfig, num_threads: int) -> Callable[[Player], Policy]:

@@ -90,13 +90,15 @@ class Worker:
 
 
 class Cluster:
-    """Workers of a Ray cluster, until `close`. num_threads: torch's, in each process of a training step.
+    """Workers of a Ray cluster, until `close`. prepare: called in each process that trains, before it does.
 
     Raises ConfigError when there is no cluster at the address, or it has too few processors or GPUs.
     """
 
-    def __init__(self, config: RayCompute, make_loader: MakeLoader, num_threads: int = 1) -> None:
-        self.config, self._make_loader, self._num_threads = config, make_loader, num_threads
+    def __init__(
+        self, config: RayCompute, make_loader: MakeLoader, prepare: Callable[[], None] = lambda: None
+    ) -> None:
+        self.config, self._make_loader, self._prepare = config, make_loader, prepare
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         mine = {"num_cpus": config.workers, "include_dashboard": False} if config.address == "local" else {}
@@ -173,7 +175,7 @@ class Cluster:
         gpus, free = self.config.gpus_per_worker, ray.available_resources()
         if free.get("CPU", 0.0) < count or free.get("GPU", 0.0) < count * gpus:
             self._let_go()
-        given = {"given": [ray.put((self._versions, self._num_threads, work, _files(source, trains=True)))]}
+        given = {"given": [ray.put((self._versions, self._prepare, work, _files(source, trains=True)))]}
         with tempfile.TemporaryDirectory() as folder:
             trainer = TorchTrainer(
                 _train,
@@ -226,10 +228,7 @@ class Cluster:
 
 def _train(given: dict[str, Any]) -> tuple[dict[str, Any], Files]:
     """What each of Ray Train's processes does: figures, or an error, and the next policy's files."""
-    import torch
-
-    expected, num_threads, work, files = ray.get(given["given"][0])
-    torch.set_num_threads(num_threads)
+    expected, prepare, work, files = ray.get(given["given"][0])
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "source", Path(folder) / "target"
         source.mkdir()
@@ -238,6 +237,7 @@ def _train(given: dict[str, Any]) -> tuple[dict[str, Any], Files]:
             (source / name).write_bytes(content)
         try:
             _check_versions(expected)
+            prepare()
             return work(source, target), _files(target, trains=True)
         except RmftError as error:  # which all of them raise
             return {"error": str(error), "of": type(error).__name__}, {}
