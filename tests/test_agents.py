@@ -365,6 +365,33 @@ def test_a_tables_columns_are_encoded_as_in_training(tmp_path: Path) -> None:
     assert saved.texts == ["hour 12, sky sun"]
 
 
+def test_words_on_each_option_are_shown_saved_and_gone_on_with(tmp_path: Path) -> None:
+    rows = [f"{('rain', 'sport')[n % 2]},vote,{n % 2},{1 - n % 2}" for n in range(40)]
+    (tmp_path / "log.csv").write_text("\n".join(["front_head,back_head,front,back", *rows]), "utf-8")
+    setting = {"name": "heads", "feedback": "bandit", "horizon": 6, "num_arms": 2, "arms": "named",
+               "reward_process": {"kind": "logged", "rewards": "log.csv", "columns": ["front", "back"],
+                                  "features": {"head": ["front_head", "back_head"]}}}  # fmt: skip
+    (tmp_path / "heads.yaml").write_text(
+        yaml.safe_dump({"name": "h", "title": "h", "train": {"settings": [setting]}}), "utf-8"
+    )
+    context = rmft.load_suite(tmp_path / "heads.yaml").context
+    assert context is not None
+    agent = rmft.Agent.load("linucb")
+    episode = agent.episode(["front", "back"], 6, context=context, seed=1)
+    for head in ("rain", "sport"):
+        choice = episode.decide({"front_head": head, "back_head": "vote"})
+        episode.observe(float(choice.name == "front"))
+    again = agent.resume(episode.to_json())
+    shown = {"front_head": "a long headline", "back_head": None}
+    with pytest.raises(RmftError, match="is told in 20 bytes; expected at most 16"):
+        episode.decide(shown)
+    shown["front_head"] = "rain"
+    assert again.decide(shown) == episode.decide(shown)
+    saved = SavedEpisodes.model_validate_json(again.to_json())
+    assert saved.rounds[1].arm_texts == [["head sport", "head vote"]]
+    assert saved.rounds[2].arm_texts == [["head rain", "nothing is known"]]
+
+
 def test_what_is_told_of_each_option_is_shown_saved_and_gone_on_with(tmp_path: Path) -> None:
     rows = [f"{60 + 30 * (n % 2)},75,{1 - n % 2},{n % 2}" for n in range(40)]
     (tmp_path / "log.csv").write_text("\n".join(["train_time,car_time,train,car", *rows]), "utf-8")

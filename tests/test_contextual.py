@@ -24,7 +24,7 @@ from rmft.records.files import read_record
 from rmft.regret import regret
 from rmft.rollout import rollout
 from rmft.scenarios.contexts import as_text, own_contexts
-from rmft.scenarios.scenario import draw_scenario
+from rmft.scenarios.scenario import draw_scenario, scenarios_of
 from rmft.scenarios.wording import Wording
 from rmft.streams import Streams, generator
 from rmft.task_check import describe_task
@@ -304,6 +304,53 @@ def test_a_log_tells_of_every_option(keys: str, tmp_path: Path) -> None:
     assert suite_from(suite.model_dump(mode="json"), "a run's") == suite
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_a_log_tells_of_every_option_in_words(many: bool, tmp_path: Path) -> None:
+    """What is in few words is numbers too; a headline of its own in every line is told and no number."""
+    kinds = ("rain", "sport")
+    lines = ["front_head,back_head,front_length,back_length,front,back"]
+    for n in range(60):
+        heads = [f"{kind} {n}" if many else kind for kind in (kinds[n % 2], kinds[(n // 2) % 2])]
+        lines.append(f"{heads[0]},{heads[1]},{n},{n + 1},{n % 2},{(n // 2) % 2}")
+    (tmp_path / "log.csv").write_text("\n".join(lines), "utf-8")
+    task = TRAVEL.replace("[train, car]", "[front, back]").partition("features")[0]
+    features = {
+        "head": {"front": "front_head", "back": "back_head"},
+        "words": {"front": "front_length", "back": "back_length"},
+    }
+    (tmp_path / "task.yaml").write_text(task + yaml.safe_dump({"features": features}), "utf-8")
+    suite = load_suite(tmp_path)
+    (batch,) = suite.draw("train", 40)
+    shown, rules = batch.table.observations, batch.setting.rules
+    assert shown is not None
+    assert shown.arm_texts is not None
+    assert shown.features is not None
+    assert shown.texts is None
+    assert rules.shown.features == (("words",) if many else ("head rain", "head sport", "words"))
+    sport = np.char.startswith(np.array(shown.arm_texts.tolist()), "head sport")
+    np.testing.assert_array_equal(batch.table.rewards, sport)
+    if not many:
+        np.testing.assert_array_equal(rules.shown.told(shown.features)[..., 1], sport)
+    histories = Histories(rules, len(batch.indices), batch.words)
+    histories.observe(shown.map(lambda array: array[:, 0]))
+    (told, *_) = scenarios_of(rules, batch.words, Wording(style="full"))
+    text = told.prompt(histories.row(0))
+    assert all(f"{told.labels[arm]} {shown.arm_texts[0, 0, arm]}" in text for arm in range(2))
+    assert "words" in str(shown.arm_texts[0, 0, 0])
+    config = {
+        "name": "heads", "suite": str(tmp_path / "task.yaml"), "iterations": 1,
+        "policy": {"width": 8, "num_heads": 1, "num_layers": 1, "num_inputs": rules.shown.num_inputs},
+        "rollout": {"num_problems": 2, "num_rollouts": 4}, "validation": {"num_problems": 2},
+        "credit": {"kind": "policy_gradient"}, "training": {"objective": {"kind": "policy_gradient"}},
+    }  # fmt: skip
+    (recorded,) = read_record(rmft.train(config, tmp_path / "run"), 1)
+    again = recorded.learned.trajectories.histories
+    assert again.arm_texts is not None
+    assert again.arm_texts.shape == (8, rules.horizon, 2)
+    assert str(again.arm_texts[0, 0, 0]).startswith("head ")
+    assert suite_from(suite.model_dump(mode="json"), "a run's") == suite
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -314,7 +361,7 @@ def test_a_log_tells_of_every_option(keys: str, tmp_path: Path) -> None:
         ({"features": {"minutes": {"car": "car_tim", "train": "train"}}}, "Did you mean 'car_time'"),
         (
             {"features": {"minutes": {"car": "sky", "train": "car_time"}}},
-            "no number in a column of",
+            "numbers and words in the columns of the feature 'minutes'",
         ),
         ({"arms": "anonymous"}, "features of anonymous arms"),
         ({"rewards": {"kind": "bernoulli"}}, "are of a log"),

@@ -29,16 +29,17 @@ class Shown:
     numbers: names of the d numbers of the round. features: names of the m numbers of each arm. scales: of
     each feature the mean and deviation that it was standardized by, where it is told in its own units.
     text_length: of the longest text of a round, in bytes of UTF-8, which no tokens are more than; 0 where
-    there is none.
+    there is none. arm_text_length: of the longest text of an arm.
     """
 
     numbers: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     text_length: int = 0
     scales: tuple[tuple[float, float], ...] = ()
+    arm_text_length: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.numbers or self.features or self.text_length)
+        return bool(self.numbers or self.features or self.text_length or self.arm_text_length)
 
     @property
     def num_inputs(self) -> int:
@@ -99,13 +100,14 @@ class Observation(TogetherArrays):
     """What is shown before a decision: axes (...) are () of one, (B,) of a batch, (B, T) of all its rounds.
 
     numbers: (..., d) of the round. features: (..., K, m) of every arm. texts: (...), in which a policy in
-    words is told what the numbers say. None where nothing of the kind is shown. Raises ShapeError for a
-    number that is not finite.
+    words is told what the numbers say; arm_texts: (..., K), what the features say, or what no number does.
+    None where nothing of the kind is shown. Raises ShapeError for a number that is not finite.
     """
 
     numbers: FloatArray | None = None
     features: FloatArray | None = None
     texts: TextArray | None = None
+    arm_texts: TextArray | None = None
 
     def __post_init__(self) -> None:
         for name in ("numbers", "features"):
@@ -115,8 +117,9 @@ class Observation(TogetherArrays):
                 object.__setattr__(self, name, array)
                 if not np.isfinite(array).all():
                     raise ShapeError(f"The {name} shown hold NaN or infinity; expected finite numbers.")
-        if self.texts is not None:
-            object.__setattr__(self, "texts", np.asarray(self.texts, dtype=TEXTS))
+        for name in ("texts", "arm_texts"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=TEXTS))
 
     def check(self, rules: Rules, *axes: int) -> None:
         """Raises ShapeError when it is not of these axes, or not what `rules.shown` says.
@@ -125,12 +128,14 @@ class Observation(TogetherArrays):
         """
         shown = rules.shown
         width = 0 if self.numbers is None else (1, *self.numbers.shape)[-1]
-        for name, array, expected in (
-            ("numbers", self.numbers, (*axes, len(shown.numbers) if shown else width)),
-            ("features", self.features, (*axes, rules.num_arms, len(shown.features))),
-            ("texts", self.texts, axes),
+        of_arms = (*axes, rules.num_arms)
+        for name, array, size, expected in (
+            ("numbers", self.numbers, count := len(shown.numbers) if shown else width, (*axes, count)),
+            ("features", self.features, len(shown.features), (*of_arms, len(shown.features))),
+            ("texts", self.texts, shown.text_length, axes),
+            ("arm_texts", self.arm_texts, shown.arm_text_length, of_arms),
         ):
-            none = not (shown.text_length if name == "texts" else expected[-1])
+            none = not size
             if (array is None) != none or (array is not None and array.shape != expected):
                 found = "none" if array is None else f"an array of shape {array.shape}"
                 raise ShapeError(
@@ -139,7 +144,7 @@ class Observation(TogetherArrays):
 
     def named(self) -> dict[str, np.ndarray]:
         """Those that are given, by name."""
-        every = {"numbers": self.numbers, "features": self.features, "texts": self.texts}
+        every = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: array for name, array in every.items() if array is not None}
 
     def arrays(self) -> list[np.ndarray]:

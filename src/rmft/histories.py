@@ -55,10 +55,11 @@ FIELDS = {
     "observations": Field(np.nan, ahead=1),
     "features": Field(np.nan, ahead=1),
     "texts": Field("", dtype=TEXTS, ahead=1),
+    "arm_texts": Field("", dtype=TEXTS, ahead=1),
 }
 """All that is kept of a round in arrays; whatever copies, cuts or joins histories loops over it."""
 
-SHOWN = {"observations": "numbers", "features": "features", "texts": "texts"}
+SHOWN = {"observations": "numbers", "features": "features", "texts": "texts", "arm_texts": "arm_texts"}
 """Those that are kept of an `Observation`, each with the name that it has there."""
 
 
@@ -147,6 +148,11 @@ class Histories:
     def texts(self) -> TextArray | None:
         """(B, num_rounds + 1) the same of texts."""
         return self._so_far("texts")
+
+    @property
+    def arm_texts(self) -> TextArray | None:
+        """(B, num_rounds + 1, K) the same of the texts of every arm."""
+        return self._so_far("arm_texts")
 
     def shown(self, index: int) -> Observation | None:
         """What was shown before the round `index`, from 0; None where nothing was."""
@@ -310,8 +316,9 @@ class RowHistory:
     """What one rollout has seen in t rounds, 0 <= t <= T.
 
     arms: (t,), -1 where a distribution was played, or nothing. rewards: (t,), or (t, K) under full
-    information. played: (t, K). observations: (t + 1, d), features: (t + 1, K, m) and texts: (t + 1,), where
-    such is shown before every decision (T of them after the last). Raises ShapeError.
+    information. played: (t, K). observations: (t + 1, d), features: (t + 1, K, m), texts: (t + 1,) and
+    arm_texts: (t + 1, K), where such is shown before every decision (T of them after the last). Raises
+    ShapeError.
     """
 
     rules: Rules
@@ -321,6 +328,7 @@ class RowHistory:
     observations: FloatArray | None = None
     features: FloatArray | None = None
     texts: TextArray | None = None
+    arm_texts: TextArray | None = None
 
     def __post_init__(self) -> None:
         each = (self.num_rounds, self.rules.num_arms)

@@ -141,11 +141,13 @@ class Episodes:
                 f"Found {len(context)} contexts; expected {self.config.size}, one for each episode."
             )
         shown = encoder.encode([encoder.row(each) for each in context])
-        longest = 0 if shown.texts is None else max(len(text.encode()) for text in shown.texts.tolist())
-        if longest > encoder.text_length:
-            raise ConfigError(
-                f"The context is told in {longest} bytes; expected at most {encoder.text_length}."
-            )
+        for texts, most in (
+            (shown.texts, encoder.text_length),
+            (shown.arm_texts, encoder.arm_text_length),
+        ):
+            longest = 0 if texts is None else max(len(text.encode()) for text in texts.flatten().tolist())
+            if longest > most:
+                raise ConfigError(f"The context is told in {longest} bytes; expected at most {most}.")
         self._histories.observe(shown)
 
     def observe(self, rewards: Rewards) -> None:
@@ -343,6 +345,7 @@ def _saved(decisions: Decisions, rewards: FloatArray | None, shown: Observation 
         numbers=None if shown.numbers is None else shown.numbers.tolist(),
         features=None if shown.features is None else shown.features.tolist(),
         texts=None if shown.texts is None else shown.texts.tolist(),
+        arm_texts=None if shown.arm_texts is None else shown.arm_texts.tolist(),
         arms=None if arms is None else arms.tolist(),
         probabilities=None if stated is None else stated.tolist(),
         turns=None if turns is None else [RecordedTurn.of(turn) for turn in turns],
@@ -358,7 +361,13 @@ def _observation(saved: SavedRound) -> Observation:
         )
     except ValueError:
         raise ShapeError("The saved numbers that were shown are not of one length.") from None
-    return Observation(numbers, features, None if saved.texts is None else np.array(saved.texts))
+    try:
+        texts, arm_texts = (
+            None if each is None else np.array(each, dtype=np.str_) for each in (saved.texts, saved.arm_texts)
+        )
+    except ValueError:
+        raise ShapeError("The saved texts that were shown are not of one number of options.") from None
+    return Observation(numbers, features, texts, arm_texts)
 
 
 def _decisions(saved: SavedRound) -> Decisions:

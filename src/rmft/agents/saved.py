@@ -67,8 +67,9 @@ class EpisodeConfig(Config):
 
 class SavedRound(Config):
     """One round of B episodes, as `Decisions` has it. rewards: (B,), or (B, K) under full information; None
-    in the last round, where it is decided and not observed yet. numbers: (B, d), features: (B, K, m) and
-    texts: (B,), what was shown before the decision; None where nothing of the kind was."""
+    in the last round, where it is decided and not observed yet. numbers: (B, d), features: (B, K, m),
+    texts: (B,) and arm_texts: (B, K), what was shown before the decision; None where nothing of the kind was.
+    """
 
     arms: list[Annotated[int, Field(ge=0, lt=MAX_ARMS)]] | None
     probabilities: list[list[Finite]] | None
@@ -77,6 +78,7 @@ class SavedRound(Config):
     numbers: list[list[Finite]] | None = None
     features: list[list[list[Finite]]] | None = None
     texts: list[Text] | None = None
+    arm_texts: list[list[Text]] | None = None
 
     @model_validator(mode="after")
     def _tokens_fit(self) -> SavedRound:

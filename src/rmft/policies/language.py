@@ -351,6 +351,7 @@ def _past(rules: Rules, num_rounds: int, reward: float) -> RowHistory:
         np.full((rounds, len(shown.numbers)), LONGEST) if shown.numbers else None,
         np.full((rounds, rules.num_arms, len(shown.features)), LONGEST) if shown.features else None,
         np.full(rounds, "7" * shown.text_length) if shown.text_length else None,
+        np.full((rounds, rules.num_arms), "7" * shown.arm_text_length) if shown.arm_text_length else None,
     )
     arms = np.arange(num_rounds) % rules.num_arms
     return RowHistory.of_arms(rules, arms, np.full(seen, reward), observation)

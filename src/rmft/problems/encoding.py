@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -20,6 +20,7 @@ MAX_CELL = 200  # characters
 MAX_TEXT = 100  # bytes of a text whose longest is not known
 MAX_NUMBER = 25  # characters of a number as it is told
 CONSTANT = "constant"
+NOTHING = "nothing is known"
 
 
 class Column(Config):
@@ -55,25 +56,27 @@ class Column(Config):
 
 
 class Feature(Column):
-    """A number of every arm, such as its price: `columns` are those that tell it, one for each arm in order.
+    """What differs from arm to arm, such as its price: `columns` are those that tell it, one for each arm in
+    order.
 
-    Mean and deviation are those of all of them together.
+    Mean, deviation and values are those of all of them together.
     """
 
     columns: Annotated[tuple[str, ...], Field(min_length=2, max_length=1_000)]
-    values: None = None
 
 
 class Encoder(Config):
     """Rows of cells as numbers, the last of which is always 1, and as texts such as "age 41, job teacher".
 
-    features: what is shown of every arm; their cells follow those of the columns. text_length: of the longest
-    text, in bytes. plain: numbers as they are, without the 1 and without texts.
+    features: what is shown of every arm; their cells follow those of the columns. Where one is of words, each
+    arm has a text of all of them. text_length, arm_text_length: of the longest text, in bytes. plain: numbers
+    as they are, without the 1 and without texts.
     """
 
     columns: Annotated[tuple[Column, ...], Field(max_length=1_000)]
     features: Annotated[tuple[Feature, ...], Field(max_length=1_000)] = ()
     text_length: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    arm_text_length: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     plain: bool = False
 
     @model_validator(mode="after")
@@ -105,29 +108,24 @@ class Encoder(Config):
         names: of the columns. features: those of the columns after them, one of each arm. Raises ConfigError
         where one of these holds no number.
         """
-        columns = []
-        for place, name in enumerate(names):
-            cells = [rows[row][place] for row in fit if not _missing(rows[row][place])]
-            numbers = [number_in(cell) for cell in cells]
-            if cells and all(number is not None for number in numbers):
-                found = np.array(numbers, dtype=np.float64)
-                columns.append(Column(name=name, mean=found.mean(), std=found.std() or 1.0))
-                continue
-            values = sorted({text_of(cell) for cell in cells})
-            columns.append(Column(name=name, values=tuple(values) if len(values) <= MAX_VALUES else ()))
+        columns = [
+            Column(name=name, **_measured([rows[row][place] for row in fit]))
+            for place, name in enumerate(names)
+        ]
         of_arms, place = [], len(names)
         for name, each in features.items():
-            numbers = [number_in(row[place + arm]) for row in rows for arm in range(len(each))]
-            if not all(number is not None and math.isfinite(number) for number in numbers):
-                raise ConfigError(
-                    f"found no number in a column of the feature '{name}'; expected one in each line."
-                )
-            found = np.array(numbers, dtype=np.float64).reshape(len(rows), -1)[fit]
-            of_arms.append(Feature(name=name, columns=each, mean=found.mean(), std=found.std() or 1.0))
+            cells = [row[place : place + len(each)] for row in rows]
+            _check_feature(name, [cell for of_row in cells for cell in of_row])
+            measured = _measured([cell for row in fit for cell in cells[row]])
+            of_arms.append(Feature(name=name, columns=each, **measured))
             place += len(each)
         whole = cls(columns=tuple(columns), features=tuple(of_arms))
-        longest = max((len(text.encode()) for text in whole._texts(rows)), default=0) if columns else 0
-        return whole.model_copy(update={"text_length": longest})
+        texts = whole._texts(rows) if columns else []
+        arm_texts = [text for each in whole._arm_texts(rows) for text in each] if whole._has_arm_texts else []
+        longest = (
+            max(len(text.encode()) for text in (*told, NOTHING)) * bool(told) for told in (texts, arm_texts)
+        )
+        return whole.model_copy(update=dict(zip(("text_length", "arm_text_length"), longest, strict=True)))
 
     @property
     def shown(self) -> Shown:
@@ -135,11 +133,13 @@ class Encoder(Config):
         names = tuple(name for column in self.columns for name in column.names)
         if self.plain:
             return Shown(names)
+        features = tuple(name for feature in self.features for name in feature.names)
         return Shown(
-            (*names, CONSTANT) if names or self.features else (),
-            tuple(feature.name for feature in self.features),
+            (*names, CONSTANT) if names or features else (),
+            features,
             self.text_length,
-            tuple((feature.mean, feature.std) for feature in self.features),
+            tuple((feature.mean, feature.std) for feature in self.features for _ in feature.names),
+            self.arm_text_length,
         )
 
     @property
@@ -149,21 +149,21 @@ class Encoder(Config):
         return (*(column.name for column in self.columns), *of_arms)
 
     def encode(self, rows: Sequence[Cells]) -> Observation:
-        """Of N rows: numbers (N, d), features (N, K, m) and texts (N,), where there are any."""
+        """Of N rows numbers (N, d), features (N, K, m), texts (N,) and arm_texts (N, K), those there are."""
         numbers = [column.numbers([row[place] for row in rows]) for place, column in enumerate(self.columns)]
         if self.plain:
             return Observation(np.concatenate(numbers, axis=1))
         whole = np.concatenate([*numbers, np.ones((len(rows), 1))], axis=1)
-        features, first = [], len(self.columns)
-        for feature in self.features:
-            last = first + len(feature.columns)
-            cells = zip(*(row[first:last] for row in rows), strict=True)
-            features.append(np.concatenate([feature.numbers(of_arm) for of_arm in cells], axis=1))
-            first = last
+        features = [
+            np.stack([feature.numbers(of_arm) for of_arm in zip(*cells, strict=True)], axis=1)
+            for feature, cells in self._of_features(rows)
+            if feature.names
+        ]
         return Observation(
             whole if whole.shape[1] > 1 or features else None,
-            np.stack(features, axis=-1) if features else None,
+            np.concatenate(features, axis=-1) if features else None,
             np.array(self._texts(rows)) if self.columns else None,
+            np.array(self._arm_texts(rows)) if self._has_arm_texts else None,
         )
 
     def row(self, values: Mapping[str, object] | Sequence[object] | str) -> Cells:
@@ -185,14 +185,66 @@ class Encoder(Config):
             raise ConfigError(f"Found {len(values)} values; expected one of each of {names}.")
         return list(values)
 
+    def _of_features(self, rows: Sequence[Cells]) -> Iterator[tuple[Feature, list[Cells]]]:
+        """Each feature with the cells of every row that tell it, one of each arm."""
+        first = len(self.columns)
+        for feature in self.features:
+            last = first + len(feature.columns)
+            yield feature, [row[first:last] for row in rows]
+            first = last
+
     def _texts(self, rows: Sequence[Cells]) -> list[str]:
-        told = []
-        for row in rows:
-            known = zip(self.columns, row, strict=False)
-            told.append(
-                ", ".join(f"{column.name} {text_of(cell)}" for column, cell in known if not _missing(cell))
+        return [
+            _told((column.name, cell) for column, cell in zip(self.columns, row, strict=False))
+            for row in rows
+        ]
+
+    @property
+    def _has_arm_texts(self) -> bool:
+        return any(feature.values is not None for feature in self.features)
+
+    def _arm_texts(self, rows: Sequence[Cells]) -> list[list[str]]:
+        """Of every row that of each arm."""
+        names = [feature.name for feature in self.features]
+        cells = [cells for _, cells in self._of_features(rows)]
+        return [
+            [_told(zip(names, of_arm, strict=True)) for of_arm in zip(*of_row, strict=True)]
+            for of_row in zip(*cells, strict=True)
+        ]
+
+
+def _told(named: Iterable[tuple[str, object]]) -> str:
+    """Cells by name, such as "age 41, job teacher", without those that are missing."""
+    known = ", ".join(f"{name} {text_of(cell)}" for name, cell in named if not _missing(cell))
+    return known or NOTHING
+
+
+def _measured(cells: Sequence[object]) -> dict[str, Any]:
+    """Of a column that holds these cells: mean and deviation, or the values of one of words."""
+    known = [cell for cell in cells if not _missing(cell)]
+    numbers = [number_in(cell) for cell in known]
+    if known and all(number is not None for number in numbers):
+        found = np.array(numbers, dtype=np.float64)
+        return {"mean": found.mean(), "std": found.std() or 1.0}
+    values = sorted({text_of(cell) for cell in known})
+    return {"values": tuple(values) if len(values) <= MAX_VALUES else ()}
+
+
+def _longest(texts: Sequence[str]) -> int:
+    """Bytes of the longest that may be told, 0 where none is."""
+    return max(len(text.encode()) for text in (*texts, NOTHING)) if texts else 0
+
+
+def _check_feature(name: str, cells: Sequence[object]) -> None:
+    """Raises ConfigError when these are neither all numbers nor words, of which some may be missing."""
+    numbers = [number_in(cell) for cell in cells]
+    if any(number is None and not _missing(cell) for number, cell in zip(numbers, cells, strict=True)):
+        if any(number is not None for number in numbers):
+            raise ConfigError(
+                f"found numbers and words in the columns of the feature '{name}'; expected either of them."
             )
-        return [text or "nothing is known" for text in told]
+    elif not all(number is not None and math.isfinite(number) for number in numbers):
+        raise ConfigError(f"found no number in a column of the feature '{name}'; expected one in each line.")
 
 
 def text_of(cell: object) -> str:

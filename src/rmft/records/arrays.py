@@ -68,10 +68,11 @@ ARRAYS = {
     "observation": Stored("BTD", np.float32, required=False),  # what was shown before the decision
     "feature": Stored("BTKF", np.float32, required=False),  # of every arm
     "text": Stored("BT", np.str_, required=False),
+    "arm_text": Stored("BTK", np.str_, required=False),
     "context": Stored("M", np.str_, required=False),  # what a problem is about in words
     "arm_name": Stored("MK", np.str_, required=False),  # where arms are named
 }
-SHOWN = {"observation": "numbers", "feature": "features", "text": "texts"}
+SHOWN = {"observation": "numbers", "feature": "features", "text": "texts", "arm_text": "arm_texts"}
 """Those of what was shown, each with the name that it has in an `Observation`."""
 
 ABOUT = "about"  # a text beside the arrays: JSON of `About`
@@ -157,6 +158,7 @@ def _arrays(recorded: RecordedBatch) -> dict[str, np.ndarray]:
         "observation": histories.observations,
         "feature": histories.features,
         "text": None if histories.texts is None else np.array(histories.texts.tolist()),
+        "arm_text": None if histories.arm_texts is None else np.array(histories.arm_texts.tolist()),
     }
     if recorded.told:
         seeds = histories.words.seeds[first].tolist()

@@ -182,14 +182,16 @@ class Scenario:
         return Terse(self._facts) if self.wording.style == "terse" else Full(self._facts)
 
     def _shown(self, row: RowHistory) -> str:
-        """What is shown before the coming round: its text, or its numbers by name; then those of each arm."""
+        """What is shown before the coming round: its text, or its numbers by name; then each arm's."""
         said = []
         if row.texts is not None:
             said.append(str(row.texts[-1]))
         elif row.observations is not None:
             names = self.rules.shown.numbers or tuple(f"x{n + 1}" for n in range(row.observations.shape[1]))
             said.append(_listed(names, row.observations[-1]))
-        if row.features is not None:
+        if row.arm_texts is not None:
+            said += [f"{self.labels[arm]} {row.arm_texts[-1, arm]}" for arm in self.order]
+        elif row.features is not None:
             names, numbers = self.rules.shown.features, self.rules.shown.told(row.features[-1])
             said += [f"{self.labels[arm]} {_listed(names, numbers[arm])}" for arm in self.order]
         return "; ".join(said)
