@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -130,20 +133,25 @@ def test_trackio_keeps_a_run_on_this_machine(run: Path, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("fate", ["fails", "is killed", "hangs"])
+@pytest.mark.parametrize("fate", ["fails", "has a full disk", "is killed", "hangs"])
 def test_whatever_becomes_of_a_tracker_the_run_goes_on(
     fate: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if fate == "fails":
         (run / "tensorboard").write_text("A file is where the folder should be.")
-    monkeypatch.setattr(follow, "PATIENCE", 60.0 if fate == "fails" else 0.5)
+    fails = fate in ("fails", "has a full disk")
+    monkeypatch.setattr(follow, "PATIENCE", 60.0 if fails else 0.5)
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda *given, **more: started.append(popen(*given, **more)) or started[-1]
-    )
+    full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100, 100))
+
+    def begin(*given: Any, **more: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*given, **more, preexec_fn=full if fate == "has a full disk" else None))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", begin)
     with follow.followed(run, TensorBoardTracking()) as tell:
-        if fate != "fails":
+        if not fails:
             started[0].send_signal(signal.SIGKILL if fate == "is killed" else signal.SIGSTOP)
         begun = time.monotonic()
         for _ in range(100_000):  # more than a pipe holds
