@@ -57,6 +57,13 @@ class Parts(Config):
         return {name: sorted(order[a:b]) for name, a, b in zip(names, starts, ends, strict=True)}
 
 
+def _texts(given: object) -> object:
+    """Names of columns, of which YAML reads some as numbers: years, and arms that are counted."""
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return given
+    return [str(name) if type(name) in (int, float) else name for name in given]
+
+
 class Logged(Config):
     """Problems cut from a log of rewards, or from a table of classes.
 
@@ -88,10 +95,10 @@ class Logged(Config):
     rewards: str | Rows
     expected_rewards: str | Rows | None = None
     header: Header = "auto"
-    columns: Annotated[tuple[str | None, ...] | None, BeforeValidator(lambda given: _texts(given))] = None
+    columns: Annotated[tuple[str | None, ...] | None, BeforeValidator(_texts)] = None
     group: str | None = None
     label: str | None = None
-    context: Annotated[tuple[str, ...] | None, BeforeValidator(lambda given: _texts(given))] = None
+    context: Annotated[tuple[str, ...] | None, BeforeValidator(_texts)] = None
     features: dict[Words, tuple[str, ...]] | None = None
     sampled: bool | None = None
     parts: Parts | None = None
@@ -278,10 +285,3 @@ class Logged(Config):
         arms = generator.permutation(num_arms) if self.shuffle_arms else np.arange(num_arms)
         shown = None if self._observations is None else self._observations[log].map(lambda array: array[rows])
         return RewardTable(rewards[rows][:, arms], expected[rows][:, arms], shown)
-
-
-def _texts(given: object) -> object:
-    """Names of columns, of which YAML reads some as numbers: years, and arms that are counted."""
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        return given
-    return [str(name) if type(name) in (int, float) else name for name in given]
