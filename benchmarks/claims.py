@@ -66,6 +66,13 @@ CLAIMS = (
         "The number is that of iterations; rollouts and optimizer steps are equal.",
     ),
     Claim(
+        "C5 in words",
+        "Iterating matters to a language model too.",
+        "c5-words",
+        "SmolLM2-135M, decisions alone. The number is that of iterations; rollouts and optimizer steps are "
+        "equal.",
+    ),
+    Claim(
         "C6",
         "Regret as the signal, not reward.",
         "c6-selection",
