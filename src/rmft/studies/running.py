@@ -18,7 +18,8 @@ from rmft.progress import rounds_of
 from rmft.studies.folder import Job, StudyFolder, baselines_path
 from rmft.studies.worker import BASELINES
 
-SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_LINES = 0.2, 5.0
+SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_LINES, SECONDS_AT_MOST = 5.0, 60.0  # where something is new, and where nothing is
 TAIL = 2_000  # characters of a log that are looked at for what went wrong
 
 
@@ -128,6 +129,7 @@ class _Progress:
         self.first = sum(work.done() for work in works)  # of runs that were begun before
         self.total = sum(work.size for work in works) - self.first
         self.begun = self.last = time.perf_counter()
+        self.line = ""
         self.console = Console(stderr=True)
         self.bar = Progress(
             TextColumn("{task.percentage:3.0f}%"),
@@ -155,7 +157,9 @@ class _Progress:
         share, now = (done - self.first) / self.total, time.perf_counter()
         state = "; ".join(work.name for work in running)
         self.bar.update(self.task, completed=share * self.total, state=state)
-        if not self.console.is_terminal and state and now - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = now
+        line, since = f"{100 * share:.0f}%: {state}", now - self.last
+        news = since >= SECONDS_BETWEEN_LINES and line != self.line
+        if not self.console.is_terminal and state and (news or since >= SECONDS_AT_MOST):
+            self.last, self.line = now, line
             left = f", {(now - self.begun) * (1 - share) / share:.0f} s left" if share > 0.01 else ""
-            self.say(f"{100 * share:.0f}%: {state}{left}")
+            self.say(f"{line}{left}")
