@@ -115,7 +115,7 @@ def test_a_worker_with_other_packages_is_named(player: Player) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("cores")
 def test_random_kills_lose_and_double_nothing(player: Player) -> None:
-    todo = rollouts(192)
+    todo = rollouts(576)
     made = cluster(workers=2, rows=64)
     generator, found, killed = np.random.default_rng(0), [], 0
     expected = list(made.play(player, todo.parts(64)))
