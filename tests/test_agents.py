@@ -24,6 +24,7 @@ from rmft.errors import (
     ShapeError,
     UnknownNameError,
 )
+from rmft.problems.encoding import Encoder
 
 Two = Callable[[str], tuple[rmft.Agent, rmft.Agent]]
 BRANDS = ["Sunshine", "Keebler", "Nabisco", "private"]
@@ -365,17 +366,23 @@ def test_a_tables_columns_are_encoded_as_in_training(tmp_path: Path) -> None:
     assert saved.texts == ["hour 12, sky sun"]
 
 
+def context_of_options(folder: Path, feature: str, header: str, rows: list[str]) -> Encoder:
+    """What a log shows: one feature of each of two options, the first columns; their rewards are the last."""
+    columns = header.split(",")
+    (folder / "log.csv").write_text("\n".join([header, *rows]), "utf-8")
+    setting = {"name": "options", "feedback": "bandit", "horizon": 6, "num_arms": 2, "arms": "named",
+               "reward_process": {"kind": "logged", "rewards": "log.csv", "columns": columns[2:],
+                                  "features": {feature: columns[:2]}}}  # fmt: skip
+    suite = {"name": "o", "title": "o", "train": {"settings": [setting]}}
+    (folder / "options.yaml").write_text(yaml.safe_dump(suite), "utf-8")
+    context = rmft.load_suite(folder / "options.yaml").context
+    assert context is not None
+    return context
+
+
 def test_words_on_each_option_are_shown_saved_and_gone_on_with(tmp_path: Path) -> None:
     rows = [f"{('rain', 'sport')[n % 2]},vote,{n % 2},{1 - n % 2}" for n in range(40)]
-    (tmp_path / "log.csv").write_text("\n".join(["front_head,back_head,front,back", *rows]), "utf-8")
-    setting = {"name": "heads", "feedback": "bandit", "horizon": 6, "num_arms": 2, "arms": "named",
-               "reward_process": {"kind": "logged", "rewards": "log.csv", "columns": ["front", "back"],
-                                  "features": {"head": ["front_head", "back_head"]}}}  # fmt: skip
-    (tmp_path / "heads.yaml").write_text(
-        yaml.safe_dump({"name": "h", "title": "h", "train": {"settings": [setting]}}), "utf-8"
-    )
-    context = rmft.load_suite(tmp_path / "heads.yaml").context
-    assert context is not None
+    context = context_of_options(tmp_path, "head", "front_head,back_head,front,back", rows)
     agent = rmft.Agent.load("linucb")
     episode = agent.episode(["front", "back"], 6, context=context, seed=1)
     for head in ("rain", "sport"):
@@ -394,15 +401,7 @@ def test_words_on_each_option_are_shown_saved_and_gone_on_with(tmp_path: Path) -
 
 def test_what_is_told_of_each_option_is_shown_saved_and_gone_on_with(tmp_path: Path) -> None:
     rows = [f"{60 + 30 * (n % 2)},75,{1 - n % 2},{n % 2}" for n in range(40)]
-    (tmp_path / "log.csv").write_text("\n".join(["train_time,car_time,train,car", *rows]), "utf-8")
-    setting = {"name": "ways", "feedback": "bandit", "horizon": 6, "num_arms": 2, "arms": "named",
-               "reward_process": {"kind": "logged", "rewards": "log.csv", "columns": ["train", "car"],
-                                  "features": {"minutes": ["train_time", "car_time"]}}}  # fmt: skip
-    (tmp_path / "ways.yaml").write_text(
-        yaml.safe_dump({"name": "w", "title": "w", "train": {"settings": [setting]}}), "utf-8"
-    )
-    context = rmft.load_suite(tmp_path / "ways.yaml").context
-    assert context is not None
+    context = context_of_options(tmp_path, "minutes", "train_time,car_time,train,car", rows)
     agent = rmft.Agent.load("linucb")
     episode = agent.episode(["train", "car"], 6, context=context, seed=1)
     for minutes in (60, 90):

@@ -265,6 +265,18 @@ features: {minutes: {car: car_time, train: train_time}, francs: {train: train_pr
 """
 
 
+def trained_on(folder: Path, rules: Rules) -> Histories:
+    """What a small network saw in the first iteration of a run on the folder's task, as it is recorded."""
+    config = {
+        "name": "options", "suite": str(folder / "task.yaml"), "iterations": 1,
+        "policy": {"width": 8, "num_heads": 1, "num_layers": 1, "num_inputs": rules.shown.num_inputs},
+        "rollout": {"num_problems": 2, "num_rollouts": 4}, "validation": {"num_problems": 2},
+        "credit": {"kind": "policy_gradient"}, "training": {"objective": {"kind": "policy_gradient"}},
+    }  # fmt: skip
+    (recorded,) = read_record(rmft.train(config, folder / "run"), 1)
+    return recorded.learned.trajectories.histories
+
+
 @pytest.mark.parametrize(
     "keys", ["context: [sky]\ngroup: user\n", "label: taken\ncontext: []\n", "group: user\n"]
 )
@@ -290,14 +302,7 @@ def test_a_log_tells_of_every_option(keys: str, tmp_path: Path) -> None:
     streams = Streams.at(0, [(row,) for row in range(40)])
     played = rollout(make_baseline("linucb"), batch.setting.play(batch.table), streams)
     assert played.histories.features is not None
-    config = {
-        "name": "journeys", "suite": str(tmp_path / "task.yaml"), "iterations": 1,
-        "policy": {"width": 8, "num_heads": 1, "num_layers": 1, "num_inputs": rules.shown.num_inputs},
-        "rollout": {"num_problems": 2, "num_rollouts": 4}, "validation": {"num_problems": 2},
-        "credit": {"kind": "policy_gradient"}, "training": {"objective": {"kind": "policy_gradient"}},
-    }  # fmt: skip
-    (recorded,) = read_record(rmft.train(config, tmp_path / "run"), 1)
-    again = recorded.learned.trajectories.histories
+    again = trained_on(tmp_path, rules)
     assert again.rules == rules
     assert again.features is not None
     assert (again.texts is None) == ("sky" not in keys)
@@ -337,14 +342,7 @@ def test_a_log_tells_of_every_option_in_words(many: bool, tmp_path: Path) -> Non
     text = told.prompt(histories.row(0))
     assert all(f"{told.labels[arm]} {shown.arm_texts[0, 0, arm]}" in text for arm in range(2))
     assert "words" in str(shown.arm_texts[0, 0, 0])
-    config = {
-        "name": "heads", "suite": str(tmp_path / "task.yaml"), "iterations": 1,
-        "policy": {"width": 8, "num_heads": 1, "num_layers": 1, "num_inputs": rules.shown.num_inputs},
-        "rollout": {"num_problems": 2, "num_rollouts": 4}, "validation": {"num_problems": 2},
-        "credit": {"kind": "policy_gradient"}, "training": {"objective": {"kind": "policy_gradient"}},
-    }  # fmt: skip
-    (recorded,) = read_record(rmft.train(config, tmp_path / "run"), 1)
-    again = recorded.learned.trajectories.histories
+    again = trained_on(tmp_path, rules)
     assert again.arm_texts is not None
     assert again.arm_texts.shape == (8, rules.horizon, 2)
     assert str(again.arm_texts[0, 0, 0]).startswith("head ")

@@ -938,7 +938,7 @@ def test_ray_trains_as_processes_of_this_machine_do_whoever_is_killed(
                     return
             time.sleep(0.02)
 
-    killing = threading.Thread(target=kill)
+    killing = threading.Thread(target=kill, daemon=True)
     killing.start()
     there, found = train(start, [batch], tmp_path / "there", config, on_ray=on_ray, **settings)
     killing.join()

@@ -18,7 +18,7 @@ from rmft.generators.loading import HeldModel, load_model, no_progress_bars
 from rmft.generators.local import head_of
 from rmft.policies.checkpoint import ADAPTER, ADAPTER_CONFIG, adapter_in, model_of
 from rmft.policies.config import LocalConfig, LoraConfig
-from rmft.training.sharding import whole
+from rmft.training.sharding import gathered
 
 Trained = PreTrainedModel | PeftModel
 
@@ -93,11 +93,10 @@ def peft_settings(lora: LoraConfig, model: PreTrainedModel) -> peft.LoraConfig:
     )
 
 
-def trained_weights(model: Trained) -> dict[str, Tensor]:
-    """The adapter's weights, or the whole model's, as `whole` gives them."""
+def trained_weights(model: Trained, *, keep: bool = True) -> dict[str, Tensor]:
+    """The adapter's weights, or the whole model's, as `gathered` gives them."""
     adapted = isinstance(model, PeftModel)
-    state = peft.get_peft_model_state_dict(model) if adapted else model.state_dict()
-    return {name: whole(each) for name, each in state.items()}
+    return gathered(peft.get_peft_model_state_dict(model) if adapted else model.state_dict(), keep=keep)
 
 
 def save_trained(

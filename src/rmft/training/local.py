@@ -161,8 +161,10 @@ def fine_tune(
             loss = learner.step(step)
             on_step(number, len(steps), loss)
         tokens = learner.over_processes(float(learner.num_tokens))
-        weights, state = trained_weights(model), state_of(learner.optimizer, learner.parameters)
-        if learner.accelerator.is_main_process:
+        writes = learner.accelerator.is_main_process
+        weights = trained_weights(model, keep=writes)
+        state = state_of(learner.optimizer, learner.parameters, keep=writes)
+        if writes:
             write_policy(target, policy)
             save_trained(model, tokenizer, policy.model, weights, target)
             save_optimizer(target, state, learner.size.scale)

@@ -11,20 +11,21 @@ from safetensors.torch import load_file, save
 
 from rmft.errors import RunDirectoryError
 from rmft.policies.checkpoint import OPTIMIZER
-from rmft.training.sharding import like, whole
+from rmft.training.sharding import gathered, like
 
 SCALE = "scale"  # of the steps; see `rmft.training.schedule`
 
 
 def state_of(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, torch.nn.Parameter], *, keep: bool = True
 ) -> dict[str, torch.Tensor]:
-    """What `optimizer` keeps of each of the named parameters, as `whole` gives it."""
-    return {
-        f"{name}/{key}": whole(value)
+    """What `optimizer` keeps of each of the named parameters, as `gathered` gives it."""
+    state = {
+        f"{name}/{key}": value
         for name, parameter in parameters.items()
         for key, value in optimizer.state[parameter].items()
     }
+    return gathered(state, keep=keep)
 
 
 def save_optimizer(folder: Path, state: Mapping[str, torch.Tensor] | None = None, scale: float = 1.0) -> None:

@@ -5,6 +5,7 @@ Every process holds a part of each tensor, and all of a layer only while the lay
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +34,17 @@ def whole(tensor: Tensor) -> Tensor:
     full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     assert isinstance(full, Tensor)
     return full.detach().cpu().contiguous()
+
+
+def gathered(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """All of each tensor, as `whole` gives it, in the process that keeps them; the others only take part."""
+    found = {}
+    for name, tensor in tensors.items():
+        if keep:
+            found[name] = whole(tensor)
+        elif isinstance(tensor, DTensor):
+            tensor.full_tensor()
+    return found
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
