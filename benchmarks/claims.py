@@ -112,22 +112,26 @@ def page() -> str:
 def _entries(found: EvaluationResult) -> str:
     seeds = {len(entry.seeds) for entry in found.entries.values()}
     optimum = "" if found.optimum is None else f", the optimum has {found.optimum:.2f}"
-    lines = [
+    title = (
         f"**{found.suite}**, {found.num_problems:,} problems, "
-        f"{'/'.join(map(str, sorted(seeds)))} seeds{optimum}:\n",
-        "| | regret | share of the way | SuffFailFreq |",
-        "|---|---|---|---|",
-    ]
-    rows: list[tuple[Interval, str]] = []
+        f"{'/'.join(map(str, sorted(seeds)))} seeds{optimum}:\n"
+    )
+    rows: list[tuple[Interval, list[str]]] = []
     for name, entry in found.entries.items():
         fails = "" if entry.suff_fail_freq is None else f"{entry.suff_fail_freq:.2f}"
-        row = f"| {name} | {with_bounds(entry.regret)} | {with_bounds(entry.share)} | {fails} |"
-        rows.append((entry.regret, row))
+        exponents = ", ".join(f"{b0:.2f}" for b0 in (entry.start_b0, entry.b0) if b0 is not None)
+        regret, before, share = map(with_bounds, (entry.regret, entry.start, entry.share))
+        rows.append((entry.regret, [name, regret, before, share, fails, exponents]))
     rows += [
-        (regret, f"| *{name}* | {with_bounds(regret)} | | |") for name, regret in found.baselines.items()
+        (regret, [f"*{name}*", with_bounds(regret), "", "", "", ""])
+        for name, regret in found.baselines.items()
     ]
-    lines += [row for _, row in sorted(rows, key=lambda each: each[0].mean or 0.0)]
-    return "\n".join(lines) + "\n"
+    head = ["", "regret", "before", "share of the way", "SuffFailFreq", "b0 before, after"]
+    ordered = [row for _, row in sorted(rows, key=lambda each: each[0].mean or 0.0)]
+    kept = [place for place, _ in enumerate(head) if place == 0 or any(row[place] for row in ordered)]
+    lines = ["| " + " | ".join(row[place] for place in kept) + " |" for row in [head, *ordered]]
+    lines.insert(1, "|" + "---|" * len(kept))
+    return "\n".join([title, *lines]) + "\n"
 
 
 def _pairs(found: EvaluationResult) -> str:

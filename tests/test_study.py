@@ -19,9 +19,10 @@ from rmft.errors import ConfigError, RunDirectoryError, UnknownNameError
 from rmft.report.blocks import as_json
 from rmft.report.folders import runs_in
 from rmft.report.study import study_blocks
+from rmft.results import Evaluation
 from rmft.statistics import bootstrap, holm, over_seeds
 from rmft.studies.folder import StudyFolder
-from rmft.studies.running import owed
+from rmft.studies.running import Work, owed
 from rmft.studies.study import load_study
 from rmft.study_results import StudyResults
 
@@ -78,6 +79,7 @@ def test_entries_are_a_config_with_changes_key_by_key(tmp_path: Path) -> None:
         ({"compare": [["policy gradient", "topk"]]}, "top k"),
         ({"entries": {"a": {}, "b": {"suite": "mab/uniform-means"}}}, "evaluate"),
         ({"evaluates": []}, "evaluate"),
+        ({"entries": {"start": {}}}, "name it otherwise"),
         ({"evaluate": [{"entries": ["topk"]}]}, "Did you mean 'top k'"),
     ],
 )
@@ -116,7 +118,7 @@ def test_another_folder_is_left_alone(tmp_path: Path) -> None:
 def test_a_study_is_run_gone_on_with_and_its_failures_are_named(tmp_path: Path) -> None:
     entries = {"ours": {}, "broken": {"policy": {"kind": "local", "model": "nowhere/at-all"}}}
     path, folder = tmp_path / "study.yaml", tmp_path / "runs"
-    changes = {"seeds": 0, "compare": [["ours", "thompson"]]}
+    changes = {"seeds": 0, "compare": [["ours", "thompson"], ["ours", "start"]]}
     done = run(write(path, entries=entries, **changes), folder, "--jobs", "2")
     assert done.returncode == 1
     assert "broken, seed 0 failed" in done.stderr
@@ -126,9 +128,17 @@ def test_a_study_is_run_gone_on_with_and_its_failures_are_named(tmp_path: Path) 
     assert list(first.failed) == ["broken, seed 0"]
     assert list(evaluated.entries) == ["ours"]
     assert list(evaluated.baselines) == ["thompson", "uniform"]  # the strongest first
-    ours, (pair,) = evaluated.entries["ours"], evaluated.pairs
-    assert pair.difference.mean == pytest.approx(ours.regret.mean - evaluated.baselines["thompson"].mean)
-    assert pair.p_value == pair.p_holm  # of one comparison
+    ours, pairs = evaluated.entries["ours"], evaluated.pairs
+    for pair, other in zip(pairs, (evaluated.baselines["thompson"], ours.start), strict=True):
+        assert pair.difference.mean == pytest.approx(ours.regret.mean - other.mean)
+    assert [pair.p_holm for pair in pairs] == holm([pair.p_value for pair in pairs])
+    played = Evaluation.from_json(next(folder.glob("ours-*/seed-0-*.json")).read_bytes())
+    exponents = [
+        each.policies[name].regression_check
+        for each in played.settings.values()
+        for name in ("best", "start")
+    ]
+    assert [ours.b0, ours.start_b0] == [check.b0 for check in exponents if check]  # of one setting
 
     stamps = {each: each.stat().st_mtime_ns for each in folder.glob("*/seed-0/**/*") if each.is_file()}
     again = run(write(path, entries={"ours": {}}, seeds="0-1"), folder, "--json")
@@ -200,3 +210,22 @@ def test_owed_is_what_is_not_there(tmp_path: Path) -> None:
         "policy gradient, seed 1",
         "top k, seed 1",
     ]
+
+
+def test_progress_counts_what_is_played_after_training(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "runs", load_study(write(tmp_path / "study.yaml", seeds=0)))
+    folder.prepare()
+    job, _ = folder.jobs()
+    metrics = job.path / "metrics.jsonl"
+
+    def ours() -> Work:
+        return next(each for each in owed(folder) if each.run == job.path)
+
+    work = ours()
+    metrics.write_text("{}\n{}\n{}\n")  # of the start, and of both iterations
+    trained, left = work.done(), ours()
+    assert 0 < trained < work.size
+    assert left.size == work.size - trained  # both policies' rounds on 20 problems
+    assert left.size == 2 * 20 * folder.evaluations[0].suite.mean_horizon("held_out")
+    job.evaluation(folder.evaluations[0]).write_text("{}")
+    assert work.done() == work.size

@@ -20,8 +20,7 @@ def rounds_of(config: RunConfig, suites: Mapping[str, Suite]) -> int:
     """Rounds that a run plays for training."""
     found = 0
     for stage in config.schedule():
-        settings = suites[stage.suite].train.settings
-        horizon = sum(setting.horizon for setting in settings) / len(settings)
+        horizon = suites[stage.suite].mean_horizon("train")
         found += int(stage.iterations * stage.rollout.num_problems * stage.rollout.num_rollouts * horizon)
     return found
 

@@ -24,7 +24,8 @@ class EntryResult(Part):
     regret: mean with an interval over seeds and problems. seeds: each seed's mean, with an interval over
     problems. missing: seeds that are not trained or evaluated. start: the regret before training. share: of
     the way from there to the optimum, 1 at the optimum; None where it is not known. suff_fail_freq: the mean
-    over seeds. minutes, tokens: of one run's training, the mean over seeds; tokens of language models.
+    over seeds. b0, start_b0: the exponent of regret after training and before it, the mean over settings and
+    seeds. minutes, tokens: of one run's training, the mean over seeds; tokens of language models.
     """
 
     regret: Interval
@@ -33,6 +34,8 @@ class EntryResult(Part):
     start: Annotated[Interval | None, OrNone] = None
     share: Annotated[Interval | None, OrNone] = None
     suff_fail_freq: Number = None
+    b0: Number = None
+    start_b0: Number = None
     minutes: Number = None
     tokens: Number = None
 
@@ -88,14 +91,16 @@ class StudyResults(Part):
 
 def _entries(found: EvaluationResult) -> Table:
     table = Table(title=f"{found.suite}, {found.part}, {found.num_problems:,} problems")
-    for place, name in enumerate(("", "regret", "each seed", "SuffFailFreq", "share", "minutes", "tokens")):
+    columns = ("", "regret", "each seed", "before", "share", "SuffFailFreq", "b0", "minutes", "tokens")
+    for place, name in enumerate(columns):
         table.add_column(name, justify="right" if place else "left")
     for name, entry in found.entries.items():
         seeds = " ".join(_digits(seed.regret.mean) for seed in entry.seeds)
         missing = f" ({len(entry.missing)} missing)" if entry.missing else ""
         table.add_row(
-            Text(name), with_bounds(entry.regret), seeds + missing, _digits(entry.suff_fail_freq),
-            with_bounds(entry.share), _digits(entry.minutes), f"{entry.tokens:,.0f}" if entry.tokens else "",
+            Text(name), with_bounds(entry.regret), seeds + missing, with_bounds(entry.start),
+            with_bounds(entry.share), _digits(entry.suff_fail_freq), _digits(entry.b0),
+            _digits(entry.minutes), f"{entry.tokens:,.0f}" if entry.tokens else "",
         )  # fmt: skip
     for name, interval in found.baselines.items():
         table.add_row(Text(name), with_bounds(interval))

@@ -150,6 +150,11 @@ class Suite(Config):
         own = {"validation": self.validation.settings, "held_out": self.held_out.settings}
         return tuple(setting.for_part(part) for setting in own.get(part) or self.train.settings)
 
+    def mean_horizon(self, part: PartName) -> float:
+        """Rounds of a problem of a part, the mean over its settings."""
+        settings = self.settings(part)
+        return sum(setting.horizon for setting in settings) / len(settings)
+
     def own_files(self) -> dict[str, Path]:
         """The files of the user's own classes that it names, by their names below its folder."""
         settings = (setting for part in PARTS for setting in self.settings(part))

@@ -41,6 +41,12 @@ class Evaluated:
         own = self.suite.held_out if self.settings.part == "held_out" else self.suite.validation
         return self.settings.num_problems or own.num_problems
 
+    @property
+    def rounds(self) -> int:
+        """How many each policy plays."""
+        each = self.settings.num_rollouts * self.suite.mean_horizon(self.settings.part)
+        return int(self.num_problems * each)
+
     def plays(self, entry: str) -> bool:
         """Whether the entry's runs play it."""
         return self.settings.entries is None or entry in self.settings.entries

@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -20,30 +20,50 @@ from rmft.studies.worker import BASELINES
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LINES, SECONDS_AT_MOST = 5.0, 60.0  # where something is new, and where nothing is
+TRAINED = 3  # a round that is trained on takes about as long as this many that are played alone
 TAIL = 2_000  # characters of a log that are looked at for what went wrong
 
 
 @dataclass(slots=True)
 class Work:
-    """What one process does. size: rollouts' rounds of its training, which progress counts; path: its run."""
+    """What one process does.
+
+    run: what it trains, of so many iterations and, for progress, `training` rounds. evaluations: the files
+    that it writes then, and the rounds played for each. Playing baselines counts as next to nothing.
+    """
 
     name: str
     arguments: tuple[str, str]
     log: Path
     run: Path | None = None
     iterations: int = 0
-    size: int = 1
+    training: int = 0
+    evaluations: Mapping[Path, int] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    before: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self._there()
+
+    @property
+    def size(self) -> float:
+        """The rounds that are owed."""
+        return max(self.training + sum(self.evaluations.values()) - self.before, 1)
 
     def done(self) -> float:
-        """How much of `size` is done, by the run's commit log."""
+        """How many of them are done, since this was made."""
+        return self._there() - self.before
+
+    def _there(self) -> float:
+        """By the run's commit log and the files that are there."""
+        played = sum(rounds for file, rounds in self.evaluations.items() if file.exists())
         if self.run is None or not self.iterations:
-            return 0.0
+            return played
         try:
             lines = (self.run / "metrics.jsonl").read_bytes().count(b"\n")
         except OSError:
-            return 0.0
-        return self.size * min(max(lines - 1, 0) / self.iterations, 1.0)
+            return played
+        return played + self.training * min(max(lines - 1, 0) / self.iterations, 1.0)
 
 
 def owed(folder: StudyFolder) -> list[Work]:
@@ -58,9 +78,14 @@ def owed(folder: StudyFolder) -> list[Work]:
 
 
 def _work(folder: StudyFolder, job: Job) -> Work:
-    size = rounds_of(job.config, folder.suites[job.entry])
+    training = TRAINED * rounds_of(job.config, folder.suites[job.entry])
+    policies = 1 + job.start
+    evaluations = {
+        job.evaluation(each): policies * each.rounds for each in folder.evaluations if each.plays(job.entry)
+    }
     name = f"{job.entry}, seed {job.seed}"
-    return Work(name, (job.entry, str(job.seed)), job.log, job.path, job.config.iterations, max(size, 1))
+    iterations = job.config.iterations
+    return Work(name, (job.entry, str(job.seed)), job.log, job.path, iterations, training, evaluations)
 
 
 def run_all(folder: StudyFolder, study: Path, works: list[Work], jobs: int, *, trust: bool) -> dict[str, str]:
@@ -126,8 +151,7 @@ class _Progress:
     """A bar over all that is owed on a terminal, plain lines in a pipe."""
 
     def __init__(self, works: list[Work]) -> None:
-        self.first = sum(work.done() for work in works)  # of runs that were begun before
-        self.total = sum(work.size for work in works) - self.first
+        self.total = sum(work.size for work in works)
         self.begun = self.last = time.perf_counter()
         self.line = ""
         self.console = Console(stderr=True)
@@ -153,8 +177,7 @@ class _Progress:
         self.console.print(text, markup=False, highlight=False)
 
     def show(self, done: float, running: list[Work]) -> None:
-        """done: the size of what is done of all works, before this process too."""
-        share, now = (done - self.first) / self.total, time.perf_counter()
+        share, now = done / self.total, time.perf_counter()
         state = "; ".join(work.name for work in running)
         self.bar.update(self.task, completed=share * self.total, state=state)
         line, since = f"{100 * share:.0f}%: {state}", now - self.last

@@ -31,6 +31,8 @@ from rmft.seeds import parse_seeds
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$"
 EntryName = Annotated[str, Field(pattern=NAME)]
 MAX_ENTRIES = 200
+START = "start"
+"""In a comparison: what the other of the pair began from."""
 
 
 def _as_seeds(given: object) -> object:
@@ -72,13 +74,16 @@ class StudyConfig(Config):
     )
     evaluate: Annotated[tuple[EvaluationConfig, ...], Field(min_length=1)] = (EvaluationConfig(),)
     compare: tuple[tuple[str, str], ...] | None = None
-    """Pairs of entries, or of an entry and a baseline; None: the first entry with every other."""
+    """Pairs of entries, or of an entry and a baseline or `start`, from which it began; None: the first entry
+    with every other."""
 
     @model_validator(mode="after")
     def _names_are_there(self) -> StudyConfig:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"found the seeds {list(self.seeds)}; expected at least one, and none twice")
-        known = [*self.entries, *(name for each in self.evaluate for name in each.baselines)]
+        if START in self.entries:
+            raise ValueError(f"found an entry '{START}', which is what entries begin from; name it otherwise")
+        known = [*self.entries, START, *(name for each in self.evaluate for name in each.baselines)]
         for name in (name for pair in self.compare or () for name in pair):
             if name not in known:
                 raise ConfigError(str(UnknownNameError("entry or baseline", name, known)))

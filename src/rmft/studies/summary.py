@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from rmft import statistics
 from rmft.errors import ConfigError
 from rmft.files import write_atomically
 from rmft.opponents import optima
-from rmft.results import Evaluation, SeedResult
+from rmft.results import Evaluation, Interval, SeedResult
 from rmft.run_directory import package_versions
 from rmft.studies.folder import RESULTS, Evaluated, Job, StudyFolder, baselines_path
+from rmft.studies.study import START
 from rmft.study_results import EntryResult, EvaluationResult, PairResult, StudyResults
 from rmft.types import FloatArray
 
@@ -56,6 +57,7 @@ def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
     if len(known) == len(batches):
         optimum = float(np.average([known[batch.setting.name] for batch in batches], weights=sizes))
     found: dict[str, Seeds] = {}
+    starts: dict[str, Seeds] = {}
     entries = {}
     for name in filter(evaluated.plays, folder.study.entries):
         own = [job for job in jobs if job.entry == name]
@@ -63,7 +65,9 @@ def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
         if done:
             regrets = np.stack([_regrets(played, "best", evaluated) for played in done.values()])
             found[name] = Seeds(tuple(job.seed for job in done), regrets)
-            entries[name] = _entry(found[name], own, done, evaluated, sizes, optimum)
+            for played in (played for job, played in done.items() if job.start):
+                starts[name] = Seeds((), _regrets(played, START, evaluated)[None])
+            entries[name] = _entry(found[name], starts.get(name), own, done, sizes, optimum)
     baselines = {}
     path = baselines_path(folder.path, evaluated)
     if evaluated.settings.baselines and path.exists():
@@ -71,17 +75,18 @@ def _evaluation(folder: StudyFolder, evaluated: Evaluated) -> EvaluationResult:
         for name, policy in zip(evaluated.settings.baselines, played.policies, strict=True):
             of_name = Seeds((), _regrets(played, policy, evaluated)[None])
             found[name] = of_name
-            baselines[policy] = statistics.over_seeds(of_name.regrets, lambda each: each, 0, sizes).interval()
+            baselines[policy] = _mean(of_name, sizes)
         strength = {name: place for place, name in enumerate(played.rivals or ())}
         baselines = {
             name: baselines[name]
             for name in sorted(baselines, key=lambda name: strength.get(name, len(strength)))
         }
-    pairs = [
-        _pair(first, second, found[first], found[second], sizes)
-        for first, second in folder.study.settings.pairs
-        if first in found and second in found
-    ]
+    pairs = []
+    for first, second in folder.study.settings.pairs:
+        one = starts.get(second) if first == START else found.get(first)
+        other = starts.get(first) if second == START else found.get(second)
+        if one and other:
+            pairs.append(_pair(first, second, one, other, sizes))
     return EvaluationResult(
         suite=evaluated.suite.name,
         part=evaluated.settings.part,
@@ -116,34 +121,50 @@ def _regrets(played: Evaluation, policy: str, evaluated: Evaluated) -> FloatArra
 
 def _entry(
     found: Seeds,
+    start: Seeds | None,
     own: Sequence[Job],
     done: Mapping[Job, Evaluation],
-    evaluated: Evaluated,
     sizes: list[int],
     optimum: float | None,
 ) -> EntryResult:
     by_seed = statistics.bootstrap(found.regrets.T, lambda each: each, 0, sizes)
     fails = [played.overall["best"].measures["suff_fail_freq"].mean for played in done.values()]
-    started = [_regrets(played, "start", evaluated) for job, played in done.items() if job.start]
     share = None
-    if started and optimum is not None:
-        values = np.stack([np.broadcast_to(started[0], found.regrets.shape), found.regrets], axis=-1)
+    if start and optimum is not None:
+        values = np.stack([start.of(found.seeds), found.regrets], axis=-1)
         share = statistics.over_seeds(
             values, lambda m: statistics.ratio(m[..., 0] - m[..., 1], m[..., 0] - optimum), 0, sizes
         ).interval()
     minutes, tokens = zip(*(_spent(job.path) for job in done), strict=True)
     return EntryResult(
-        regret=statistics.over_seeds(found.regrets, lambda each: each, 0, sizes).interval(),
+        regret=_mean(found, sizes),
         seeds=[
             SeedResult(seed=seed, regret=by_seed.interval(place)) for place, seed in enumerate(found.seeds)
         ],
         missing=[job.seed for job in own if job not in done],
-        start=statistics.bootstrap(started[0], lambda each: each, 0, sizes).interval() if started else None,
+        start=_mean(start, sizes) if start else None,
         share=share,
         suff_fail_freq=statistics.defined(np.mean([np.nan if fail is None else fail for fail in fails])),
+        b0=_exponent("best", done.values()),
+        start_b0=_exponent(START, [played for job, played in done.items() if job.start]),
         minutes=float(np.mean(minutes)),
         tokens=float(np.mean(tokens)) if any(tokens) else None,
     )
+
+
+def _mean(found: Seeds, sizes: list[int]) -> Interval:
+    return statistics.over_seeds(found.regrets, lambda each: each, 0, sizes).interval()
+
+
+def _exponent(policy: str, evaluations: Iterable[Evaluation]) -> float | None:
+    """Mean of b0 over settings and seeds."""
+    checks = (
+        setting.policies[policy].regression_check
+        for played in evaluations
+        for setting in played.settings.values()
+    )
+    known = [check.b0 for check in checks if check is not None and check.b0 is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _spent(run: Path) -> tuple[float, float]:
