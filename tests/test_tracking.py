@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import rmft
 from rmft.cli import app
 from rmft.config import parse_config
-from rmft.errors import ConfigError
+from rmft.errors import ConfigError, TrackerError
 from rmft.tracking import follow
 from rmft.tracking.config import TensorBoardTracking
 from rmft.tracking.tracker import figures_of
@@ -69,6 +69,10 @@ def lines(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def regrets(run: Path) -> list[float]:
+    return [line["validation"]["regret"]["mean"] for line in lines(run)]
+
+
 def test_figures_have_the_names_that_trackers_users_know() -> None:
     assert figures_of(LINE) == {
         "train/level": 0.25,
@@ -113,24 +117,65 @@ def test_a_run_that_goes_on_goes_on_in_its_tracker(run: Path) -> None:
     assert [step for step, _ in scalars(run / "tensorboard")["train/loss"]] == [1, 2, 3], "none twice"
 
 
-def test_trackio_keeps_a_run_on_this_machine(run: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "rmft.cli", "track", str(run), "--set", "tracking.kind=trackio"]
-    sent = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+def track(run: Path, kind: str, settings: dict[str, str], environment: dict[str, str]) -> str:
+    """The run's id there, which `rmft track` prints. In a process of its own: packages keep much globally."""
+    chosen = {"kind": kind, **settings}
+    changes = [part for key, value in chosen.items() for part in ("--set", f"tracking.{key}={value}")]
+    sent = subprocess.run(
+        [sys.executable, "-m", "rmft.cli", "track", str(run), *changes],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert sent.returncode == 0, sent.stderr
-    name = sent.stdout.splitlines()[-1]
+    assert "4 iterations sent" in sent.stderr
+    return sent.stdout.splitlines()[-1]
+
+
+def test_trackio_keeps_a_run_on_this_machine(run: Path, tmp_path: Path) -> None:
+    environment = {"TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
+    name = track(run, "trackio", {}, environment)
     reading = (
         "import json, sys; from trackio.sqlite_storage import SQLiteStorage as s;"
         "print(json.dumps(s.get_logs('rmft', sys.argv[1]), default=str))"
     )
     read = subprocess.run(
-        [sys.executable, "-c", reading, name], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", reading, name],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     logged = json.loads(read.stdout.splitlines()[-1])
     assert [row["step"] for row in logged] == [0, 1, 2, 3]
-    assert [row["eval/regret"] for row in logged] == [
-        line["validation"]["regret"]["mean"] for line in lines(run)
-    ]
+    assert [row["eval/regret"] for row in logged] == regrets(run)
+
+
+def test_mlflow_keeps_a_run_in_files(run: Path, tmp_path: Path) -> None:
+    where = {"uri": f"file://{tmp_path / 'mlflow'}", "experiment": "decisions"}
+    id = track(run, "mlflow", where, {"MLFLOW_ALLOW_FILE_STORE": "true"})
+    (kept,) = (tmp_path / "mlflow").glob(f"*/{id}")
+    rows = [line.split() for line in (kept / "metrics" / "eval" / "regret").read_text().splitlines()]
+    assert [int(step) for _, _, step in rows] == [0, 1, 2, 3]
+    assert [float(value) for _, value, _ in rows] == regrets(run)
+    assert (kept / "params" / "rollout.num_problems").read_text() == "4"
+
+
+def test_wandb_keeps_a_run_for_later(run: Path) -> None:
+    id = track(run, "wandb", {"mode": "offline"}, {})
+    (kept,) = run.glob(f"wandb/offline-run-*/run-{id}.wandb")
+    said = kept.read_bytes()
+    assert all(name in said for name in (b"eval/regret", b"train/grad_norm", b"num_problems"))
+
+
+def test_what_a_tracker_raises_is_one_message(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("A file is where the folder should be.")
+    changes = ["--set", "tracking.kind=tensorboard", "--set", f"tracking.folder={tmp_path / 'taken'}"]
+    failed = CliRunner().invoke(app, ["track", str(run), *changes])
+    assert isinstance(failed.exception, TrackerError)
+    assert "'tensorboard' failed" in str(failed.exception)
 
 
 @pytest.mark.parametrize("fate", ["fails", "has a full disk", "is killed", "hangs"])

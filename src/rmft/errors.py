@@ -56,6 +56,10 @@ class TrainingError(RmftError, RuntimeError):
     """Training went wrong in a way that no further step can mend, such as a loss that is not finite."""
 
 
+class TrackerError(RmftError, RuntimeError):
+    """A run's tracker raised something of its own."""
+
+
 class HostedError(RmftError, ConnectionError):
     """Something went wrong with a hosted model. Messages never hold a key.
 

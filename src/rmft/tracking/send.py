@@ -8,12 +8,14 @@ A line goes at least once: after a kill between the two, once more, to the same 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from rmft.errors import RunDirectoryError
+from rmft.errors import RmftError, RunDirectoryError, TrackerError
 from rmft.files import write_atomically
 from rmft.reading import Config, read, read_mapping
 from rmft.tracking.config import NoTracking, TrackingConfig
@@ -47,7 +49,8 @@ class Sender:
     """Sends a run's lines to its tracker; `id` is the run's there.
 
     A run that another tracker, or one with other settings, has followed begins anew. Raises
-    RunDirectoryError where the run is damaged, MissingExtraError, and what the tracker raises.
+    RunDirectoryError where the run is damaged, MissingExtraError, and TrackerError for what the tracker
+    raises, then and whenever it is told something.
     """
 
     def __init__(self, run: Path, config: TrackingConfig) -> None:
@@ -55,21 +58,37 @@ class Sender:
         known = state if state is not None and state.tracking == config else None
         began = TrackedRun(run, str(about.get("name", run.name)), about, known.id if known else None)
         self._run, self._config = run, config
-        self._tracker, self._sent = make_tracker(config, began), known.lines if known else 0
+        with self._faults_named():
+            self._tracker = make_tracker(config, began)
+        self._sent = known.lines if known else 0
         self.id = self._tracker.id
 
     def send(self) -> int:
         """Send all committed lines that the tracker does not have yet; how many these were."""
         before, lines = self._sent, committed_lines(self._run)
         for number in range(before, len(lines)):
-            self._tracker.log(number, figures_of(lines[number]))
+            with self._faults_named():
+                self._tracker.log(number, figures_of(lines[number]))
             self._sent = number + 1
             kept = Tracked(tracking=self._config, id=self.id, lines=self._sent)
             write_atomically(self._run / STATE, kept.model_dump_json().encode())
         return self._sent - before
 
     def close(self) -> None:
-        self._tracker.close()
+        with self._faults_named():
+            self._tracker.close()
+
+    @contextmanager
+    def _faults_named(self) -> Iterator[None]:
+        try:
+            yield
+        except RmftError:
+            raise
+        except Exception as error:  # a package may raise anything
+            said = " ".join(str(error).split())
+            raise TrackerError(
+                f"The tracker '{self._config.kind}' failed with {type(error).__name__}: {said:.600}"
+            ) from error
 
 
 def _state(run: Path) -> Tracked | None:
