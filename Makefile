@@ -7,7 +7,7 @@ DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-numeric demo-hosted demo-brands smoke test test-all check docs claims claims-page benchmarks clean
+.PHONY: help setup demo demo-numeric demo-hosted demo-brands smoke test test-all check docs links claims claims-page benchmarks clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
 docs: $(INSTALLED) ## Build the documentation site, strictly, into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+links: $(INSTALLED) ## Look whether the site's links to elsewhere answer (needs the internet)
+	$(BIN)/sphinx-build -b linkcheck -q docs docs/_build/links
 
 STUDIES := c1-numeric c4-transfer c5-iterations c6-selection
 
