@@ -17,9 +17,9 @@ from tempfile import mkdtemp
 import numpy as np
 
 import rmft
-from rmft.build import torch_threads
 from rmft.policies.config import LocalConfig
 from rmft.training.local import new_policy
+from rmft.wiring.policies import torch_threads
 
 
 def smollm2(rounds: str, precision: str) -> Path:

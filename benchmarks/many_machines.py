@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rmft.build import AT_ONCE, load_policy, loader, torch_threads
 from rmft.handout import PER_WORKER, Handout
 from rmft.improve import rollouts_of
 from rmft.policies.config import ArmEncoderConfig
@@ -35,6 +34,8 @@ from rmft.problems.suites import load_suite
 from rmft.rollout import Player, Rollouts, peak_memory_gb, rollout_in_pieces
 from rmft.training.numeric import new_policy
 from rmft.types import Trajectories
+from rmft.wiring.backends import AT_ONCE
+from rmft.wiring.policies import load_policy, loader, torch_threads
 
 
 def seconds_of(work: Callable[[], object], repeats: int) -> float:

@@ -131,11 +131,12 @@ def report() -> None:
 
 def loop(iterations: int = 30) -> dict[str, list[float]]:
     """theta by iteration of one attention layer in the project's own loop, on fol/gaussian-gap."""
-    from rmft.build import backend, load_suites
     from rmft.config import parse_config
     from rmft.improve import improve, seed_of
     from rmft.policies.networks.attention import Attention
     from rmft.policies.numeric import load_network
+    from rmft.wiring.backends import backend
+    from rmft.wiring.suites import load_suites
 
     found: dict[str, list[float]] = {}
     for kind in ("linear", "softmax"):

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
-from rmft.build import backend, load_suites
 from rmft.config import RunConfig, load_config
 from rmft.improve import Improvement, improve, seed_of
+from rmft.wiring.backends import backend
+from rmft.wiring.suites import load_suites
 
 
 def train(config: RunConfig, folder: Path) -> Iterator[Improvement]:

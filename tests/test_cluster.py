@@ -18,7 +18,6 @@ import ray
 from safetensors.numpy import load_file
 
 import rmft
-from rmft.build import AT_ONCE, FolderBackend, load_policy, loader
 from rmft.cluster import SETTINGS, Cluster, versions
 from rmft.compute import RayCompute
 from rmft.errors import ConfigError
@@ -28,6 +27,8 @@ from rmft.problems.suites import load_suite
 from rmft.rollout import Player, Rollouts
 from rmft.training.numeric import new_policy
 from rmft.types import Trajectories
+from rmft.wiring.backends import AT_ONCE, FolderBackend
+from rmft.wiring.policies import load_policy, loader
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"

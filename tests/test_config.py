@@ -11,7 +11,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmft.build import backend, load_suites
 from rmft.config import RunConfig, load_config, parse_config
 from rmft.credit import PolicyGradientCredit, TopKRegret
 from rmft.errors import ConfigError
@@ -19,6 +18,8 @@ from rmft.policies.config import LocalConfig
 from rmft.reading import read_mapping
 from rmft.tracking.config import TensorBoardTracking
 from rmft.training.config import CrossEntropy, NumericTraining, PolicyGradient
+from rmft.wiring.backends import backend
+from rmft.wiring.suites import load_suites
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

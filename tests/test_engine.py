@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 
-from rmft.build import backend, load_suites
 from rmft.config import parse_config
 from rmft.errors import ConfigError, EndpointError
 from rmft.generators.engine import RemoteEngine
@@ -29,6 +28,8 @@ from rmft.rollout import Player, rollout_in_pieces
 from rmft.training.adapter import load_trainable, save_trained, trained_weights
 from rmft.training.local import new_policy
 from rmft.types import PolicyRef, Trajectories
+from rmft.wiring.backends import backend
+from rmft.wiring.suites import load_suites
 from serving import Server
 
 TIMEOUT = 300.0

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rmft.build import load_suites
 from rmft.config import parse_config
 from rmft.costs import forecast_local
 from rmft.forecast_local import SAMPLED, SEED, played, playing
@@ -18,6 +17,7 @@ from rmft.policies.language import LanguagePolicy
 from rmft.rollout import rollout
 from rmft.streams import Streams
 from rmft.training.outline import outline
+from rmft.wiring.suites import load_suites
 
 RANK = 3
 

@@ -11,7 +11,6 @@ import pytest
 from scipy.optimize import linprog
 
 import rmft
-from rmft.build import seated
 from rmft.errors import ConfigError, RmftError
 from rmft.evaluation.evaluate import evaluate
 from rmft.evaluation.measures import MEASURES, OF_GAMES, deviation_gains, measure
@@ -23,6 +22,7 @@ from rmft.problems.suites import Suite, load_suite, suite_from
 from rmft.rollout import rollout
 from rmft.streams import Streams, generator
 from rmft.types import Decisions, Histories, Policy, Rules, Trajectories
+from rmft.wiring.suites import seated
 
 
 def suite(opponent: str = "self", payoffs: str = "drawn", **changes: object) -> Suite:

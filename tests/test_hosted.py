@@ -21,7 +21,6 @@ import pytest
 import yaml
 
 from hosted_client import finish, start
-from rmft.build import load_suites
 from rmft.cli import main
 from rmft.config import BudgetConfig, load_config
 from rmft.costs import forecast_run
@@ -30,6 +29,7 @@ from rmft.policies.hosted import probabilities
 from rmft.providers.answers import Answer, TokenLogprob
 from rmft.providers.journal import Journal
 from rmft.run_directory import RunDirectory
+from rmft.wiring.suites import load_suites
 from vendor import KEY, Vendor, serving
 
 ITERATIONS = 2

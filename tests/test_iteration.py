@@ -16,7 +16,6 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from batches import batch_of
-from rmft.build import backend, suites_of
 from rmft.cli import main
 from rmft.commands import evaluate_target
 from rmft.config import RunConfig, parse_config
@@ -29,6 +28,8 @@ from rmft.records.files import read_record
 from rmft.regret import pseudo_regret_curve
 from rmft.run_directory import RunDirectory
 from rmft.types import Decisions, Histories, RewardTable, Rules, Trajectories
+from rmft.wiring.backends import backend
+from rmft.wiring.suites import suites_of
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ELSEWHERE = """
 import pickle, sys
 from pathlib import Path
-from rmft.build import load_policy, torch_threads
+from rmft.wiring.policies import load_policy, torch_threads
 from rmft.rollout import rollout_in_pieces
 torch_threads(1)
 player, rollouts = pickle.loads(Path(sys.argv[1]).read_bytes())

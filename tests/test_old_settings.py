@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from rmft.build import backend, load_suites
 from rmft.cli import main
 from rmft.config import parse_config
 from rmft.errors import ConfigError, RunDirectoryError
 from rmft.problems.suites import load_suite
 from rmft.report.run_reader import read_run
 from rmft.run_directory import RunDirectory
+from rmft.wiring.backends import backend
+from rmft.wiring.suites import load_suites
 from run_files import evaluation_in, lines
 
 GRADIENT = {"kind": "policy_gradient"}

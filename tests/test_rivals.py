@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from batches import batch_of
-from rmft.build import backend
 from rmft.config import parse_config
 from rmft.credit import CreditConfig, credit
 from rmft.errors import ConfigError, RmftError
@@ -44,6 +43,7 @@ from rmft.types import (
     TrainingBatch,
     Trajectories,
 )
+from rmft.wiring.backends import backend
 
 RNG = np.random.default_rng
 

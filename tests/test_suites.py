@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from rmft.build import seated
 from rmft.errors import ConfigError, RmftError, ShapeError, UnknownNameError
 from rmft.policies.baselines.catalogue import baseline_names
 from rmft.problems.environment import TableEnvironment
@@ -24,6 +23,7 @@ from rmft.problems.suites import PART_ID, PartName, Suite, load_suite, suite_fro
 from rmft.reading import read
 from rmft.streams import generator
 from rmft.types import Decisions, Environment, RewardTable
+from rmft.wiring.suites import seated
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PARTS: tuple[PartName, ...] = ("train", "validation", "held_out")

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rmft.build import backend, load_suites
 from rmft.commands import evaluate_target
 from rmft.config import RunConfig, load_config, parse_config
 from rmft.costs import check_budget
@@ -22,6 +21,8 @@ from rmft.problems.suites import as_data
 from rmft.progress import TrainingProgress, rounds_of
 from rmft.results import Evaluation
 from rmft.run_directory import RunDirectory
+from rmft.wiring.backends import backend
+from rmft.wiring.suites import load_suites
 
 
 def train(

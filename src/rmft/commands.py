@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from rmft.build import extra, seated, suites_of, token_counter, torch_threads
 from rmft.config import load_config, parse_config
 from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
 from rmft.evaluation.conversations import KeptConversations
@@ -35,6 +34,8 @@ from rmft.task_check import describe_task
 from rmft.tracking.config import NoTracking
 from rmft.tracking.send import Sender
 from rmft.training_data import DataFormat, write_training_data
+from rmft.wiring.policies import extra, token_counter, torch_threads
+from rmft.wiring.suites import seated, suites_of
 
 MAX_PLAYED = 10**7  # rollouts of one policy
 

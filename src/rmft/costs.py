@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from rmft.build import backend, extra, hosted_backend, token_counter
 from rmft.config import RunConfig
 from rmft.errors import ConfigError
 from rmft.improve import roll_out
@@ -18,6 +17,8 @@ from rmft.policies.config import HostedConfig, LocalConfig
 from rmft.problems.suites import Suite
 from rmft.providers.catalogue import find_provider
 from rmft.rollout import Player
+from rmft.wiring.backends import backend, hosted_backend
+from rmft.wiring.policies import extra, token_counter
 
 if TYPE_CHECKING:
     from rmft.forecast import Line

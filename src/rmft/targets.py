@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmft.build import hosted_backend, load_policy, torch_threads
 from rmft.errors import ConfigError
 from rmft.opponents import baselines
 from rmft.policies.baselines.catalogue import TUNED, make_baseline, parse_spec
@@ -19,6 +18,8 @@ from rmft.providers.config import BudgetConfig
 from rmft.rollout import MakePolicy, Player
 from rmft.run_directory import RunDirectory, policy_in
 from rmft.types import Policy, PolicyRef
+from rmft.wiring.backends import hosted_backend
+from rmft.wiring.policies import load_policy, torch_threads
 
 if TYPE_CHECKING:
     from rmft.hosting import HostedBackend

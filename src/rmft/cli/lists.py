@@ -96,8 +96,8 @@ def serve(
     import os
 
     from rmft.agents.agent import Agent
-    from rmft.build import extra, torch_threads
     from rmft.policies.config import LocalConfig
+    from rmft.wiring.policies import extra, torch_threads
 
     torch_threads(num_threads)
     with extra("llm"), extra("serve"):

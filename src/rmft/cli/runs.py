@@ -20,10 +20,10 @@ from rmft.run_directory import RunDirectory
 from rmft.seeds import COLLAPSED, Experiment, is_experiment, parse_seeds
 
 if TYPE_CHECKING:
-    from rmft.build import FolderBackend
     from rmft.hosting import HostedBackend
     from rmft.iteration import Outcome
     from rmft.results import Evaluation
+    from rmft.wiring.backends import FolderBackend
 
 
 @app.command()
@@ -76,10 +76,11 @@ def train(
     `rmft resume`, `evaluate`, `report`, `show`, `view` and `compare` take the folder as they take a run.
     """
     from rmft.api import default_run_dir
-    from rmft.build import backend, load_suites
     from rmft.costs import check_budget
     from rmft.opponents import baselines
     from rmft.policies.baselines.catalogue import TUNED
+    from rmft.wiring.backends import backend
+    from rmft.wiring.suites import load_suites
 
     if task is not None:
         file = task_file(task)
@@ -135,7 +136,8 @@ def resume(
     last, with a learning rate that takes its course anew, and config.yaml says so. The result is that of a
     run that had these stages from the start.
     """
-    from rmft.build import backend, suites_of
+    from rmft.wiring.backends import backend
+    from rmft.wiring.suites import suites_of
 
     if is_experiment(run):
         several = Experiment.open(run)
@@ -347,7 +349,8 @@ def _train_seeds(
 
     trust: whether classes that the runs' suites name may be run.
     """
-    from rmft.build import backend, suites_of
+    from rmft.wiring.backends import backend
+    from rmft.wiring.suites import suites_of
 
     def train(seed: int) -> str:
         with closing(RunDirectory.open(experiment.run(seed))) as run:

@@ -13,7 +13,6 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from rmft.build import seated
 from rmft.errors import ConfigError, EpisodeError, UnknownNameError
 from rmft.play import Game
 from rmft.problems.logged import PartName
@@ -23,6 +22,7 @@ from rmft.regret import curve
 from rmft.scenarios.parsing import ParseError
 from rmft.scenarios.wording import Wording
 from rmft.types import Decisions, FloatArray, Histories
+from rmft.wiring.suites import seated
 
 Info = dict[str, Any]
 PARTS = ("train", "validation", "held_out")

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from rmft.build import extra
 from rmft.environments.env import Env
 from rmft.problems.logged import PartName
 from rmft.problems.suites import Suite
+from rmft.wiring.policies import extra
 
 with extra("gymnasium"):
     import gymnasium

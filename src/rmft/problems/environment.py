@@ -166,7 +166,7 @@ class Game:
         if self.load is not None:
             return self.load()
         if self.opponent != SELF:
-            raise ConfigError(f"opponent '{self.opponent}' was not loaded; see rmft.build.seated.")
+            raise ConfigError(f"opponent '{self.opponent}' was not loaded; see rmft.wiring.suites.seated.")
         if policy is None:
             raise ConfigError(
                 "opponent 'self' is whoever plays, and here decisions come from outside; expected a baseline "

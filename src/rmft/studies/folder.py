@@ -17,7 +17,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmft.build import load_suites, seated
 from rmft.config import RunConfig
 from rmft.costs import check_budget
 from rmft.errors import RunDirectoryError
@@ -25,6 +24,7 @@ from rmft.problems.suites import Suite, as_data, load_suite
 from rmft.reading import write_stored
 from rmft.run_directory import RunDirectory, read_json
 from rmft.studies.study import EvaluationConfig, Study, digest, folder_name
+from rmft.wiring.suites import load_suites, seated
 
 STUDY, RESULTS = "study.json", "results.json"
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from rmft.build import backend, torch_threads
 from rmft.errors import ConfigError, RmftError
 from rmft.evaluation.evaluate import evaluate
 from rmft.files import write_atomically
@@ -24,6 +23,8 @@ from rmft.run_directory import RunDirectory
 from rmft.studies.folder import Evaluated, Job, StudyFolder, baselines_path
 from rmft.studies.study import load_study
 from rmft.targets import players
+from rmft.wiring.backends import backend
+from rmft.wiring.policies import torch_threads
 
 BASELINES = "baselines"
 """In place of an entry: what the evaluation at the place SEED has as baselines plays."""
