@@ -27,11 +27,15 @@ LEVEL = 0.05
 HEAD = """# Claims
 
 What the method claims, and whether it holds on models that run here. This page is written by `make claims`
-from the results that are stored in `benchmarks/studies`; nothing on it is typed by
-hand. Regret is on unseen problems, intervals of 95% are over training seeds and problems
-([how](studies.md#what-is-computed)), differences are paired, p is Holm's over all pairs of a study. A line
-reads *shown* where the first has lower regret at p < .05, *refuted* where it has higher regret so, and else
-*undecided*. Who the rivals are: [rivals.md](rivals.md).
+from the results that are stored in `benchmarks/studies`; nothing on it is typed by hand. Regret is on
+unseen problems, intervals of 95% are over training seeds and problems ([how](studies.md#what-is-computed)),
+differences are paired, p is Holm's over all pairs of a study. A line reads *shown* where the first has
+lower regret at p < .05, *refuted* where it has higher regret so, and else *undecided*: that is of the line
+alone, and each claim says which lines would show it. Suites `studies/*` are in
+[configs/studies](../configs/studies), of 3 arms and 30 rounds unless their names say otherwise. Who the
+rivals are: [rivals.md](rivals.md). C3, of hosted models, would need a vendor's; C8 is
+[theory.md](theory.md). Language models' studies are run for hours and stored; `make claims` runs the
+networks' anew.
 """
 
 
@@ -53,6 +57,14 @@ CLAIMS = (
         "Each pair is ours against a rival: shown where ours has lower regret.",
     ),
     Claim(
+        "C2 in words",
+        "A language model comes to decide in three settings.",
+        "c2-words",
+        "SmolLM2-135M, decisions alone, one policy for all three: 2 to 5 arms, 10 to 25 rounds. b0 is the"
+        " exponent of regret; under full information uniform play has one below 1 too "
+        "([why](measures.md)).",
+    ),
+    Claim(
         "C4",
         "What was learned carries over: to longer horizons, more arms, other rewards, other settings.",
         "c4-transfer",
@@ -69,18 +81,27 @@ CLAIMS = (
         "C5 in words",
         "Iterating matters to a language model too.",
         "c5-words",
-        "SmolLM2-135M, decisions alone. The number is that of iterations; rollouts and optimizer steps are "
-        "equal.",
+        "SmolLM2-135M, decisions alone. The number is that of iterations; rollouts and optimizer steps "
+        "are equal.",
     ),
     Claim(
         "C6",
-        "Regret as the signal, not reward.",
+        "Regret as the signal, not reward?",
         "c6-selection",
-        "Per problem lowest regret *is* highest expected reward (a test holds the identity), so that line is "
-        "not run; the others are the contrasts in which the two differ. *Paid* is realised reward, with its "
-        "noise. SuffFailFreq is high where a policy locks in on its first arm: of many rollouts the least "
-        "regret has one that began with the best arm, by luck, and stayed whatever it saw; the most pay has "
-        "one that stayed where it was paid.",
+        "Per problem lowest regret *is* highest expected reward (a test holds the identity), so that line"
+        " is not run; the others are the contrasts in which the two differ, and would show the claim "
+        "where regret is lower than paid or expected. *Paid* is realised reward, with its noise; with "
+        "*own tables* every rollout draws one. SuffFailFreq is high where a policy locks in on its first "
+        "arm: of many rollouts the least regret has one that began with the best arm, by luck, and stayed"
+        " whatever it saw; the most pay has one that stayed where it was paid.",
+    ),
+    Claim(
+        "C7 in words",
+        "The model's own reasoning matters?",
+        "c7-words",
+        "Qwen2.5-Coder-0.5B, told counts and means, may write up to 16 tokens before each decision, or "
+        "decides at once. The claim is that reasoning has lower regret where problems are not those of "
+        "training: `words/transfer` has more arms, twice the horizon, and other rewards.",
     ),
 )
 
@@ -103,10 +124,16 @@ def page() -> str:
             parts.append(f"Not measured yet: `{command}`.\n")
             continue
         results = StudyResults.model_validate_json(path.read_bytes())
-        parts.append(f"`{command}`. {claim.note}\n")
+        parts += [f"`{command}`. {claim.note}\n", _count(results)]
         for evaluation in results.evaluations:
             parts += [_entries(evaluation), _pairs(evaluation)]
     return "\n".join(part for part in parts if part)
+
+
+def _count(results: StudyResults) -> str:
+    verdicts = [verdict(pair) for evaluation in results.evaluations for pair in evaluation.pairs]
+    counted = (f"{verdicts.count(each)} {each}" for each in ("shown", "refuted", "undecided"))
+    return f"Of {len(verdicts)} pairs: {', '.join(counted)}.\n"
 
 
 def _entries(found: EvaluationResult) -> str:

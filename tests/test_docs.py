@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import typer
 import yaml
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 
 from rmft.cli import app
 from rmft.config import RunConfig, parse_config
-from rmft.policies.baselines.catalogue import make_baseline
 from rmft.problems.tasks import Task
 from rmft.studies.study import StudyConfig
 
@@ -74,17 +72,11 @@ def test_a_first_run_goes_as_its_page_says(tmp_path: Path, monkeypatch: pytest.M
         done = CliRunner().invoke(app, shlex.split(line))
         assert done.exit_code == 0, (line, done.output)
     assert (tmp_path / "first.html").stat().st_size > 100_000
-    for page in ("agent", "environments", "records"):
+    for page in ("first-run", "agent", "environments", "records"):
         program = blocks(ROOT / "docs" / f"{page}.md", "python")[0]
-        program = re.sub(r"runs/demo-[0-9.\-]+", str(tmp_path / "runs" / "first"), program)
+        program = re.sub(r"runs/(demo|brands)-[0-9.\-]+", str(tmp_path / "runs" / "first"), program)
         customer = SimpleNamespace(bought=lambda name: float(name == "Keebler"))
-        given: dict[str, Any] = {
-            "Path": Path,
-            "visits": [customer] * 14,
-            "other_policy": make_baseline("uniform"),
-            "np": np,
-        }
-        exec(compile(program, page, "exec"), given)
+        exec(compile(program, page, "exec"), {"visits": [customer] * 14})
 
 
 @pytest.mark.slow

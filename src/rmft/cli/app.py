@@ -29,7 +29,7 @@ models_app = typer.Typer(
 app.add_typer(models_app, name="models")
 
 RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run, such as runs/smoke-..., or a folder of seeds.")
+    Path, typer.Argument(metavar="RUN", help="A run, such as runs/demo-..., or a folder of seeds.")
 ]
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, or folders of seeds.")]
 SetOption = Annotated[

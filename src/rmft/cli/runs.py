@@ -59,7 +59,9 @@ def train(
     ] = 0,
     tokenizer: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Counts tokens for the forecast (default: 4 characters each)."),
+        typer.Option(
+            metavar="MODEL", help="Whose tokens the forecast counts: a folder, a name of `rmft models` or of the hub."
+        ),
     ] = None,
     no_budget: Annotated[
         bool, typer.Option("--no-budget", help="Hosted models: start without a limit to what it may cost.")
@@ -69,7 +71,7 @@ def train(
     """Train a policy by Iterative RMFT, and keep everything about the run in a new directory.
 
     Every iteration draws problems, rolls the policy out on each, scores whole trajectories by regret,
-    keeps those that the config's selection names, and fine-tunes on them. The iteration that is best on
+    gives credit to decisions as the config's `credit` says, and fine-tunes on them. The iteration that is best on
     the suite's validation part is the result. Killed at any instant, `rmft resume` finishes the run.
 
     With --seeds the folder holds a run for every seed, seed-0, seed-1 and so on, trained one after the other;

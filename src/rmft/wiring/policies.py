@@ -52,12 +52,16 @@ def torch_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def token_counter(folder_or_id: str) -> Callable[[str], int]:
-    """How many tokens a text is to a tokenizer. Raises ConfigError, MissingExtraError."""
+def token_counter(name: str) -> Callable[[str], int]:
+    """How many tokens a text is to the tokenizer of a model, in a folder or on the hub.
+
+    Raises ConfigError, UnknownNameError, MissingExtraError.
+    """
     with extra("llm"):
         from rmft.generators.loading import token_counter as counter_of
+        from rmft.models.catalogue import find_model
 
-    return counter_of(folder_or_id)
+    return counter_of(name if os.path.isdir(name) else find_model(name))
 
 
 def load_policy(
