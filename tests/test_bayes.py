@@ -14,9 +14,9 @@ from rmft.bayes.optimum import greedy_regret, optimum, refusal
 from rmft.bayes.prior import BernoulliPrior, BetaArms, ListedArms, NormalArms, OneGoodArm
 from rmft.errors import ConfigError
 from rmft.evaluation.evaluate import evaluate
-from rmft.opponents import baselines, optima
 from rmft.policies.baselines import make_baseline
 from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.rivals import baselines, optima
 from rmft.rollout import rollout
 from rmft.streams import Streams
 from rmft.types import Rules

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from rmft.errors import ConfigError
-from rmft.opponents import baselines
 from rmft.policies.baselines import make_baseline
 from rmft.policies.baselines.fitted import ArmPrior, fit_arms
 from rmft.problems.suites import load_suite
 from rmft.problems.tasks import new_task
+from rmft.rivals import baselines
 from rmft.streams import Streams, generator
 from rmft.types import Decisions, Feedback, Histories, RewardTable, Rules, Words
 

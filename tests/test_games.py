@@ -14,11 +14,11 @@ import rmft
 from rmft.errors import ConfigError, RmftError
 from rmft.evaluation.evaluate import evaluate
 from rmft.evaluation.measures import MEASURES, OF_GAMES, deviation_gains, measure
-from rmft.opponents import baselines
 from rmft.policies.baselines import make_baseline
 from rmft.problems.games import GAMES
 from rmft.problems.setting import Setting
 from rmft.problems.suites import Suite, load_suite, suite_from
+from rmft.rivals import baselines
 from rmft.rollout import rollout
 from rmft.streams import Streams, generator
 from rmft.types import Decisions, Histories, Policy, Rules, Trajectories

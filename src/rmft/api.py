@@ -16,10 +16,10 @@ from rmft.config import RunConfig, load_config, parse_config
 from rmft.costs import check_budget
 from rmft.errors import RunDirectoryError
 from rmft.iteration import iterate
-from rmft.opponents import best_baseline
 from rmft.problems.suites import as_data
 from rmft.progress import TrainingProgress, rounds_of
 from rmft.results import Evaluation
+from rmft.rivals import best_baseline
 from rmft.run_directory import RunDirectory
 from rmft.wiring.backends import backend
 from rmft.wiring.suites import load_suites
@@ -93,7 +93,7 @@ def evaluate(
     """Play problems that were not trained on, and compare with others on the same reward tables.
 
     target: a run, a folder of seeds, a checkpoint's folder, or a baseline such as "ucb(coefficient=0.3)".
-    suite: a named one or a YAML file; unless given, the run's own. against: opponents, "start" (the run
+    suite: a named one or a YAML file; unless given, the run's own. against: rivals, "start" (the run
     before training), folders or baselines; unless given, the start and the suite's baselines. part:
     "held_out" or "validation". num_problems: at least 2; unless given, as many as the suite says.
     num_rollouts: of each problem. seed: of the policies' draws; the problems stay the same. opponent: who

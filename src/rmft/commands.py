@@ -17,7 +17,6 @@ from rmft.evaluation.evaluate import evaluate, evaluate_seeds
 from rmft.evaluation_files import EvaluationFiles
 from rmft.messages import estimate_tokens
 from rmft.models.catalogue import find_model
-from rmft.opponents import baselines, by_strength, optima
 from rmft.play import Game, play
 from rmft.policies.baselines.catalogue import baselines_for, make_baseline
 from rmft.policies.config import HostedConfig, LocalConfig
@@ -25,11 +24,12 @@ from rmft.problems.suites import Suite, as_data, load_suite
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.records.files import FOLDER, read_lines
 from rmft.results import Evaluation
+from rmft.rivals import baselines, by_strength, optima
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory, policy_in
 from rmft.scenarios.wording import Wording
 from rmft.seeds import Experiment, is_experiment
-from rmft.targets import check_path, of_run, opponents_in, players, policies_of
+from rmft.targets import check_path, of_run, players, policies_of, rivals_in
 from rmft.task_check import describe_task
 from rmft.tracking.config import NoTracking
 from rmft.tracking.send import Sender
@@ -96,7 +96,7 @@ def evaluate_target(
         kept_of = {seed: KeptConversations() for seed in runs}
         with players(suite, one_at_a_time=True) as playing:
             by_seed = {seed: of_run(each, against, playing) for seed, each in runs.items()}
-            others = opponents_in(list(against or suite.baselines), suite, playing, progress)
+            others = rivals_in(list(against or suite.baselines), suite, playing, progress)
             known = optima(problems, progress)
             result, of_seeds = evaluate_seeds(
                 by_seed, others, problems, num_rollouts, seed, progress,
@@ -134,10 +134,10 @@ def evaluate_target(
 
 
 def _rivals(
-    opponents: Mapping[str, MakePolicy], suite: Suite, progress: Callable[[str], None]
+    rivals: Mapping[str, MakePolicy], suite: Suite, progress: Callable[[str], None]
 ) -> dict[str, list[str]]:
-    """What an evaluation says of its opponents: the baselines among them by strength."""
-    named = {name: make for name, make in opponents.items() if name != "start" and not os.path.isdir(name)}
+    """What an evaluation says of its rivals: the baselines among them by strength."""
+    named = {name: make for name, make in rivals.items() if name != "start" and not os.path.isdir(name)}
     return {"rivals": by_strength(named, suite, progress)}
 
 

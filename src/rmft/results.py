@@ -113,7 +113,7 @@ class SeedResult(Part):
 
 
 class Comparison(Part):
-    """One policy's measures, and how they differ from each opponent's on the same tables.
+    """One policy's measures, and how they differ from each rival's on the same tables.
 
     seeds: where the policy is that of several training seeds, each seed's own result; intervals then are over
     seeds and problems. share_to_optimum: of the way from the start's regret to that of optimal play, how much
@@ -271,12 +271,12 @@ class Evaluation(Part):
         """The table as plain text, one row per setting and policy, then overall if settings are several.
 
         Of the baselines the strongest on validation comes first, where that is known. Differences are this
-        policy's regret minus the opponent's, below 0 when it is better.
-        Raises UnknownNameError when an opponent in `against` was not evaluated.
+        policy's regret minus the rival's, below 0 when it is better.
+        Raises UnknownNameError when a rival in `against` was not evaluated.
         """
-        for opponent in against:
-            if opponent not in self.overall:
-                raise UnknownNameError("opponent", opponent, self.policies)
+        for rival in against:
+            if rival not in self.overall:
+                raise UnknownNameError("rival", rival, self.policies)
         rows: list[dict[str, str]] = []
         everywhere: list[Comparison] = []
         for name, setting in self.settings.items():
@@ -353,10 +353,8 @@ def _row(
     setting: str, policy: str, result: Comparison, against: Sequence[str], check: RegressionResult | None
 ) -> dict[str, str]:
     differences = {
-        f"minus {opponent}": show(result.paired_difference[opponent]["regret"], "+")
-        if opponent != policy
-        else "-"
-        for opponent in against
+        f"minus {rival}": show(result.paired_difference[rival]["regret"], "+") if rival != policy else "-"
+        for rival in against
     }
     return {
         "setting": setting,

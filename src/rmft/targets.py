@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmft.errors import ConfigError
-from rmft.opponents import baselines
 from rmft.policies.baselines.catalogue import TUNED, make_baseline, parse_spec
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.config import HostedConfig
 from rmft.problems.suites import Suite
 from rmft.providers.config import BudgetConfig
+from rmft.rivals import baselines
 from rmft.rollout import MakePolicy, Player
 from rmft.run_directory import RunDirectory, policy_in
 from rmft.types import Policy, PolicyRef
@@ -53,12 +53,12 @@ def policies_of(
         policies = baselines([target], suite, say)
     if run is None and "start" in (against or ()):
         raise ConfigError(f"'start' is the policy before training of a run; '{target}' is no run.")
-    others = opponents_in(list(against or suite.baselines), suite, playing, say)
+    others = rivals_in(list(against or suite.baselines), suite, playing, say)
     return policies | {name: each for name, each in others.items() if name not in policies}
 
 
 def of_run(run: RunDirectory, against: list[str] | None, playing: Playing) -> dict[str, MakePolicy]:
-    """A run's best policy and, where it is an opponent, that before training."""
+    """A run's best policy and, where it is a rival, that before training."""
     policies = {"best": playing(run.policy(run.best_iteration()))}
     if not against or "start" in against:
         policies["start"] = playing(run.policy(0))
@@ -89,10 +89,10 @@ def load_agent(target: str) -> tuple[Policy, Path | None]:
     return load_policy(Player(policy, sample_arms=True)), policy.path
 
 
-def opponents_in(
+def rivals_in(
     specs: list[str], suite: Suite, playing: Playing, say: Callable[[str], None]
 ) -> dict[str, MakePolicy]:
-    """Opponents that are no part of the target: policies in folders, then baselines.
+    """Rivals that are no part of the target: policies in folders, then baselines.
 
     say: see `policies_of`.
     """

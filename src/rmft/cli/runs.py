@@ -60,7 +60,8 @@ def train(
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="Whose tokens the forecast counts: a folder, a name of `rmft models` or of the hub."
+            metavar="MODEL",
+            help="Whose tokens are counted: a folder, or a name of `rmft models` or the hub.",
         ),
     ] = None,
     no_budget: Annotated[
@@ -71,16 +72,16 @@ def train(
     """Train a policy by Iterative RMFT, and keep everything about the run in a new directory.
 
     Every iteration draws problems, rolls the policy out on each, scores whole trajectories by regret,
-    gives credit to decisions as the config's `credit` says, and fine-tunes on them. The iteration that is best on
-    the suite's validation part is the result. Killed at any instant, `rmft resume` finishes the run.
+    gives credit to decisions as the config's `credit` says, and fine-tunes on them. The iteration that is
+    best on the suite's validation part is the result. Killed at any instant, `rmft resume` finishes the run.
 
     With --seeds the folder holds a run for every seed, seed-0, seed-1 and so on, trained one after the other;
     `rmft resume`, `evaluate`, `report`, `show`, `view` and `compare` take the folder as they take a run.
     """
     from rmft.api import default_run_dir
     from rmft.costs import check_budget
-    from rmft.opponents import baselines
     from rmft.policies.baselines.catalogue import TUNED
+    from rmft.rivals import baselines
     from rmft.wiring.backends import backend
     from rmft.wiring.suites import load_suites
 
@@ -169,7 +170,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="start|BASELINE|RUN",
-            help="Opponents, one per option: 'start' (the run before training), another run or checkpoint's "
+            help="Rivals, one per option: 'start' (the run before training), another run or checkpoint's "
             "folder, a baseline such as "
             "'ucb(coefficient=0.4)', or 'tuned:NAME' (default: start and the suite's baselines).",
         ),
@@ -194,7 +195,7 @@ def evaluate(
 ) -> None:
     """Play unseen problems, and compare with baselines on the same reward tables.
 
-    A run's best and first policies are compared with the opponents; every mean has a 95% interval
+    A run's best and first policies are compared with the rivals; every mean has a 95% interval
     from a cluster bootstrap over problems. Baselines named `tuned:` take their parameters from the
     suite's validation part. Written to the run's evaluation.json, and with another suite or other settings to
     a file beside it; `rmft report` shows all of them.
@@ -285,8 +286,8 @@ def _train(
 ) -> Outcome:
     """Do what is owed of a run, tell of it and of its end. of: what it is called among several."""
     from rmft.iteration import iterate
-    from rmft.opponents import best_baseline
     from rmft.progress import TrainingProgress, rounds_of
+    from rmft.rivals import best_baseline
 
     config: RunConfig = run.config
     suite = suites[config.suite]
@@ -377,7 +378,7 @@ def _train_seeds(
 
 def _rivals(result: Evaluation) -> list[str]:
     """Whom the table shows differences to: the start, other policies, and the best baseline on validation."""
-    from rmft.opponents import BOUNDS
+    from rmft.rivals import BOUNDS
 
     baselines = {*(result.rivals or [])[1:], *BOUNDS}
     return [name for name in result.policies[1:] if name not in baselines]

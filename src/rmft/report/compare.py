@@ -23,8 +23,8 @@ MAX_DIFFERENCES = 60
 class RunSummary:
     """One run's results. None is what the run does not hold (yet); regret is that of the kept iteration.
 
-    evaluated_on: the suite, part and number of problems of the evaluation, in words. gains: by opponent,
-    this run's regret minus the opponent's on the same problems. differing: by dotted config key, this
+    evaluated_on: the suite, part and number of problems of the evaluation, in words. gains: by rival,
+    this run's regret minus the rival's on the same problems. differing: by dotted config key, this
     run's value of every setting in which the compared runs differ.
     """
 

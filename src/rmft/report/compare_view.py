@@ -44,7 +44,7 @@ def compare_piece(runs: Sequence[Run]) -> Piece:
     chart = _regret_by_iteration(runs)
     found += [chart] if chart else []
     found += _each_other(runs, names)
-    found += _opponents(runs, summaries, names)
+    found += _rivals(runs, summaries, names)
     keys = list(summaries[0].differing)[:MAX_DIFFERENCES] if summaries else []
     if keys:
         columns = ["setting", *names]
@@ -97,22 +97,22 @@ def _each_other(runs: Sequence[Run], names: Sequence[str]) -> list[Block]:
     return [*found, Note("No paired difference between runs:", said)] if said else found
 
 
-def _opponents(runs: Sequence[Run], summaries: Sequence[RunSummary], names: Sequence[str]) -> list[Block]:
-    """Each run's gain on opponents in its evaluation: before training, baselines, other policies."""
-    opponents = dict.fromkeys((START, "thompson"))
+def _rivals(runs: Sequence[Run], summaries: Sequence[RunSummary], names: Sequence[str]) -> list[Block]:
+    """Each run's gain on rivals in its evaluation: before training, baselines, other policies."""
+    rivals = dict.fromkeys((START, "thompson"))
     for run in runs:
         best = rival(run.evaluation.overall) if run.evaluation else None
-        opponents |= {best.name: None} if best else {}
+        rivals |= {best.name: None} if best else {}
     for summary in summaries:
-        opponents |= dict.fromkeys(name for name in summary.gains if "/" in name)  # a run's folder
-    present = [name for name in opponents if any(name in summary.gains for summary in summaries)]
+        rivals |= dict.fromkeys(name for name in summary.gains if "/" in name)  # a run's folder
+    present = [name for name in rivals if any(name in summary.gains for summary in summaries)]
     if not present:
         return []
     rows: list[list[Cell]] = [
-        [name, *(summary.gains.get(opponent) for opponent in present)]
+        [name, *(summary.gains.get(rival) for rival in present)]
         for name, summary in zip(names, summaries, strict=True)
     ]
-    caption = "Each run's regret minus an opponent's on the same reward tables, so paired: below 0 is better."
+    caption = "Each run's regret minus a rival's on the same reward tables, so paired: below 0 is better."
     columns = ["run", *(f"minus {label(name)}" for name in present)]
     signed = list(range(1, len(columns)))
     return [Table("Paired differences", columns, rows, caption, signed, keys=_run_styles(runs))]

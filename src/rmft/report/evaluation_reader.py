@@ -17,8 +17,8 @@ class PolicyResult:
 
     name: str
     measures: dict[str, Interval]
-    difference: dict[str, dict[str, Interval]]  # by opponent, then measure: this policy minus the opponent
-    relative_regret: dict[str, Interval]  # by opponent: this policy's regret / the opponent's
+    difference: dict[str, dict[str, Interval]]  # by rival, then measure: this policy minus the rival
+    relative_regret: dict[str, Interval]  # by rival: this policy's regret / the rival's
     b0: Interval | None  # the exponent with which regret grows
     p_below_1: float | None  # of the test that b0 is 1 or more, which uniform play may pass too
     curve: tuple[list[float], list[float], list[float]] | None  # mean, low, high

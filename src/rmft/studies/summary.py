@@ -12,8 +12,8 @@ import numpy as np
 from rmft import statistics
 from rmft.errors import ConfigError
 from rmft.files import write_atomically
-from rmft.opponents import optima
 from rmft.results import Evaluation, Interval, SeedResult
+from rmft.rivals import optima
 from rmft.run_directory import package_versions
 from rmft.studies.folder import RESULTS, Evaluated, Job, StudyFolder, baselines_path
 from rmft.studies.study import START

@@ -17,7 +17,7 @@ from rmft.errors import ConfigError, RmftError
 from rmft.evaluation.evaluate import evaluate
 from rmft.files import write_atomically
 from rmft.iteration import iterate
-from rmft.opponents import baselines, by_strength
+from rmft.rivals import baselines, by_strength
 from rmft.rollout import MakePolicy
 from rmft.run_directory import RunDirectory
 from rmft.studies.folder import Evaluated, Job, StudyFolder, baselines_path
