@@ -88,6 +88,13 @@ def test_a_mistake_is_one_clear_message(changes: dict[str, Any], said: str, tmp_
         load_study(write(tmp_path / "study.yaml", **changes))
 
 
+def test_what_entries_have_in_common_may_be_a_config_that_comes_along(tmp_path: Path) -> None:
+    named = load_study(write(tmp_path / "study.yaml", config="smoke")).entries
+    assert named == load_study(write(tmp_path / "study.yaml")).entries
+    with pytest.raises(UnknownNameError, match="Did you mean 'smoke'"):
+        load_study(write(tmp_path / "study.yaml", config="smok"))
+
+
 def test_what_an_entry_depends_on_names_its_runs(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     before = {job.entry: job.path for job in StudyFolder(tmp_path / "runs", load_study(write(path))).jobs()}

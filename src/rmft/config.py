@@ -338,17 +338,27 @@ def configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def config_file(name_or_path: str | Path, folder: Path = Path()) -> Path:
+    """The YAML file at a path, which starts from `folder`, or of a name (`configs`).
+
+    Raises UnknownNameError for a name that nobody has.
+    """
+    path, name = folder / name_or_path, str(name_or_path)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return path
+    known = configs()
+    if name not in known:
+        raise UnknownNameError("config", name, [*known, "FILE.yaml"])
+    return known[name]
+
+
 def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """The config in a YAML file, or of a name (`configs`), with `a.b=c` overrides on top.
 
     Paths in the file start from its folder, those of overrides from the current directory. Raises
     ConfigError, and UnknownNameError for a name that nobody has.
     """
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
-        known = configs()
-        if str(path) not in known:
-            raise UnknownNameError("config", str(path), [*known, "FILE.yaml"])
-        path = known[str(path)]
+    path = config_file(path)
     return parse_config(placed(read_mapping(path), path), overrides, str(path))
 
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rmft.config import RunConfig, over, parse_config
+from rmft.config import RunConfig, config_file, over, parse_config
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.places import placed
 from rmft.problems.suites import Suite, as_data
@@ -62,7 +62,7 @@ class StudyConfig(Config):
 
     name: EntryName
     config: str | None = None
-    """A config that all entries start from."""
+    """A config that all entries start from: a file, from this one's folder, or a name of `rmft configs`."""
     settings: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Of all entries, over `config`."""
     entries: Annotated[dict[EntryName, dict[str, Any]], Field(min_length=1, max_length=MAX_ENTRIES)]
@@ -119,7 +119,7 @@ def load_study(path: Path) -> Study:
     settings = read(StudyConfig, data, str(path))
     base: Mapping[str, Any] = {}
     if settings.config is not None:
-        file = path.parent / settings.config
+        file = config_file(settings.config, path.parent)
         base = placed(read_mapping(file), file)
     entries = {}
     for name, changes in settings.entries.items():
