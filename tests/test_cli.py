@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from rich.cells import cell_len
+from rich.table import Table
 
 import rmft
 from full_disk import full_disk
 from rmft.api import default_run_dir
 from rmft.cli import main
+from rmft.cli.app import print_table
 from rmft.config import parse_config
 from rmft.errors import ConfigError
 from rmft.policies.baselines.catalogue import baseline_names
@@ -563,7 +566,7 @@ def test_a_report_replaces_reports_only(refused: Refused, rmft_: Rmft, run: Path
     os.mkfifo(tmp_path / "pipe")
     for place in ("link.html", "pipe"):
         assert "does not replace" in refused("report", run, "--force", "-o", tmp_path / place)
-    assert "is a folder" in refused("report", run, "-o", "")
+    assert "empty argument after '-o'" in refused("report", run, "-o", "")
     assert "no ordinary file" in refused("report", run, "-o", "/dev/null")
     assert "exists and is no report" in refused("report", run, "-o", tmp_path / "thesis.html")
     assert (tmp_path / "thesis.html").read_text() == "mine"
@@ -726,3 +729,52 @@ def test_a_resumed_run_is_timed_from_where_it_went_on(capsys: pytest.CaptureFixt
     assert re.fullmatch(
         r"iteration 12/12: regret 3\.14, [\d,]+ rounds/s, 0 s left\n", capsys.readouterr().err
     )
+
+
+def test_a_run_whose_metrics_were_cut_keeps_its_result(refused: Refused, run: Path) -> None:
+    """Resumed it can't be, and what would play as the best is not what was trained."""
+    path = run / "metrics.jsonl"
+    whole, result = path.read_bytes(), (run / "result.json").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    best = json.loads(result)["best_iteration"]
+    assert best > 0
+    shutil.rmtree(run / "checkpoints" / "000001", ignore_errors=True)
+    for cut, message in ((lines[:2], "000001' is missing; there are those of 0, "), ([], "is empty")):
+        path.write_bytes(b"".join(cut))
+        assert message in refused("resume", run)
+        assert ("one of them was changed" if cut else "no policy yet") in refused("evaluate", run)
+        assert (run / "result.json").read_bytes() == result
+    path.write_bytes(whole)
+    shutil.rmtree(run / "trajectories")
+    assert "trajectories' is missing" in refused("resume", run)
+    assert (run / "result.json").read_bytes() == result
+
+
+def test_what_a_run_can_not_have_is_refused_and_changes_nothing(
+    refused: Refused, run: Path, tmp_path: Path
+) -> None:
+    before = {file: file.read_bytes() for file in run.glob("*.*")}
+    assert "no hosted model" in refused("resume", run, "--max-usd", "3")
+    assert "--as messages or tokens" in refused("export", run, "-o", tmp_path / "m", "--iteration", "1")
+    assert {file: file.read_bytes() for file in before} == before
+    begun = refused("train", "smoke", "--run-dir", tmp_path / "new", "--set", "init_from=nope")
+    assert "no run or checkpoint at 'nope'" in begun
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_figures_are_whole_on_a_narrow_terminal(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    table = Table("policy", title="A title")
+    cells = [f"{place}.25 [{place}.00, {place}.50]" for place in range(7)]
+    for place in range(7):
+        table.add_column(f"measure {place}")
+    table.add_row("thompson", *cells)
+    print_table(table, keys=1)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert all(cell in shown for cell in cells)
+    assert max(cell_len(line) for line in shown.splitlines()) <= width
+    assert shown.count("thompson") > 1

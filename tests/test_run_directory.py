@@ -93,7 +93,7 @@ def a_link_to_nothing(path: Path) -> None:
 def test_what_exists_is_never_overwritten(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "run")
     before = (tmp_path / "run").lstat()
-    with pytest.raises(RunDirectoryError, match="exists already, and a run is never overwritten"):
+    with pytest.raises(RunDirectoryError, match="exists already and is never overwritten"):
         RunDirectory.create(tmp_path / "run", CONFIG, SUITES)
     assert (tmp_path / "run").lstat() == before
     assert names(tmp_path) == ["run"]

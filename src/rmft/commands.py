@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rmft.config import load_config, parse_config
-from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError
+from rmft.errors import ConfigError, MissingExtraError, RunDirectoryError, UnknownNameError, command
 from rmft.evaluation.conversations import KeptConversations
 from rmft.evaluation.evaluate import evaluate, evaluate_seeds
 from rmft.evaluation_files import EvaluationFiles
@@ -68,6 +68,7 @@ def evaluate_target(
     run = next(iter(runs.values()), None)
     if os.path.exists(where / "run.json"):
         run = RunDirectory.open(where, lock=False)
+        _check_result(run, progress)
     if suite_name is not None:
         suite = load_suite(suite_name, trust=trust)
     elif run is not None:
@@ -133,6 +134,18 @@ def evaluate_target(
     return result, keep_one
 
 
+def _check_result(run: RunDirectory, say: Callable[[str], None]) -> None:
+    """Whether the run has ended, and its result is what its metrics say. Raises RunDirectoryError."""
+    best, result = run.best_iteration(), run.read_json("result.json")
+    if result is None:
+        say(f"'{run.path}' has not ended; the best iteration so far, {best}, plays.")
+    elif result.get("best_iteration") != best:
+        raise RunDirectoryError(
+            f"By '{run.path / 'metrics.jsonl'}' iteration {best} is the best, by result.json "
+            f"{result.get('best_iteration')}: one of them was changed. Restore it."
+        )
+
+
 def _rivals(
     rivals: Mapping[str, MakePolicy], suite: Suite, progress: Callable[[str], None]
 ) -> dict[str, list[str]]:
@@ -146,11 +159,11 @@ def _begun(experiment: Experiment, progress: Callable[[str], None]) -> dict[int,
     runs = {seed: RunDirectory.open(experiment.run(seed), lock=False) for seed in experiment.seeds}
     for seed, run in runs.items():
         if run.read_json("result.json") is None:
-            progress(f"Seed {seed} has not ended; finish it with: rmft resume {experiment.path}")
+            progress(f"Seed {seed} has not ended; finish it with: {command('resume', experiment.path)}")
     begun = {seed: run for seed, run in runs.items() if run.metrics()}
     if not begun:
         raise RunDirectoryError(
-            f"'{experiment.path}' holds no policy yet. Go on with: rmft resume {experiment.path}"
+            f"'{experiment.path}' holds no policy yet. Go on with: {command('resume', experiment.path)}"
         )
     if left_out := sorted(runs.keys() - begun.keys()):
         progress(f"Left out, since they hold no policy yet: seeds {', '.join(map(str, left_out))}")
@@ -233,6 +246,11 @@ def export_run(
         trains = "a hosted model" if isinstance(run.config.policy, HostedConfig) else "a numeric network"
         raise ConfigError(f"'{path}' trains {trains}; only language models in this process can be exported.")
     iteration, history = run.best_iteration(), run.metrics()
+    if iteration == 0 and not merge and run.config.policy.lora is not None:
+        raise ConfigError(
+            f"By its validation the best policy of '{path}' is that before training, which has no adapter. "
+            "Train longer, or export the whole model with --merge."
+        )
     with extra("llm"):
         from rmft.training.export import compare, export_policy
 

@@ -359,7 +359,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     ConfigError, and UnknownNameError for a name that nobody has.
     """
     path = config_file(path)
-    return parse_config(placed(read_mapping(path), path), overrides, str(path))
+    source = f"{path} with --set" if overrides else str(path)
+    return parse_config(placed(read_mapping(path), path), overrides, source)
 
 
 def parse_config(

@@ -7,7 +7,13 @@ one. Each class also inherits the stdlib type that a caller without this package
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
+
+
+def command(*words: object) -> str:
+    """A command line to be copied into a shell, such as: rmft resume 'my run'."""
+    return shlex.join(str(word) for word in ("rmft", *words))
 
 
 class RmftError(Exception):

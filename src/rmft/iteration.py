@@ -69,6 +69,7 @@ def _iterate(
     on_iteration: Callable[[dict[str, Any]], None],
     on_step: Callable[[str], None],
 ) -> Outcome:
+    run.check()
     run.discard_unfinished()
     suite = suites[run.config.suite]
     history = run.metrics()

@@ -25,7 +25,6 @@ a killed run left beyond it is thrown away and computed again from the same seed
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
 import io
@@ -34,8 +33,8 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -46,9 +45,10 @@ import yaml
 
 from rmft import __version__
 from rmft.config import RunConfig, parse_config
-from rmft.errors import RunDirectoryError
+from rmft.errors import ConfigError, RunDirectoryError, command
 from rmft.evaluation.findings import best_iteration
 from rmft.files import append_line, write_atomically
+from rmft.locks import locked
 from rmft.policies.config import KIND_OF_FILE
 from rmft.reading import read_mapping
 from rmft.types import PolicyRef
@@ -75,9 +75,9 @@ class RunDirectory:
         Raises RunDirectoryError when `path` exists or can't be written.
         """
         if os.path.lexists(path):
+            go_on = f"continue it: {command('resume', path)}" if (path / "run.json").exists() else "remove it"
             raise RunDirectoryError(
-                f"'{path}' exists already, and a run is never overwritten. Choose another --run-dir, "
-                f"continue it with 'rmft resume {path}', or remove it."
+                f"'{path}' exists already and is never overwritten. Choose another --run-dir, or {go_on}."
             )
         about = {
             "format": FORMAT,
@@ -146,6 +146,11 @@ class RunDirectory:
         """Give the run another budget from now on; None leaves a limit as it is."""
         limits = {"max_usd": max_usd, "max_tokens": max_tokens}
         changed = {name: limit for name, limit in limits.items() if limit is not None}
+        if changed and self.config.policy.kind != "hosted":
+            raise ConfigError(
+                f"Found a budget for '{self.path}', which trains no hosted model. Leave out --max-usd and "
+                "--max-tokens."
+            )
         if changed:
             self._configure({"budget": self.config.budget.model_dump() | changed})
 
@@ -217,9 +222,11 @@ class RunDirectory:
                 if number == 0 or "validation" in record:
                     float(record["validation"]["regret"]["mean"])
             except (ValueError, KeyError, TypeError, RecursionError):
+                again = ""
+                if number and self.checkpoint(number - 1).is_dir():
+                    again = ", or delete that line and all after it, which 'rmft resume' then computes again"
                 raise RunDirectoryError(
-                    f"Line {number + 1} of '{path}' is damaged. Restore the file, or delete that line and "
-                    "all after it: 'rmft resume' computes them again if the checkpoint before is there."
+                    f"Line {number + 1} of '{path}' is damaged. Restore the file{again}."
                 ) from None
             records.append(record)
         return records
@@ -265,14 +272,41 @@ class RunDirectory:
         """The validated iteration of lowest mean regret. Raises RunDirectoryError when there is none yet."""
         history = self.metrics()
         if not history:
-            raise RunDirectoryError(f"'{self.path}' holds no policy yet. Go on with: rmft resume {self.path}")
+            raise RunDirectoryError(
+                f"'{self.path}' holds no policy yet. Go on with: {command('resume', self.path)}"
+            )
         return best_iteration(history)
 
     def prune(self, keep: set[int]) -> None:
         """Delete the checkpoints of all iterations but `keep`."""
-        for path in (self.path / "checkpoints").iterdir():
-            if path.name.isdigit() and int(path.name) not in keep:
-                shutil.rmtree(path, ignore_errors=True)
+        for number in set(self._checkpoints()) - keep:
+            shutil.rmtree(self.checkpoint(number), ignore_errors=True)
+
+    def check(self) -> None:
+        """Whether the run can go on from where its metrics end; nothing is changed.
+
+        Raises RunDirectoryError when files are damaged or missing without which it can't.
+        """
+        history = self.metrics()
+        for folder in ("checkpoints", "trajectories"):
+            if not (self.path / folder).is_dir():
+                raise RunDirectoryError(f"The folder '{self.path / folder}' is missing. Restore it.")
+        last = len(history) - 1
+        if not history and (self.path / "result.json").exists():
+            raise RunDirectoryError(
+                f"'{self.path / 'metrics.jsonl'}' is empty, though the run has a result. Restore it."
+            )
+        needed = {0, last} if 0 <= last < self.config.iterations else set()
+        if gone := [number for number in sorted(needed) if not self.checkpoint(number).is_dir()]:
+            there = ", ".join(str(number) for number in self._checkpoints()) or "none"
+            raise RunDirectoryError(
+                f"'{self.path / 'metrics.jsonl'}' ends at iteration {last}, and the checkpoint "
+                f"'{self.checkpoint(gone[0])}' is missing; there are those of {there}. Restore what was cut "
+                "or deleted; nothing was changed."
+            )
+
+    def _checkpoints(self) -> list[int]:
+        return sorted(int(path.name) for path in (self.path / "checkpoints").iterdir() if path.name.isdigit())
 
     def discard_unfinished(self) -> None:
         """Throw away what a killed run left beyond its last whole line of metrics."""
@@ -296,36 +330,6 @@ class RunDirectory:
         """The content of `name`, or None when there is none. Raises RunDirectoryError when damaged."""
         path = self.path / name
         return read_json(path) if path.exists() else None
-
-
-def locked(path: Path) -> int:
-    """The descriptor of a folder's lock, held until it is closed; RunDirectoryError when another has it."""
-    lock = None
-    try:
-        lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if lock is not None:
-            os.close(lock)
-        if isinstance(error, BlockingIOError):
-            raise RunDirectoryError(
-                f"'{path}' is being trained by another process; wait for it or stop it."
-            ) from None
-        raise RunDirectoryError(
-            f"Can't lock '{path / '.lock'}': {error.strerror or error}. A run needs a place "
-            "that you may write to and that has file locks."
-        ) from None
-    return lock
-
-
-@contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
-    """Around the training of a folder of runs: it is locked. Raises RunDirectoryError as `locked` does."""
-    lock = locked(path)
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 def policy_in(path: Path) -> PolicyRef:

@@ -21,9 +21,10 @@ from typing import Any
 
 from rmft import __version__
 from rmft.config import RunConfig
-from rmft.errors import ConfigError, RmftError, RunDirectoryError
+from rmft.errors import ConfigError, RmftError, RunDirectoryError, command
 from rmft.files import write_atomically
-from rmft.run_directory import RunDirectory, hold_lock, read_json
+from rmft.locks import hold_lock
+from rmft.run_directory import RunDirectory, read_json
 
 SEEDS_FILE = "seeds.json"
 FORMAT = 1
@@ -72,7 +73,7 @@ class Experiment:
         if os.path.lexists(path):
             raise RunDirectoryError(
                 f"'{path}' exists already, and no run is ever overwritten. Choose another --run-dir, "
-                f"continue it with 'rmft resume {path}', or remove it."
+                f"continue it with {command('resume', path)}, or remove it."
             )
         staged = cls(path.with_name(f".{path.name}.{os.getpid()}"), seeds)
         about = {"format": FORMAT, "rmft": __version__, "name": config.name, "suite": config.suite}

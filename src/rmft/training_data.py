@@ -41,10 +41,10 @@ def write_training_data(run: RunDirectory, form: str, target: Path, iterations: 
         raise RunDirectoryError(f"'{target}' exists already, and nothing is overwritten. Choose another.")
     last = len(run.metrics()) - 1
     wrong = [iteration for iteration in iterations if not 1 <= iteration <= last]
-    if wrong or last < 1:
-        raise ConfigError(
-            f"Found the iteration {(wrong or [1])[0]}; '{run.path}' has finished {max(last, 0)}."
-        )
+    if last < 1:
+        raise ConfigError(f"'{run.path}' has finished no iteration yet, so it was trained on nothing.")
+    if wrong:
+        raise ConfigError(f"Found the iteration {wrong[0]}; '{run.path}' has finished {last}.")
     staged, count = target.with_name(f".{target.name}.{os.getpid()}"), 0
     try:
         with staged.open("w", encoding="utf-8") as file:

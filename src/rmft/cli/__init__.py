@@ -20,7 +20,7 @@ from rmft.cli import lists
 
 # isort: on
 from rmft.cli.app import app, say
-from rmft.errors import RmftError
+from rmft.errors import ConfigError, RmftError
 
 __all__ = ["lists", "looking", "main", "runs", "study", "tasks"]
 
@@ -28,6 +28,12 @@ __all__ = ["lists", "looking", "main", "runs", "study", "tasks"]
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; every mistake of a user's ends it with one message and exit code 2."""
     try:
+        given = sys.argv if arguments is None else ["rmft", *arguments]
+        if "" in given:
+            before = given[given.index("") - 1]
+            raise ConfigError(
+                f"Found an empty argument after '{before}'; is a variable of your shell not set?"
+            )
         app(arguments)
     except RmftError as error:
         say(f"Error: {error}")

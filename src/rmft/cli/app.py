@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -59,12 +60,44 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def print_table(table: Table) -> None:
-    """A table, as wide as the terminal, or 200 characters in a pipe."""
+def print_table(table: Table, keys: int | None = None) -> None:
+    """A table, as wide as the terminal, or 200 characters in a pipe. The first column is never cut.
+
+    keys: of a table of figures how many first columns name a row; on a terminal that is too narrow it becomes
+    several tables below one another, which all have these.
+    """
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
-    console.print(table)
+    table.columns[0].no_wrap = True
+    for part in [table] if keys is None else _fitting(table, console.width, keys):
+        console.print(part)
+
+
+def _fitting(table: Table, width: int, keys: int) -> list[Table]:
+    """The table in parts that are no wider, where its columns allow that; cells are never cut."""
+    cells = [[column.header, *column.cells] for column in table.columns]
+    widths = [max(cell_len(str(cell)) for cell in column) + 3 for column in cells]
+    groups: list[list[int]] = [[]]
+    room = width - 1 - sum(widths[:keys])
+    for place in range(keys, len(widths)):
+        if groups[-1] and sum(widths[each] for each in groups[-1]) + widths[place] > room:
+            groups.append([])
+        groups[-1].append(place)
+    if len(groups) == 1:
+        return [table]
+    parts = []
+    for number, group in enumerate(groups):
+        last = number == len(groups) - 1
+        part = Table(title=table.title if number == 0 else None, caption=table.caption if last else None)
+        chosen = [*range(keys), *group]
+        for place in chosen:
+            column = table.columns[place]
+            part.add_column(column.header, justify=column.justify, overflow="fold")
+        for row, about in enumerate(table.rows, start=1):
+            part.add_row(*(cells[place][row] for place in chosen), end_section=about.end_section)
+        parts.append(part)
+    return parts
 
 
 def print_pairs(left: str, right: str, pairs: dict[str, str]) -> None:

@@ -13,7 +13,15 @@ import typer
 from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, say
 from rmft.cli.forecast import show_forecast
 from rmft.config import RunConfig, load_config
-from rmft.errors import BudgetError, ConfigError, HostedError, RmftError, RunDirectoryError, TrainingJobError
+from rmft.errors import (
+    BudgetError,
+    ConfigError,
+    HostedError,
+    RmftError,
+    RunDirectoryError,
+    TrainingJobError,
+    command,
+)
 from rmft.problems.suites import Suite, as_data
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.run_directory import RunDirectory
@@ -150,6 +158,7 @@ def resume(
         _train_seeds(several, max_usd, max_tokens, trust=trust_code)
         return
     with closing(RunDirectory.open(run)) as opened:
+        opened.check()
         suites = suites_of(opened, trust=trust_code, say=_teller(opened))
         opened.set_budget(max_usd, max_tokens)
         opened.extend(iterations)
@@ -211,7 +220,7 @@ def evaluate(
     if as_json:
         print(result.to_json(), end="")
     else:
-        print_table(result.table(against=_rivals(result)))
+        print_table(result.table(against=_rivals(result)), keys=1 + (len(result.settings) > 1))
     written = keep()
     if written is not None:
         say(f"Written to {written}. Next: rmft report {target}")
@@ -251,6 +260,8 @@ def export(
     from rmft.commands import export_run, export_training_data
 
     if what == "model":
+        if iteration:
+            raise ConfigError("Found --iteration, which goes with --as messages or tokens.")
         export_run(run, target, say, merge=merge, check=check)
         print(target)
         return
@@ -308,7 +319,7 @@ def _train(
             raise
         raise RunDirectoryError(
             f"Can't write to '{run.path}': {error.strerror or error}. What was finished is kept; "
-            f"make room or mend its permissions, then go on with: rmft resume {run.path}"
+            f"make room or mend its permissions, then go on with: {command('resume', run.path)}"
         ) from None
     for line in outcome.findings:
         run.log(line)
@@ -327,7 +338,7 @@ def _teller(run: RunDirectory) -> Callable[[str], None]:
 
 
 def _ended(outcome: Outcome, path: Path) -> None:
-    say(f"Next: rmft evaluate {path}")
+    say(f"Next: {command('evaluate', path)}")
     if outcome.status == "collapsed":
         raise typer.Exit(1)
 
@@ -338,10 +349,10 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"\nStopped; nothing finished is lost. Go on with: rmft resume {path}")
+        say(f"\nStopped; nothing finished is lost. Go on with: {command('resume', path)}")
         raise typer.Exit(130) from None
     except (HostedError, TrainingJobError, BudgetError) as error:
-        say(f"Error: {error}\nNothing that was paid for is lost; go on with: rmft resume {path}")
+        say(f"Error: {error}\nNothing that was paid for is lost; go on with: {command('resume', path)}")
         raise typer.Exit(2) from None
 
 
@@ -369,9 +380,10 @@ def _train_seeds(
     failed = [seed for seed, what in wrong.items() if what != COLLAPSED]
     if failed:
         say(
-            f"{len(failed)} of {len(experiment.seeds)} seeds failed. Try again: rmft resume {experiment.path}"
+            f"{len(failed)} of {len(experiment.seeds)} seeds failed. Try again: "
+            f"{command('resume', experiment.path)}"
         )
-    say(f"Next: rmft evaluate {experiment.path}")
+    say(f"Next: {command('evaluate', experiment.path)}")
     if wrong:
         raise typer.Exit(1)
 

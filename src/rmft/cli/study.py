@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rmft.cli.app import TrustOption, app, print_table, say
+from rmft.errors import command
 
 
 @app.command()
@@ -29,7 +30,7 @@ def study(
     For each evaluation: means with 95% intervals over seeds and problems, differences on the same problems,
     and p-values corrected for the number of comparisons (Holm).
     """
-    from rmft.run_directory import hold_lock
+    from rmft.locks import hold_lock
     from rmft.studies.folder import StudyFolder
     from rmft.studies.running import owed, run_all
     from rmft.studies.study import load_study
@@ -45,14 +46,14 @@ def study(
         try:
             failed = run_all(found, study, works, jobs, trust=trust_code) if works else {}
         except KeyboardInterrupt:
-            say(f"\nStopped; nothing finished is lost. Go on with: rmft study {study} --dir {where}")
+            say(f"\nStopped; nothing finished is lost. Go on with: {command('study', study, '--dir', where)}")
             raise typer.Exit(130) from None
         results = summarize(found, failed)
     if as_json:
         print(results.model_dump_json(indent=1))
     else:
         for table in results.tables():
-            print_table(table)
+            print_table(table, keys=1)
     say(f"Written to {where / 'results.json'}.")
     for name, what in failed.items():
         say(f"{name} failed: {what}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rmft.cli.app import app, say
+from rmft.errors import command
 
 task_app = typer.Typer(
     help="A decision of your own that repeats: options by name, in your words, with your data.",
@@ -25,7 +26,10 @@ def new(
 
     for file in new_task(folder):
         print(file)
-    say(f"Next: change them to yours, then: rmft task check {folder}; rmft train --task {folder}")
+    say(
+        f"Next: change them to yours, then: {command('task', 'check', folder)}; "
+        f"{command('train', '--task', folder)}"
+    )
 
 
 @task_app.command()

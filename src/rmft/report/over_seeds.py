@@ -11,6 +11,7 @@ import numpy as np
 import rich.table
 import rich.text
 
+from rmft.errors import command
 from rmft.report.blocks import Block, Cell, Table
 from rmft.report.folders import folder_of, is_folder, runs_in
 from rmft.report.run_reader import EVALUATION, MAX_BYTES, Run, read_run
@@ -202,6 +203,6 @@ def folder_lines(path: Path, limit: int = 40, width: int = 110) -> list[str]:
             far = f"   share of the way to the optimum {with_bounds(way)}" if way else ""
             lines.append(f"  {label(policy.name)}: {with_bounds(policy.regret)}{far}{own}")
     else:
-        lines += ["", f"Not evaluated over seeds yet: rmft evaluate {path}"]
+        lines += ["", f"Not evaluated over seeds yet: {command('evaluate', path)}"]
     safe = [shown(line.replace("\n", " ")).replace("\t", " ") for line in lines[:limit]]
     return [line if len(line) <= width else line[: width - 1] + "…" for line in safe]

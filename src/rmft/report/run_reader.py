@@ -164,6 +164,10 @@ def read_run(run_dir: Path) -> Run:
     result = _json(run, "result.json", "the run is still going on, or was interrupted")
     run.status = text(get(result, "status"))
     run.best_iteration = whole(get(result, "best_iteration"))
+    if run.iterations and (run.best_iteration or 0) > (last := run.iterations[-1].index):
+        run.notes.append(
+            f"metrics.jsonl ends at iteration {last}, result.json names {run.best_iteration}: it was cut."
+        )
     run.findings = [str(item) for item in items_of(get(result, "findings"))]
     others = sorted(path.name for path in run_dir.glob("evaluation-*.json"))[:MAX_EVALUATIONS]
     run.own_suite = suite_name(run_dir)

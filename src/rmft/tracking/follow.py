@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rmft.errors import command
 from rmft.tracking.config import NoTracking, TrackingConfig
 
 LOG = "tracking.log"
@@ -59,4 +60,7 @@ def followed(run: Path, config: TrackingConfig) -> Iterator[Callable[[], None]]:
 
 
 def _warn(run: Path, what: str) -> None:
-    print(f"The tracker {what}. The run is whole; send what is missing: rmft track {run}", file=sys.stderr)
+    print(
+        f"The tracker {what}. The run is whole; send what is missing: {command('track', run)}",
+        file=sys.stderr,
+    )

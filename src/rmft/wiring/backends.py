@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def backend(
 
     start = partial(numeric.new_policy, policy)
     if config.init_from is not None:
-        start = partial(numeric.same_policy, policy, policy_in(Path(config.init_from)))
+        start = partial(numeric.same_policy, policy, _source(config.init_from))
     return FolderBackend(start, numeric.NumericTrainer, load_policy, AT_ONCE, cluster=_cluster(config))
 
 
@@ -123,7 +124,7 @@ def _local(config: RunConfig, policy: LocalConfig, played: Iterable[Setting]) ->
     shared = None if policy.lora is None else held  # else every policy has weights of its own
     start = partial(local.new_policy, policy)
     if config.init_from is not None:
-        start = partial(local.same_policy, policy, policy_in(Path(config.init_from)))
+        start = partial(local.same_policy, policy, _source(config.init_from))
 
     def trainer(cluster: Cluster | None) -> Callable[[Any], Trainer]:
         on_ray = None if cluster is None else cluster.train
@@ -145,6 +146,12 @@ def _local(config: RunConfig, policy: LocalConfig, played: Iterable[Setting]) ->
     made = FolderBackend(start, trainer(trains), load, rest=players.rest, end=ends.close)
     players.fleet.say = lambda text: made.say(text)
     return made
+
+
+def _source(init_from: str) -> PolicyRef:
+    if not os.path.isdir(init_from):
+        raise ConfigError(f"init_from: found no run or checkpoint at '{init_from}'.")
+    return policy_in(Path(init_from))
 
 
 def _cluster(config: RunConfig) -> Cluster | None:
