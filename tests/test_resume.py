@@ -393,8 +393,14 @@ def test_a_changed_suite_file_does_not_change_a_run_that_goes_on(tmp_path: Path)
     assert content(run) == content(whole)
 
 
-def test_ctrl_c_ends_with_130_and_the_run_goes_on_where_it_was(
-    config: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_that_is_asked_to_end_says_how_to_go_on_and_goes_on_where_it_was(
+    end: signal.Signals,
+    code: int,
+    config: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "rmft.cli", "train", str(config), "--run-dir", str(run)]
@@ -415,11 +421,11 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on_where_it_was(
             assert f"'{run}' is being trained by another process" in capsys.readouterr().err
             assert content(run) == before
             child.send_signal(signal.SIGCONT)
-            child.send_signal(signal.SIGINT)
+            child.send_signal(end)
             _, errors = child.communicate(timeout=60)
         finally:
             child.kill()
-    assert child.returncode == 130, errors
+    assert child.returncode == code, errors
     assert f"Go on with: rmft resume {run}" in errors
     assert "Traceback" not in errors
     assert "\x1b" not in errors

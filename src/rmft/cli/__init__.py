@@ -1,7 +1,7 @@
 """The command line: `rmft train`, `resume`, `evaluate`, `export`, `report`, `compare`, `models`, ...
 
-Exit codes: 0; 2 for a user's mistake, told in one message; 1 for a fault; 130 on Ctrl-C, with the run
-ready to be resumed.
+Exit codes: 0; 2 for a user's mistake, told in one message; 1 for a fault; 130 on Ctrl-C and 143 on SIGTERM,
+with the run ready to be resumed.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ def show_forecast(config: RunConfig, suites: dict[str, Suite], calls: int, token
     if not isinstance(config.policy, HostedConfig):
         if tokenizer is not None:
             raise ConfigError("--tokenizer is of hosted models; a local model's own counts its tokens.")
+        say("Counting tokens and operations" + (f", and playing {calls} problems" if calls else ""))
         _show_work(*forecast_local(config, suites, calls))
         return
     table = Table("", "calls", "tokens read", "written", "trained on", "USD", "time", title="Forecast")

@@ -96,9 +96,19 @@ def serve(
     import os
 
     from rmft.agents.agent import Agent
+    from rmft.models.catalogue import find_model
     from rmft.policies.config import LocalConfig
+    from rmft.targets import check_path
     from rmft.wiring.policies import extra, torch_threads
 
+    models = model or ([] if agent else ["smollm2-135m"])
+    for name in models:
+        find_model(name)  # a mistake shows before anything is loaded, which takes a while
+    if agent is not None:
+        check_path(agent)
+    if adapters is not None and not adapters.is_dir():
+        raise ConfigError(f"Found no folder '{adapters}' for --adapters.")
+    say(f"Loading {', '.join([*models, *([agent] if agent else [])])}")
     torch_threads(num_threads)
     with extra("llm"), extra("serve"):
         from rmft.agent_server.routes import agent_routes
@@ -106,7 +116,6 @@ def serve(
         from rmft.server.serving import serve as run_server
 
     key = os.environ.get(KEY_VARIABLE) or None
-    models = model or ([] if agent else ["smollm2-135m"])
     others = {} if agent is None else {agent: partial(agent_routes, Agent.load(agent))}
     run_server(folder, models, host, port, key, LocalConfig(), num_threads, say, others, max_gb, adapters)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,26 +11,18 @@ import typer
 
 from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, say
 from rmft.cli.forecast import show_forecast
-from rmft.config import RunConfig, load_config
+from rmft.cli.training import ended, teller, told, train_run, train_seeds
+from rmft.config import load_config
 from rmft.errors import (
-    BudgetError,
     ConfigError,
-    HostedError,
-    RmftError,
-    RunDirectoryError,
-    TrainingJobError,
-    command,
 )
-from rmft.problems.suites import Suite, as_data
+from rmft.problems.suites import as_data
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.run_directory import RunDirectory
-from rmft.seeds import COLLAPSED, Experiment, is_experiment, parse_seeds
+from rmft.seeds import Experiment, is_experiment, parse_seeds
 
 if TYPE_CHECKING:
-    from rmft.hosting import HostedBackend
-    from rmft.iteration import Outcome
     from rmft.results import Evaluation
-    from rmft.wiring.backends import FolderBackend
 
 
 @app.command()
@@ -121,14 +112,14 @@ def train(
     where = run_dir or default_run_dir(checked)
     if several:
         backend(checked, suites, where).close()  # what is wrong so far leaves nothing behind
-        _train_seeds(Experiment.create(where, checked, several, as_data(suites)), trust=True)
+        train_seeds(Experiment.create(where, checked, several, as_data(suites)), trust=True)
         return
     with (
         closing(backend(checked, suites, where)) as machinery,  # what is wrong so far leaves nothing behind
         closing(RunDirectory.create(where, checked, as_data(suites))) as created,
-        _told(where),
+        told(where),
     ):
-        _ended(_train(created, suites, machinery), where)
+        ended(train_run(created, suites, machinery), where)
 
 
 @app.command()
@@ -155,15 +146,15 @@ def resume(
         for seed in several.seeds if iterations else ():
             with closing(RunDirectory.open(several.run(seed))) as each:
                 each.extend(iterations)
-        _train_seeds(several, max_usd, max_tokens, trust=trust_code)
+        train_seeds(several, max_usd, max_tokens, trust=trust_code)
         return
     with closing(RunDirectory.open(run)) as opened:
         opened.check()
-        suites = suites_of(opened, trust=trust_code, say=_teller(opened))
+        suites = suites_of(opened, trust=trust_code, say=teller(opened))
         opened.set_budget(max_usd, max_tokens)
         opened.extend(iterations)
-        with closing(backend(opened.config, suites, run)) as machinery, _told(run):
-            _ended(_train(opened, suites, machinery), run)
+        with closing(backend(opened.config, suites, run)) as machinery, told(run):
+            ended(train_run(opened, suites, machinery), run)
 
 
 @app.command()
@@ -287,105 +278,6 @@ def track(
     id, count = track_run(run, settings or ())
     print(id)
     say(f"{count:,} iterations sent.")
-
-
-def _train(
-    run: RunDirectory,
-    suites: dict[str, Suite],
-    machinery: FolderBackend | HostedBackend,
-    of: str | None = None,
-) -> Outcome:
-    """Do what is owed of a run, tell of it and of its end. of: what it is called among several."""
-    from rmft.iteration import iterate
-    from rmft.progress import TrainingProgress, rounds_of
-    from rmft.rivals import best_baseline
-
-    config: RunConfig = run.config
-    suite = suites[config.suite]
-    tell = _teller(run)
-    try:
-        tell(f"{run.path}: {suite.title}, {config.iterations} iterations")
-        if changes := run.changes():
-            tell(f"Not as when the run began, so results may differ: {'; '.join(changes)}.")
-        yardstick = best_baseline(run, suite, tell)
-        rounds = rounds_of(config, suites) // config.iterations
-        before = run.metrics()
-        with TrainingProgress(config.iterations, rounds, yardstick, of, before, log=run.log) as progress:
-            machinery.say = progress.on_step
-            outcome = iterate(run, suites, machinery, progress.on_iteration, progress.on_step)
-    except (Exception, KeyboardInterrupt) as error:
-        run.log(f"Stopped by {type(error).__name__}: {error}")
-        if isinstance(error, RmftError) or not isinstance(error, OSError):
-            raise
-        raise RunDirectoryError(
-            f"Can't write to '{run.path}': {error.strerror or error}. What was finished is kept; "
-            f"make room or mend its permissions, then go on with: {command('resume', run.path)}"
-        ) from None
-    for line in outcome.findings:
-        run.log(line)
-        print(line if of is None else f"{of}: {line}")
-    return outcome
-
-
-def _teller(run: RunDirectory) -> Callable[[str], None]:
-    """What says a line, and keeps it in the run's log."""
-
-    def tell(text: str) -> None:
-        say(text)
-        run.log(text)
-
-    return tell
-
-
-def _ended(outcome: Outcome, path: Path) -> None:
-    say(f"Next: {command('evaluate', path)}")
-    if outcome.status == "collapsed":
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Around training: what stops it from without is told with the way to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"\nStopped; nothing finished is lost. Go on with: {command('resume', path)}")
-        raise typer.Exit(130) from None
-    except (HostedError, TrainingJobError, BudgetError) as error:
-        say(f"Error: {error}\nNothing that was paid for is lost; go on with: {command('resume', path)}")
-        raise typer.Exit(2) from None
-
-
-def _train_seeds(
-    experiment: Experiment, max_usd: float | None = None, max_tokens: int | None = None, *, trust: bool
-) -> None:
-    """Do what is owed of every seed. Exit code 1 where one failed or collapsed, named at the end.
-
-    trust: whether classes that the runs' suites name may be run.
-    """
-    from rmft.wiring.backends import backend
-    from rmft.wiring.suites import suites_of
-
-    def train(seed: int) -> str:
-        with closing(RunDirectory.open(experiment.run(seed))) as run:
-            suites = suites_of(run, trust=trust, say=_teller(run))
-            run.set_budget(max_usd, max_tokens)
-            with closing(backend(run.config, suites, run.path)) as machinery:
-                return _train(run, suites, machinery, f"seed {seed}").status
-
-    with experiment.locked(), _told(experiment.path):
-        wrong = experiment.train(train, say)
-    for seed, what in wrong.items():
-        say(f"Seed {seed}: {what}")
-    failed = [seed for seed, what in wrong.items() if what != COLLAPSED]
-    if failed:
-        say(
-            f"{len(failed)} of {len(experiment.seeds)} seeds failed. Try again: "
-            f"{command('resume', experiment.path)}"
-        )
-    say(f"Next: {command('evaluate', experiment.path)}")
-    if wrong:
-        raise typer.Exit(1)
 
 
 def _rivals(result: Evaluation) -> list[str]:

@@ -80,6 +80,10 @@ def add_file(path: Path, name: str, say: Say) -> Path:
     if not path.is_file():
         raise ModelError(f"There is no file '{path}'. Expected a GGUF file, or one of: {', '.join(MODELS)}.")
 
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(f"'{path}' is no GGUF file: it does not begin with GGUF.")
+
     def fill(staged: Path) -> None:
         _make_room(staged, path.stat().st_size // 10**6)
         alone = staged / "model.gguf"  # a link, since transformers also reads what lies beside a model
