@@ -441,7 +441,7 @@ def test_a_run_that_is_missing_is_refused(refused: Refused, tmp_path: Path, comm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ubc", "--suite", "smoke"), "Unknown baseline 'ubc'. Did you mean 'ucb'?"),
+        (("ubc", "--suite", "smoke"), "Unknown run, checkpoint or baseline 'ubc'. Did you mean 'ucb'?"),
         (("ucb",), "'ucb' is no run, so name the problems to play with --suite."),
         (("ucb", "--suite", "smok"), "Unknown suite 'smok'. Did you mean 'smoke'?"),
         (
@@ -460,7 +460,7 @@ def test_a_run_that_is_missing_is_refused(refused: Refused, tmp_path: Path, comm
             ("hedge", "--suite", "smoke"),
             "The baseline 'hedge' can't play",
         ),
-        (("n" * 300, "--suite", "smoke"), "Unknown baseline 'nnn"),
+        (("n" * 300, "--suite", "smoke"), "Unknown run, checkpoint or baseline 'nnn"),
         ((str(EXAMPLES), "--suite", "smoke"), "is no policy of this version, or is damaged"),
         (("ucb", "--suite", "smoke", "--num-problems", "9000000"), "expected at most 100,000,000, so "),
         (("ucb", "--suite", "smoke", "--num-problems", "9" * 30), "expected 1 to 10,000,000 in all"),

@@ -104,14 +104,14 @@ def read_stored(model: type[Stored], path: Path, advice: str = "") -> Stored:
         raise RunDirectoryError(f"'{path}' is missing or damaged: {reason}{advice}") from None
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ConfigError when it can't be read or is none."""
+def read_mapping(path: Path, what: str = "config") -> dict[str, Any]:
+    """The mapping in a YAML file, which errors call `what`. Raises ConfigError when there is none."""
     try:
         values = parse_yaml(path.read_bytes(), f"'{path}'")
     except OSError as error:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
         hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
-        raise ConfigError(f"Can't read the config '{path}': {error.strerror or error}.{hint}") from None
+        raise ConfigError(f"Can't read the {what} '{path}': {error.strerror or error}.{hint}") from None
     if not isinstance(values, dict):
         found = "an empty file" if values is None else f"a {type(values).__name__}"
         raise ConfigError(f"'{path}' holds {found}; expected settings such as 'suite: smoke'.")

@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmft.errors import ConfigError
-from rmft.policies.baselines.catalogue import TUNED, make_baseline, parse_spec
+from rmft.errors import ConfigError, UnknownNameError
+from rmft.policies.baselines.catalogue import TUNED, baseline_names, make_baseline, parse_spec
 from rmft.policies.baselines.reference import Oracle
 from rmft.policies.config import HostedConfig
 from rmft.problems.suites import Suite
@@ -28,9 +28,17 @@ Playing = Callable[[PolicyRef], MakePolicy]
 
 
 def check_path(target: str) -> None:
-    """Raises RunDirectoryError, which names runs nearby, for a path that leads nowhere."""
-    if os.sep in target.partition("(")[0] and not os.path.lexists(target):
+    """Whether a target leads somewhere: to a folder or a baseline.
+
+    Raises RunDirectoryError, which names runs nearby, and UnknownNameError.
+    """
+    if os.path.isdir(target):
+        return
+    if os.sep in target.partition("(")[0]:
         RunDirectory.open(Path(target), lock=False)
+    elif (name := parse_spec(target)[0].removeprefix(TUNED)) not in baseline_names():
+        known = [*baseline_names(), *(str(file.parent) for file in Path().glob("*/run.json"))]
+        raise UnknownNameError("run, checkpoint or baseline", name, known)
 
 
 def policies_of(
@@ -70,11 +78,10 @@ def load_agent(target: str) -> tuple[Policy, Path | None]:
 
     It plays an arm wherever it can. Raises RunDirectoryError, UnknownNameError, ConfigError.
     """
+    check_path(target)
     where = Path(target)
     if not os.path.isdir(where):
-        name = parse_spec(target)[0] if os.sep not in target else ""
-        if not name:
-            RunDirectory.open(where, lock=False)  # raises, with the runs that there are
+        name = parse_spec(target)[0]
         if name == Oracle.name or name.startswith(TUNED):
             why = "knows what is hidden" if name == Oracle.name else "has no parameters yet"
             raise ConfigError(f"'{target}' {why}, so it can't decide in your program. See 'rmft baselines'.")

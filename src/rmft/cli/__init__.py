@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> Any:
         say(f"Error: {error}")
         sys.exit(2)
     except OSError as error:  # a place that can't be read or written
-        say(f"Error: {error}")
+        say(f"Error: {error.strerror or error}" + (f": '{error.filename}'" if error.filename else "."))
         sys.exit(2)
     except SystemExit as ended:
         if isinstance(ended.__context__, typer.Abort):  # Ctrl-C where no run is under way

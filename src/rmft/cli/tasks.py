@@ -37,6 +37,7 @@ def check(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A task'
     """Say what is wrong with a task, or show how it is told: an opening, two rounds, counts of tokens."""
     from rmft.commands import check_task
 
+    say("Reading the task, and a model's tokenizer where there is one")
     for line in check_task(folder):
         print(line)
 

@@ -82,7 +82,7 @@ def add_file(path: Path, name: str, say: Say) -> Path:
 
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise ModelError(f"'{path}' is no GGUF file: it does not begin with GGUF.")
+            raise ModelError(f"'{path}' is not a GGUF file: it does not begin with GGUF.")
 
     def fill(staged: Path) -> None:
         _make_room(staged, path.stat().st_size // 10**6)

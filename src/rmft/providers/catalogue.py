@@ -102,7 +102,7 @@ def providers(own: Path | None = None) -> dict[str, ProviderFacts]:
     Raises ConfigError, for a file that can't be read or has wrong keys or values.
     """
     data = dict(_packaged())
-    for name, facts in (read_mapping(own) if own else {}).items():
+    for name, facts in (read_mapping(own, "catalogue") if own else {}).items():
         data[name] = _merged(data.get(name, {"about": "your own"}), facts)
     source = f"'{own}'" if own else "catalogue"
     return {

@@ -113,7 +113,7 @@ def load_study(path: Path) -> Study:
     An entry's settings go over those of the study, and these over its config, key by key. Paths in a file
     start from its folder.
     """
-    data = read_mapping(path)
+    data = read_mapping(path, "study")
     if isinstance(evaluations := data.get("evaluate"), list):
         data["evaluate"] = [placed(each, path) if isinstance(each, dict) else each for each in evaluations]
     settings = read(StudyConfig, data, str(path))
