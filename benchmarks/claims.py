@@ -60,9 +60,9 @@ CLAIMS = (
         "C2 in words",
         "A language model comes to decide in three settings.",
         "c2-words",
-        "SmolLM2-135M, decisions alone, one policy for all three: 2 to 5 arms, 10 to 25 rounds. b0 is the"
-        " exponent of regret; under full information uniform play has one below 1 too "
-        "([why](measures.md)).",
+        "SmolLM2-135M, decisions alone, one policy for all three: 2 to 5 arms, 10 to 25 rounds; under "
+        "full information each round tells the option of the best total first. b0 is the exponent of "
+        "regret; under full information uniform play has one a little below 1 too ([why](measures.md)).",
     ),
     Claim(
         "C4",
