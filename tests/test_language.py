@@ -316,6 +316,8 @@ def test_a_damaged_adapter_is_named(
     records = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
     records[best]["validation"]["regret"]["mean"] = -1.0
     (copy / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    result = json.loads((copy / "result.json").read_text())
+    (copy / "result.json").write_text(json.dumps({**result, "best_iteration": best}))
     (copy / "checkpoints" / f"{best:06d}" / "adapter_model.safetensors").write_bytes(b"damaged")
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", str(copy), "--num-problems", "4", "--against", "start"])

@@ -492,7 +492,10 @@ def test_damaged_lines_are_counted_and_the_others_kept(tmp_path: Path) -> None:
     assert run.iterations[1].rollout_regret is None
     assert run.iterations[1].entropy is None
     assert run.iterations[2].rollout_regret == 7.0  # the later line holds
-    assert run.notes == ["metrics.jsonl: 1 damaged line(s) left out (line 2)."]
+    assert run.notes == [
+        "metrics.jsonl: 1 damaged line(s) left out (line 2).",
+        "metrics.jsonl ends at iteration 3, result.json names 40: it was cut.",
+    ]
 
 
 def test_a_policy_without_a_regret_is_left_out_and_odd_curves_are_not_drawn(tmp_path: Path) -> None:

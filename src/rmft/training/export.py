@@ -70,7 +70,7 @@ def export_policy(policy: PolicyRef, target: Path, merge: bool, about: Mapping[s
     whole = merge or (policy.path / WHOLE).exists()
     if adapter is None and not whole:
         raise ConfigError(
-            f"'{policy.path}' is the model as it was before training, without an adapter. Use merge."
+            f"'{policy.path}' is the model as it was before training, without an adapter. Use --merge."
         )
     staged = target.with_name(f".{target.name}.{os.getpid()}")
     try:
