@@ -32,7 +32,7 @@ unseen problems, intervals of 95% are over training seeds and problems ([how](st
 differences are paired, p is Holm's over all pairs of a study. A line reads *shown* where the first has
 lower regret at p < .05, *refuted* where it has higher regret so, and else *undecided*: that is of the line
 alone, and each claim says which lines would show it. Suites `studies/*` are in
-[configs/studies](../configs/studies), of 3 arms and 30 rounds unless their names say otherwise. Who the
+`configs/studies`, of 3 arms and 30 rounds unless their names say otherwise. Who the
 rivals are: [rivals.md](rivals.md). C3, of hosted models, would need a vendor's; C8 is
 [theory.md](theory.md). Language models' studies are run for hours and stored; `make claims` runs the
 networks' anew.
