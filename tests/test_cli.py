@@ -750,6 +750,11 @@ def test_a_run_whose_metrics_were_cut_keeps_its_result(refused: Refused, run: Pa
     assert (run / "result.json").read_bytes() == result
 
 
+def test_a_run_is_named_once(refused: Refused, run: Path) -> None:
+    for command in ("compare", "report", "view"):
+        assert "more than once" in refused(command, run, f"{run}/")
+
+
 def test_what_a_run_can_not_have_is_refused_and_changes_nothing(
     refused: Refused, run: Path, tmp_path: Path
 ) -> None:

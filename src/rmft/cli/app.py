@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rmft import __version__
+from rmft.errors import ConfigError
 
 app = typer.Typer(
     name="rmft",
@@ -32,7 +34,20 @@ app.add_typer(models_app, name="models")
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run, such as runs/demo-..., or a folder of seeds.")
 ]
-RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, or folders of seeds.")]
+
+
+def _each_once(runs: list[Path]) -> list[Path]:
+    places = [os.path.realpath(run) for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise ConfigError(f"Found the run '{run}' more than once; name each once.")
+    return runs
+
+
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Runs, or folders of seeds.", callback=_each_once),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set rollout.num_rollouts=16."),

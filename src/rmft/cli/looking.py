@@ -61,7 +61,7 @@ def show(run: RunArgument) -> None:
 
 
 @app.command()
-def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...")]) -> None:
+def compare(runs: RunsArgument) -> None:
     """Several runs side by side: results, and the settings in which they differ.
 
     A folder of seeds stands for its runs, and has a row of its own with means over seeds and their spread.
