@@ -337,7 +337,7 @@ def test_what_only_looks_at_a_run_runs_nothing(run: Path, tmp_path: Path, marker
     for command in (
         ("report", run, "-o", tmp_path / "report.html"),
         ("show", run),
-        ("compare", run, run),
+        ("compare", run, shutil.copytree(run, tmp_path / "copy")),
         ("evaluate", run, *smoke),
         ("evaluate", "ucb", *smoke, "--against", run),
         ("play", run, "--suite", "smoke"),
