@@ -27,7 +27,7 @@ from rmft.api import default_run_dir
 from rmft.cli import main
 from rmft.cli.app import print_table
 from rmft.config import parse_config
-from rmft.errors import ConfigError
+from rmft.errors import ConfigError, RunDirectoryError
 from rmft.policies.baselines.catalogue import baseline_names
 from rmft.problems.suites import suite_names
 from rmft.progress import TrainingProgress
@@ -743,6 +743,8 @@ def test_a_run_whose_metrics_were_cut_keeps_its_result(refused: Refused, run: Pa
         path.write_bytes(b"".join(cut))
         assert message in refused("resume", run)
         assert ("one of them was changed" if cut else "no policy yet") in refused("evaluate", run)
+        with closing(RunDirectory.open(run)) as opened, pytest.raises(RunDirectoryError):
+            opened.extend(opened.config.iterations + 1)  # as for each run of a folder of seeds
         assert (run / "result.json").read_bytes() == result
     path.write_bytes(whole)
     shutil.rmtree(run / "trajectories")

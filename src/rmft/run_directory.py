@@ -157,7 +157,8 @@ class RunDirectory:
     def extend(self, iterations: int | None) -> None:
         """Let the run go on to so many iterations in all, as a further stage; None: as many as it has.
 
-        Raises RunDirectoryError when it has more, or when it was stopped because its patience ran out.
+        Raises RunDirectoryError when it has more, when it was stopped because its patience ran out, and as
+        `check` does.
         """
         has = self.config.iterations
         if iterations is None or iterations == has:
@@ -172,6 +173,7 @@ class RunDirectory:
                 f"'{self.path}' was stopped since validation.patience ran out. Go on from its best policy in "
                 f"a new run instead: rmft train CONFIG --set init_from={self.path}"
             )
+        self.check()
         (self.path / "result.json").unlink(missing_ok=True)
         self._configure(self.config.extended(iterations).model_dump())
 

@@ -78,8 +78,8 @@ def say(text: str) -> None:
 def print_table(table: Table, keys: int | None = None) -> None:
     """A table, as wide as the terminal, or 200 characters in a pipe. The first column is never cut.
 
-    keys: of a table of figures how many first columns name a row; on a terminal that is too narrow it becomes
-    several tables below one another, which all have these.
+    keys: of a table of figures how many first columns name a row; where it is too wide it becomes several
+    tables below one another, which all have these.
     """
     console = Console()
     if not console.is_terminal:
