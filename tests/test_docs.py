@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 import yaml
-from typer.testing import CliRunner
 
 from rmft.cli import app
 from rmft.config import RunConfig, parse_config
@@ -64,19 +62,6 @@ def test_every_setting_in_the_docs_is_one(page: Path, tmp_path: Path) -> None:
         elif "situation" in data:
             (tmp_path / data["rewards"]).write_text("customer,Sunshine,Keebler,Nabisco\n" + "a,1,0,0\n" * 10)
             Task.model_validate(data, context={"folder": str(tmp_path)})
-
-
-def test_a_first_run_goes_as_its_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for line in commands(ROOT / "docs" / "first-run.md"):
-        done = CliRunner().invoke(app, shlex.split(line))
-        assert done.exit_code == 0, (line, done.output)
-    assert (tmp_path / "first.html").stat().st_size > 100_000
-    for page in ("first-run", "agent", "environments", "records"):
-        program = blocks(ROOT / "docs" / f"{page}.md", "python")[0]
-        program = re.sub(r"runs/(demo|brands)-[0-9.\-]+", str(tmp_path / "runs" / "first"), program)
-        customer = SimpleNamespace(bought=lambda name: float(name == "Keebler"))
-        exec(compile(program, page, "exec"), {"visits": [customer] * 14})
 
 
 @pytest.mark.slow

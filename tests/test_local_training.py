@@ -596,7 +596,7 @@ def test_a_packed_pass_has_the_loss_and_gradients_of_plain_ones(kind: str) -> No
     logits = model(
         input_ids=packed.ids,
         position_ids=packed.position_ids,
-        packed=packed.groups,
+        rmft_groups=packed.groups,
         logits_to_keep=packed.predicting,
         use_cache=False,
     ).logits

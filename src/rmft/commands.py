@@ -275,7 +275,7 @@ def export_run(
         raise ConfigError(
             f"'{target}' does not answer as the policy does; expected at most {found.tolerance:g} between."
         )
-    if found.from_base == 0:
+    if iteration > 0 and found.from_base == 0:
         raise ConfigError(f"'{target}' answers as the model did before training: its adapter does nothing.")
 
 

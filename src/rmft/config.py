@@ -7,6 +7,7 @@ the file's folder (`rmft.places`). Wrong names, types and ranges raise ConfigErr
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -173,13 +174,14 @@ def check_pool(credit: TopK, rollout: RolloutConfig, num_settings: int = 1) -> N
 
 
 STAGED = ("suite", "iterations", "rollout", "credit", "training")
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class RunConfig(Config):
     """One run of Iterative RMFT."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "run"
-    """Letters, digits, dots, dashes; names the run's directory."""
+    name: Annotated[str, Field(pattern=NAME)] = "run"
+    """Letters, digits, dots, dashes; names the run's directory. Unless given, that of the config's file."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     suite: str = "smoke"
     """A named suite (`rmft suites`), the path of a YAML file, or that of a task's folder: to train on, to
@@ -360,7 +362,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     """
     path = config_file(path)
     source = f"{path} with --set" if overrides else str(path)
-    return parse_config(placed(read_mapping(path), path), overrides, source)
+    named = {"name": path.stem} if re.fullmatch(NAME, path.stem) else {}
+    return parse_config(named | placed(read_mapping(path), path), overrides, source)
 
 
 def parse_config(

@@ -191,7 +191,7 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,  # noqa: ARG001
     *,
-    cache: RowCache,
+    rmft_rows: RowCache,  # a name of our own: models have arguments named `cache`
     scaling: float | None = None,
     softcap: float | None = None,
     **_: object,
@@ -200,7 +200,7 @@ def attend(
     layer = module.layer_idx
     assert isinstance(layer, int)
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    return cache.attend(layer, query, key, value, scaling, softcap).unsqueeze(0), None
+    return rmft_rows.attend(layer, query, key, value, scaling, softcap).unsqueeze(0), None
 
 
 AttentionInterface.register(ATTENTION, attend)

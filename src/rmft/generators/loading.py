@@ -168,10 +168,11 @@ def _check(model: PreTrainedModel, name: str) -> None:
         session.read([ids[8:]])
         _, _, found = session.choose(np.arange(size), np.zeros(1))
         distance = np.abs(found[0] - expected.numpy(force=True)).sum() / 2
-    except (TypeError, AttributeError):
-        distance = np.inf
+        why = f"probabilities are {distance:.2g} off"
+    except (TypeError, AttributeError) as error:
+        distance, why = np.inf, _first_line(error)
     if not distance <= (1e-3 if model.dtype == torch.float32 else 0.1):
         raise ConfigError(
-            f"The model '{name}' is a {type(model).__name__}, which can't be played here. Take one whose "
-            "layers all attend to every earlier token, such as Llama, Qwen, Gemma 2 or Phi-3."
+            f"The model '{name}' is a {type(model).__name__}, which can't be played here ({why}). Take one "
+            "whose layers all attend to every earlier token, such as Llama, Qwen, Gemma 2 or Phi-3."
         )

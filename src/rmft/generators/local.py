@@ -184,7 +184,7 @@ class Session:
         tokens = torch.tensor([token for _, new in groups for token in new], device=device)
         with _row_attention(self._model):
             read = self._model.base_model(
-                input_ids=tokens[None], position_ids=positions[None], use_cache=False, cache=self._cache
+                input_ids=tokens[None], position_ids=positions[None], use_cache=False, rmft_rows=self._cache
             )
         hidden = read.last_hidden_state[0, torch.from_numpy(np.cumsum(counts) - 1).to(device)]
         for (rows, new), start, last in zip(groups, starts.tolist(), hidden, strict=True):

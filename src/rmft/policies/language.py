@@ -105,9 +105,9 @@ class LanguagePolicy:
                 fits = max(1 + (context - opening) // per_round, 0)
                 raise ConfigError(
                     f"{rules.horizon} rounds of {rules.num_arms} arms take up to {longest} tokens "
-                    f"({opening} to begin, {per_round} a round); {self.config.model} reads {context}. The "
-                    f"longest horizon that fits is {fits}; policy.wording.style terse, history raw and a "
-                    "smaller reasoning_budget need less."
+                    f"({opening} to begin, {per_round} a round); {self.config.model} reads {context}. "
+                    f"The longest horizon that fits is {fits}; policy.wording.style terse, "
+                    "policy.wording.history raw and a smaller policy.reasoning_budget need less."
                 )
             self._longest[key] = longest
         return self._longest[key]

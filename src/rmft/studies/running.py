@@ -127,6 +127,7 @@ def _start(work: Work, study: Path, folder: Path, *, trust: bool) -> subprocess.
 def _failure(work: Work) -> str:
     """What a process that has ended failed with; "" where it did not."""
     assert work.process is not None
+    work.process.communicate()  # closes its pipe
     code = work.process.returncode
     if code == 0:
         return ""
@@ -144,7 +145,7 @@ def _ended(running: list[Work]) -> Iterator[None]:
         for work in running:
             if work.process is not None:
                 work.process.kill()
-                work.process.wait()
+                work.process.communicate()
 
 
 class _Progress:

@@ -313,7 +313,7 @@ def _logits(model: torch.nn.Module, packed: Packed) -> Tensor:
     logits: Tensor = model(
         input_ids=packed.ids,
         position_ids=packed.position_ids,
-        packed=packed.groups,
+        rmft_groups=packed.groups,
         logits_to_keep=packed.predicting,
         use_cache=False,
     ).logits

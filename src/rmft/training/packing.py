@@ -136,7 +136,7 @@ def attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,  # noqa: ARG001
-    packed: list[Group],
+    rmft_groups: list[Group],  # a name that no model has for an argument of its own
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -147,7 +147,7 @@ def attend(
     Returns (1, N, H, D). sliding_window: how many tokens back are seen. softcap: bounds the scores.
     """
     parts = []
-    for group in packed:
+    for group in rmft_groups:
         q, k, v = (each[:, :, group.first] for each in (query, key, value))
         out = _causal(q, k, v, scaling, sliding_window, softcap)
         parts.append(out[0].transpose(0, 1))
