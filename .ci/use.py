@@ -1,4 +1,4 @@
-"""Use what an extra brings, in an environment that has rmft with it and nothing else: python .ci/use.py EXTRA"""
+"""Use what an extra brings, in an environment that has rmft with it only: python .ci/use.py EXTRA"""
 
 from __future__ import annotations
 

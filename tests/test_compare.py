@@ -193,7 +193,7 @@ def test_pairs_are_shown_in_the_page_and_in_the_terminal(tmp_path: Path) -> None
     console.print(comparison_table(runs))
     [line] = [line for line in console.export_text().splitlines() if "minus second" in line]
     difference = found_in(runs)[0][0].differences[0, 1]
-    assert f"−{-difference.mean:.2f} [" in line
+    assert f"-{-difference.mean:.2f} [" in line
 
 
 @pytest.mark.parametrize("regrets", [[], "x", [1.0], [None] * 15, [1e400] * 15, {"a": 1}])

@@ -205,6 +205,16 @@ def test_the_configs_that_come_along_are_valid(path: Path) -> None:
     assert load_config(path).name == path.stem
 
 
+def test_a_run_is_named_like_the_file_of_its_config(tmp_path: Path) -> None:
+    for file, own, name in (
+        ("mine.yaml", {}, "mine"),
+        ("mine.yaml", {"name": "own"}, "own"),
+        ("a b.yaml", {}, "run"),
+    ):
+        (tmp_path / file).write_text(yaml.safe_dump({"suite": "smoke"} | own))
+        assert load_config(tmp_path / file).name == name
+
+
 def test_defaults_are_the_plain_method() -> None:
     config = parse_config({})
     assert config.credit == TopKRegret(num_selected=4)

@@ -514,7 +514,7 @@ def test_rows(evaluation: Evaluation):
         "regret",
         "minus uniform",
         "SuffFailFreq",
-        "K*MinFrac",
+        "K·MinFrac",
         "GreedyFrac",
         "switching",
         "b0",

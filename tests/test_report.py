@@ -258,9 +258,18 @@ def test_the_overview_fits_a_terminal(tmp_path: Path) -> None:
     assert "16.4 → 3.70; 41% below Thompson sampling" in text
     assert re.search(r"^40 \* +3\.95 \[3\.70, 4\.20\]", text, re.MULTILINE), "the kept iteration is marked"
     assert re.search(
-        r"^Thompson sampling +6\.30 \[6\.11, 6\.49\] +−2\.60 \[−2\.70, −2\.50\]", text, re.MULTILINE
+        r"^Thompson sampling +6\.30 \[6\.11, 6\.49\] +-2\.60 \[-2\.70, -2\.50\]", text, re.MULTILINE
     )
     assert "train 120 s, 6,000 tokens, 6.00 US dollars." in text
+
+
+def test_on_a_narrow_terminal_columns_are_left_out_and_figures_stay_whole(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "run"))
+    for width in (50, 66):
+        lines = overview_lines(run, width)
+        assert max(map(len, lines)) <= width
+        (row,) = (line for line in lines if line.startswith("Thompson sampling "))
+        assert row.endswith("6.30 [6.11, 6.49]" if width == 50 else "-2.60 [-2.70, -2.50]")
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
@@ -558,10 +567,13 @@ def test_hostile_strings_stay_strings(tmp_path: Path) -> None:
 
 
 def test_only_what_is_a_run_directory_is_read(tmp_path: Path) -> None:
-    with pytest.raises(RunDirectoryError, match=r"Found no folder at .*expected a run directory"):
+    with pytest.raises(RunDirectoryError, match=r"There is no run directory .*Give the folder"):
         write_report(tmp_path / "none")
     with pytest.raises(RunDirectoryError, match="none of a run's files"):
         write_report(tmp_path)
+    write_run(tmp_path / "there")
+    with pytest.raises(RunDirectoryError, match=r"There is no run directory .*Runs there: there\."):
+        write_report(tmp_path / "ther")
 
 
 def test_an_unwritable_target_is_one_clear_error(tmp_path: Path) -> None:
@@ -593,6 +605,7 @@ def test_values_that_nobody_vouches_for() -> None:
 
 def test_numbers_and_text_as_a_reader_sees_them() -> None:
     values = (None, 0.0, 0.004, -0.5, 3.678, 16.64, 1234.5, 2.5e7)
+    assert digits(-0.0) == "0.00"
     assert [digits(value) for value in values] == [
         "–", "0.00", "0.004", "−0.50", "3.68", "16.6", "1,234", "2.5e+07",
     ]  # fmt: skip

@@ -93,6 +93,8 @@ def test_what_entries_have_in_common_may_be_a_config_that_comes_along(tmp_path: 
     assert named == load_study(write(tmp_path / "study.yaml")).entries
     with pytest.raises(UnknownNameError, match="Did you mean 'smoke'"):
         load_study(write(tmp_path / "study.yaml", config="smok"))
+    with pytest.raises(ConfigError, match="'smoke' is a config; expected a study"):
+        load_study(Path("smoke"))
 
 
 def test_what_an_entry_depends_on_names_its_runs(tmp_path: Path) -> None:

@@ -575,7 +575,7 @@ def test_the_commands_serve_until_they_are_stopped_and_print(runs: list[Path]) -
     assert "16.4 → 3.70" in done.stdout
     done = subprocess.run([*rmft, "view", "nowhere"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "Found no folder at 'nowhere'" in done.stderr
+    assert "There is no run directory 'nowhere'" in done.stderr
 
 
 def test_a_port_that_is_taken_is_one_clear_message(

@@ -7,8 +7,10 @@ one. Each class also inherits the stdlib type that a caller without this package
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def command(*words: object) -> str:
@@ -43,6 +45,24 @@ class UnknownNameError(RmftError, LookupError):
 
 class RunDirectoryError(RmftError, OSError):
     """A run directory exists already, is damaged, comes from another version or can't be written."""
+
+
+class NoRunError(RunDirectoryError):
+    """There is no run where one was named."""
+
+    def __init__(self, path: Path) -> None:
+        near = runs_in(path.parent)
+        hint = (
+            f"Runs there: {', '.join(near[-5:])}."
+            if near
+            else "Give the folder that 'rmft train' printed, such as runs/<name>-<time>."
+        )
+        super().__init__(f"There is no run directory '{path}'. {hint}")
+
+
+def runs_in(folder: Path) -> list[str]:
+    """The names of the runs that lie in a folder."""
+    return sorted(each.parent.name for each in folder.glob("*/run.json")) if os.path.isdir(folder) else []
 
 
 class MissingExtraError(RmftError, ImportError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plotly.graph_objects import Figure
 
-from rmft.errors import RunDirectoryError
+from rmft.errors import NoRunError
 from rmft.report.blocks import Chart
 from rmft.report.charts import run_styles
 from rmft.report.curves import curves
@@ -60,4 +60,4 @@ def plots(run: str | Path) -> dict[str, Figure]:
 
 def _check(run: Path) -> None:
     if not (run / "run.json").exists() and not is_folder(run):
-        raise RunDirectoryError(f"There is no run directory '{run}'.")
+        raise NoRunError(run)

@@ -362,7 +362,7 @@ def _row(
         "regret": show(result.measures["regret"]),
         **differences,
         "SuffFailFreq": _number(result.measures["suff_fail_freq"].mean),
-        "K*MinFrac": _number(result.measures["k_min_frac"].mean),
+        "K·MinFrac": _number(result.measures["k_min_frac"].mean),
         **{
             column: _number(result.measures[key].mean)
             for key, column in FURTHER.items()

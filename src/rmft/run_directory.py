@@ -45,7 +45,7 @@ import yaml
 
 from rmft import __version__
 from rmft.config import RunConfig, parse_config
-from rmft.errors import ConfigError, RunDirectoryError, command
+from rmft.errors import ConfigError, NoRunError, RunDirectoryError, command, runs_in
 from rmft.evaluation.findings import best_iteration
 from rmft.files import append_line, write_atomically
 from rmft.locks import locked
@@ -113,9 +113,7 @@ class RunDirectory:
     def open(cls, path: Path, *, lock: bool = True) -> RunDirectory:
         """An existing run. Raises RunDirectoryError when it is missing, damaged or in use."""
         if not os.path.isdir(path):
-            near = _runs_in(path.parent)
-            hint = f" Runs there: {', '.join(near[-5:])}." if near else ""
-            raise RunDirectoryError(f"There is no run directory '{path}'.{hint}")
+            raise NoRunError(path)
         _refuse_several(path)
         about = read_json(path / "run.json")
         found = about.get("format")
@@ -344,13 +342,9 @@ def policy_in(path: Path) -> PolicyRef:
     return run.policy(run.best_iteration())
 
 
-def _runs_in(folder: Path) -> list[str]:
-    return sorted(each.parent.name for each in folder.glob("*/run.json")) if os.path.isdir(folder) else []
-
-
 def _refuse_several(path: Path) -> None:
     """Raises RunDirectoryError for a folder that is no run but holds some."""
-    if not os.path.exists(path / "run.json") and (runs := _runs_in(path)):
+    if not os.path.exists(path / "run.json") and (runs := runs_in(path)):
         raise RunDirectoryError(f"'{path}' holds several runs; name one of them, such as {path / runs[0]}.")
 
 

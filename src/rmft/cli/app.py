@@ -46,7 +46,7 @@ def _each_once(runs: list[Path]) -> list[Path]:
 
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN...", help="Runs, or folders of seeds.", callback=_each_once),
+    typer.Argument(metavar="RUN", help="Runs, or folders of seeds.", callback=_each_once),
 ]
 SetOption = Annotated[
     list[str] | None,

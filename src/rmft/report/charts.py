@@ -136,7 +136,7 @@ def best_arm_pulls(setting: SettingResult, styles: dict[str, Style]) -> Chart | 
 
 
 def exploration(setting: SettingResult, styles: dict[str, Style]) -> Chart | None:
-    """SuffFailFreq against K*MinFrac, one point per policy."""
+    """SuffFailFreq against K·MinFrac, one point per policy."""
     chart = _points(setting, styles, "suff_fail_freq", "SuffFailFreq", "k_min_frac", "K·MinFrac", ())
     if chart is None:
         return None

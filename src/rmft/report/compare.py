@@ -13,7 +13,7 @@ from rmft.report.folders import expanded
 from rmft.report.paired import pairings, unpaired
 from rmft.report.run_reader import Run, read_run
 from rmft.report.untrusted import Interval, shown
-from rmft.report.words import BEST, digits, with_bounds
+from rmft.report.words import BEST, digits, plain, with_bounds
 
 ABSENT = "–"
 MAX_DIFFERENCES = 60
@@ -81,14 +81,14 @@ def comparison_table(run_dirs: Sequence[Path]) -> Table:
         "SuffFailFreq": [with_bounds(summary.evaluation_suff_fail_freq) for summary in summaries],
     }
     for title, cells in rows.items():
-        table.add_row(Text(title), *(Text(shown(cell)) for cell in cells))
+        table.add_row(Text(title), *(Text(plain(shown(cell))) for cell in cells))
     table.add_section()
     paired = pairings(runs)
     for pairing in paired:
         for other in pairing.runs:
             found = [pairing.differences.get((place, other)) for place in range(len(runs))]
             cells = [with_bounds(each) for each in found]
-            table.add_row(Text(shown(f"minus {names[other]}", 60)), *(Text(cell) for cell in cells))
+            table.add_row(Text(shown(f"minus {names[other]}", 60)), *(Text(plain(cell)) for cell in cells))
     table.add_section()
     keys = list(summaries[0].differing) if summaries else []
     for key in keys[:MAX_DIFFERENCES]:

@@ -15,9 +15,9 @@ from rmft.errors import command
 from rmft.report.blocks import Block, Cell, Table
 from rmft.report.folders import folder_of, is_folder, runs_in
 from rmft.report.run_reader import EVALUATION, MAX_BYTES, Run, read_run
-from rmft.report.terminal import overview_lines
+from rmft.report.terminal import MAX_LINES, WIDTH, overview_lines, safe_lines
 from rmft.report.untrusted import Interval, get, interval, items_of, lies_in, mapping, number, shown, text
-from rmft.report.words import BEST, START, digits, label, with_bounds
+from rmft.report.words import BEST, START, digits, label, plain, with_bounds
 
 MAX_POLICIES = 50
 COLUMNS = (
@@ -136,7 +136,7 @@ def summary_in_terminal(paths: Sequence[Path]) -> rich.table.Table | None:
     for place, column in enumerate(found.columns):
         table.add_column(column, justify="right" if place else "left")
     for row in found.rows:
-        table.add_row(*(rich.text.Text(shown(_cell(cell))) for cell in row))
+        table.add_row(*(rich.text.Text(plain(shown(_cell(cell)))) for cell in row))
     return table
 
 
@@ -178,12 +178,12 @@ def _listed(policy: PolicyOverSeeds) -> str:
     return ", ".join(f"{seed}: {digits(mean)}" for seed, mean in policy.by_seed)
 
 
-def summary_lines(path: Path) -> list[str]:
+def summary_lines(path: Path, width: int = WIDTH) -> list[str]:
     """A run, or a folder of seeds, in at most 40 lines. Raises RunDirectoryError when it is neither."""
-    return folder_lines(path) if is_folder(path) else overview_lines(read_run(path))
+    return folder_lines(path, width=width) if is_folder(path) else overview_lines(read_run(path), width)
 
 
-def folder_lines(path: Path, limit: int = 40, width: int = 110) -> list[str]:
+def folder_lines(path: Path, limit: int = MAX_LINES, width: int = WIDTH) -> list[str]:
     """A folder of seeds in the terminal: its runs, then every policy over seeds. At most `limit` lines."""
     found = over_seeds(path)
     lines = [f"{path.resolve().name}: {len(found.runs)} training seeds", ""]
@@ -204,5 +204,4 @@ def folder_lines(path: Path, limit: int = 40, width: int = 110) -> list[str]:
             lines.append(f"  {label(policy.name)}: {with_bounds(policy.regret)}{far}{own}")
     else:
         lines += ["", f"Not evaluated over seeds yet: {command('evaluate', path)}"]
-    safe = [shown(line.replace("\n", " ")).replace("\t", " ") for line in lines[:limit]]
-    return [line if len(line) <= width else line[: width - 1] + "…" for line in safe]
+    return safe_lines(lines[:limit], width)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from rmft.errors import ConfigError, RunDirectoryError
+from rmft.errors import ConfigError, NoRunError, RunDirectoryError
 from rmft.reading import parse_yaml
 from rmft.report.evaluation_reader import EvaluationResult, read_evaluation
 from rmft.report.folders import folder_of
@@ -138,10 +138,11 @@ class Run:
 def read_run(run_dir: Path) -> Run:
     """Read `run_dir`. Raises RunDirectoryError when it is not a run directory at all."""
     if not any((run_dir / name).is_file() for name in FILES):
-        found = "a folder with none of a run's files" if run_dir.is_dir() else "no folder"
+        if not run_dir.is_dir():
+            raise NoRunError(run_dir)
         raise RunDirectoryError(
-            f"Found {found} at '{run_dir}'; expected a run directory, with config.yaml and metrics.jsonl. "
-            "Give the folder that 'rmft train' printed, such as runs/<name>-<time>."
+            f"Found a folder with none of a run's files at '{run_dir}'; expected a run directory, with "
+            "config.yaml and metrics.jsonl. Give the folder that 'rmft train' printed."
         )
     run = Run(run_dir)
     _read_config(run)

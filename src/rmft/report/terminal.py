@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
+from collections.abc import Sequence
 
 from rmft.report.charts import ordered
 from rmft.report.curves import MEASURES
 from rmft.report.run_reader import Iteration, Run
 from rmft.report.untrusted import shown
-from rmft.report.words import BEST, about, digits, findings, headline, label, second_line, status, with_bounds
+from rmft.report.words import (
+    BEST,
+    about,
+    digits,
+    findings,
+    headline,
+    label,
+    plain,
+    second_line,
+    status,
+    with_bounds,
+)
 
 MAX_LINES = 40
 MAX_ITERATIONS = 9
@@ -19,31 +32,38 @@ WIDTH = 110
 SHOWN_MEASURES = ("suff_fail_freq", "k_min_frac", "greedy_frac")
 
 
-def overview_lines(run: Run) -> list[str]:
-    """At most MAX_LINES lines of text, each at most WIDTH wide, with control characters spelled out."""
+def overview_lines(run: Run, width: int = WIDTH) -> list[str]:
+    """At most MAX_LINES lines of text, each at most `width` wide, with control characters spelled out."""
     said = [*run.findings, *findings(run)]
     lines = [
         " · ".join(about(run, ("suite", "seed"))),
-        *_wrapped(f"{headline(run)}."),
-        *_wrapped(second_line(run)),
+        *_wrapped(f"{headline(run)}.", width),
+        *_wrapped(second_line(run), width),
     ]
     lines.append(f"{status(run)}.")
-    lines += [line for sentence in said[:MAX_FINDINGS] for line in _wrapped(sentence, "  - ")]
+    lines += [line for sentence in said[:MAX_FINDINGS] for line in _wrapped(sentence, width, "  - ")]
     lines += [f"  ! {note}" for note in run.notes[:MAX_NOTES]]
     more = len(run.notes) - MAX_NOTES
     lines += [f"  ! and {more} more; rmft report shows all."] if more > 0 else []
-    lines += [*_iterations(run), *_policies(run), *_spent(run)]
-    safe = [shown(line.replace("\n", " ")).replace("\t", " ") for line in lines[:MAX_LINES]]
-    return [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in safe]
+    for table in (_iterations(run), _policies(run)):
+        lines += ["", *_aligned(table, width)] if table else []
+    lines += _spent(run)
+    return safe_lines(lines[:MAX_LINES], width)
 
 
-def _wrapped(text: str, mark: str = "") -> list[str]:
+def safe_lines(lines: Sequence[str], width: int) -> list[str]:
+    """The lines as a terminal may show them: on one line each, no wider, with the signs that are typed."""
+    safe = [plain(shown(line.replace("\n", " ")).replace("\t", " ")) for line in lines]
+    return [line if len(line) <= width else line[: width - 1] + "…" for line in safe]
+
+
+def _wrapped(text: str, width: int, mark: str = "") -> list[str]:
     """At most two lines, the first after `mark`."""
-    lines = textwrap.wrap(text, WIDTH - len(mark), max_lines=2, placeholder="…")
+    lines = textwrap.wrap(text, width - len(mark), max_lines=2, placeholder="…")
     return [f"{' ' * len(mark) if place else mark}{line}" for place, line in enumerate(lines)]
 
 
-def _iterations(run: Run) -> list[str]:
+def _iterations(run: Run) -> list[list[str]]:
     """A table of a few iterations: the first, the kept, the last, and some between."""
     rows = [row for row in run.iterations if row.regret] or run.iterations
     if not rows:
@@ -56,7 +76,7 @@ def _iterations(run: Run) -> list[str]:
     for row in (row for row in rows if row.index in chosen):
         of_reasoning = [digits(each) for each in (row.cut, row.says, row.says_does)] if reasons else []
         cells.append([*_iteration(row, row.index == run.best_iteration), *of_reasoning])
-    return ["", *_aligned(cells)]
+    return cells
 
 
 def _iteration(row: Iteration, is_best: bool) -> list[str]:
@@ -65,13 +85,13 @@ def _iteration(row: Iteration, is_best: bool) -> list[str]:
     return [f"{row.index}{' *' if is_best else '  '}", *measured, *map(digits, others)]
 
 
-def _policies(run: Run) -> list[str]:
-    """A table of policies on unseen problems, with what training gained on each."""
+def _policies(run: Run) -> list[list[str]]:
+    """A table of policies on unseen problems, with the regret of training minus each one's."""
     if run.evaluation is None:
         return []
     setting = run.evaluation.overall
     best = setting.policies.get(BEST)
-    cells = [["policy", "regret", "difference", *(MEASURES[key] for key in SHOWN_MEASURES)]]
+    cells = [["policy", "regret", "training minus it", *(MEASURES[key] for key in SHOWN_MEASURES)]]
     for row in ordered(setting)[:MAX_POLICIES]:
         gain = best.difference.get(row.name, {}).get("regret") if best else None
         measures = [row.measures.get(key) for key in SHOWN_MEASURES]
@@ -83,7 +103,7 @@ def _policies(run: Run) -> list[str]:
                 *(digits(found.mean if found else None) for found in measures),
             ]
         )
-    return ["", *_aligned(cells)]
+    return cells
 
 
 def _spent(run: Run) -> list[str]:
@@ -93,13 +113,14 @@ def _spent(run: Run) -> list[str]:
     return ["", f"Spent: {', '.join(parts)}."] if parts else []
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Rows of cells as lines, the first column to the left, the others to the right."""
+def _aligned(rows: list[list[str]], width: int) -> list[str]:
+    """Rows of cells as lines, the first column to the left, the others to the right, while there is room."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    fitting = [end for end in itertools.accumulate(each + 2 for each in widths) if end - 2 <= width]
     return [
         "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(widths[column]) if column == 0 else cell.rjust(widths[column])
+            for column, cell in enumerate(row[: max(len(fitting), 2)])
         ).rstrip()
         for row in rows
     ]

@@ -71,7 +71,7 @@ def suff_fail_by_iteration(run: Run, styles: dict[str, Style]) -> Chart | None:
 
 
 def k_min_frac_by_iteration(run: Run, styles: dict[str, Style]) -> Chart | None:
-    """K*MinFrac on the validation part."""
+    """K·MinFrac on the validation part."""
     chart = _validated(run, "K·MinFrac", lambda row: row.k_min_frac, lambda _: None)
     if chart is None:
         return None

@@ -49,15 +49,21 @@ def label(policy: str) -> str:
 
 
 def digits(value: float | None) -> str:
-    """About three digits: 1,234, 16.6, 3.68, 0.0042."""
+    """About three digits: 1,234, 16.6, 3.68, 0.0042. No minus before a zero."""
     if value is None:
         return "–"
+    value += 0.0
     size = abs(value)
     if size >= 1e6 or 0 < size < 0.01:
         written = f"{value:.2g}"
     else:
         written = f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
     return written.replace("-", "−")
+
+
+def plain(text: str) -> str:
+    """The minus and the dash of a page as they are typed, and as a terminal's other tables have them."""
+    return text.replace("−", "-").replace("–", "-")
 
 
 def percent(value: float) -> str:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rmft.config import RunConfig, config_file, over, parse_config
+from rmft.config import RunConfig, config_file, configs, over, parse_config
 from rmft.errors import ConfigError, UnknownNameError
 from rmft.places import placed
 from rmft.problems.suites import Suite, as_data
@@ -113,6 +113,11 @@ def load_study(path: Path) -> Study:
     An entry's settings go over those of the study, and these over its config, key by key. Paths in a file
     start from its folder.
     """
+    if not path.exists() and str(path) in configs():
+        raise ConfigError(
+            f"'{path}' is a config; expected a study, a YAML file with 'config: {path}' and entries that "
+            "differ from it (docs/studies.md)."
+        )
     data = read_mapping(path, "study")
     if isinstance(evaluations := data.get("evaluate"), list):
         data["evaluate"] = [placed(each, path) if isinstance(each, dict) else each for each in evaluations]
