@@ -7,7 +7,7 @@ DEMO_RUN = runs/$@-$(shell date +%Y%m%d-%H%M%S)
 MODEL := smollm2-135m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-numeric demo-hosted demo-brands smoke test test-all check docs links claims claims-page benchmarks clean
+.PHONY: help setup demo demo-numeric demo-hosted demo-brands smoke test test-all check packages docs links claims claims-page benchmarks clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ check: $(INSTALLED) ## Lint, formatting, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+packages: $(INSTALLED) ## Install wheel and sdist with each extra into fresh environments, and use it there
+	PATH="$$PWD/$(BIN):$$PATH" .ci/packages
 
 docs: $(INSTALLED) ## Build the documentation site, strictly, into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -29,6 +29,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 LONGEST_PAUSE = 60.0  # seconds between two attempts, unless the endpoint asks for more
 LONGEST_WAIT = 600.0  # seconds that an endpoint may ask to wait; beyond that the run stops, to be resumed
 UPLOAD_SECONDS = 600.0
+UNREACHED = 3  # retries while nothing has ever answered: most likely the address is wrong
 BURST_SECONDS = 6.0  # of a rate may be used at once; providers enforce a minute's limit in shorter spans
 
 
@@ -51,8 +52,9 @@ class Connection:
         """base_url: up to and without /chat/completions; None: OpenAI's. key: None where none is needed.
 
         azure_api_version: makes it an Azure OpenAI resource, at https://NAME.openai.azure.com. retries: after
-        the first attempt, with pauses that double from first_pause (s). timeout: of one attempt (s).
-        concurrency: requests on the way at once. Raises ConfigError for an address that is none.
+        the first attempt, with pauses that double from first_pause (s); fewer while nothing has ever
+        answered. timeout: of one attempt (s). concurrency: requests on the way at once. Raises ConfigError
+        for an address that is none.
         """
         address = urlsplit(base_url or OPENAI_URL)
         if address.scheme not in ("http", "https") or not address.hostname:
@@ -60,6 +62,7 @@ class Connection:
         self.host = address.netloc.rpartition("@")[2]
         self.retries, self.timeout, self.first_pause = retries, timeout, first_pause
         self._key = key
+        self._reached = False  # whether anything has ever answered
         self._client = _client(base_url or OPENAI_URL, key, azure_api_version, concurrency, timeout)
         self._slots = asyncio.Semaphore(concurrency)
         self._requests, self._tokens = Bucket(requests_per_minute), Bucket(tokens_per_minute)
@@ -162,11 +165,15 @@ class Connection:
                 async with self._slots:
                     return await once()
             except Again as fault:
-                if attempt == self.retries or not (repeatable or fault.nothing_done):
+                nobody = fault.nothing_done and not self._reached
+                retries = min(self.retries, UNREACHED) if nobody else self.retries
+                if attempt >= retries or not (repeatable or fault.nothing_done):
                     times = f"{attempt + 1} times" if attempt else "once"
-                    raise AnswerError(
-                        f"{self.host}: {what} failed {times}; at last {fault.reason}", status=fault.status
-                    ) from None
+                    failed = f"{self.host}: {what} failed {times}; at last {fault.reason}"
+                    if nobody:
+                        advice = "Nothing has answered there: check the address, and that the server runs."
+                        raise EndpointError(f"{failed}. {advice}") from None
+                    raise AnswerError(failed, status=fault.status) from None
                 pause = self.first_pause * 2 ** min(attempt, 16) * self._luck.uniform(0.5, 1.0)
                 await asyncio.sleep(max(min(pause, LONGEST_PAUSE), self._asked_to_wait(fault)))
         raise AssertionError("the last attempt returns or raises")
@@ -185,6 +192,7 @@ class Connection:
         except TimeoutError:
             raise Again(f"there was no answer within {seconds:g} s") from None
         except openai.APIStatusError as error:
+            self._reached = True
             headers = error.response.headers
             raise judge_status(
                 error.status_code, headers, error.body, error.message, self.host, what, self._key
@@ -192,6 +200,7 @@ class Connection:
         except openai.APIConnectionError as error:
             unsent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
             raise judge_connection(error.__cause__ or error, unsent, self._key) from None
+        self._reached = True
         try:
             return read(response.json())
         except (ValueError, RecursionError) as error:  # also broken JSON and broken UTF-8
