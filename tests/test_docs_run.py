@@ -23,13 +23,9 @@ from test_docs import PAGES, ROOT, blocks, commands
 
 RUN = "runs/demo-20260101-120000"
 SMALL = [
-    f"--set={each}"
-    for each in (
-        "iterations=1",
-        "rollout.num_problems=2",
-        "rollout.num_rollouts=4",
-        "validation.num_problems=2",
-    )
+    "--set=iterations=1",
+    "--set=rollout={num_problems: 2, num_rollouts: 4}",
+    "--set=validation.num_problems=2",
 ]
 TINY = ["--set=policy.lora.num_layers=2", "--set=policy.precision=float32", "--set=policy.device=cpu"]
 ENDLESS = "serve", "view"
@@ -91,18 +87,16 @@ def smaller(words: list[str], tiny: Path, server: Server) -> list[str]:
             policy = {"kind": "hosted", **vendor, "catalogue": "my-prices.yaml"}
             return [*words, *SMALL, f"--set=policy={json.dumps(policy)}"]
         case ["train", "configs/qwen3-8b.yaml"]:
-            return [
-                *words,
-                *own_model,
-                "--set=policy.reasoning_budget=8",
-                f"--set=policy.engine.model={tiny.name}",
-            ]
+            brief = "--set=policy.reasoning_budget=8"
+            return [*words, *own_model, brief, f"--set=policy.engine.model={tiny.name}"]
         case ["train", _]:
             return [*words, *own_model]
         case ["evaluate", _]:
             return [*words, "--num-problems", "2"]
         case ["export", _]:
             return [*words, "--merge"]  # so little training may leave the policy before it the best
+        case ["serve", *_]:
+            return [*words, "--port", "0"]
     return words
 
 
@@ -137,9 +131,7 @@ def test_every_command_of_a_page_runs(page: Path, tiny_llama: Path, server: Serv
 
 
 @pytest.mark.usefixtures("_place")
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=stem)
 def test_every_program_of_a_page_runs(page: Path, tiny_llama: Path, server: Server) -> None:
     Path("kept.jsonl").write_bytes(chats())
     there = {"http://127.0.0.1:8000/v1": server.url, "smollm2-135m": tiny_llama.name}
