@@ -12,12 +12,18 @@ from pathlib import Path
 
 FEW = "--set iterations=1 --set rollout.num_problems=2 --set validation.num_problems=2"
 MODEL = "smollm2-135m"
+ADDRESS = re.compile(r"http://[\d.:]+/v1")
 TUTORIAL = Path(__file__).resolve().parent.parent / "examples" / "tutorial.ipynb"
 
 
+def rmft(line: str) -> list[str]:
+    """A command line of the installed program."""
+    return [str(Path(sys.executable).parent / "rmft"), *shlex.split(line)]
+
+
 def run(line: str) -> None:
-    """An `rmft` command, which has to succeed."""
-    subprocess.run([Path(sys.executable).parent / "rmft", *shlex.split(line)], check=True)
+    """A command of it, which has to succeed."""
+    subprocess.run(rmft(line), check=True)
 
 
 def train(settings: str = "") -> None:
@@ -47,27 +53,13 @@ def llm() -> None:
 
 def serve() -> None:
     run(f"models add {MODEL}")
-    line = [
-        Path(sys.executable).parent / "rmft",
-        "serve",
-        "--model",
-        MODEL,
-        "--folder",
-        "store",
-        "--port",
-        "0",
-    ]
+    line = rmft(f"serve --model {MODEL} --folder store --port 0")
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as server:
         try:
             assert server.stderr is not None
-            address = next(
-                found[0] for told in server.stderr if (found := re.search(r"http://[\d.:]+/v1", told))
-            )
-            body = {
-                "model": MODEL,
-                "messages": [{"role": "user", "content": "Hi"}],
-                "max_completion_tokens": 4,
-            }
+            address = next(found[0] for told in server.stderr if (found := ADDRESS.search(told)))
+            messages = [{"role": "user", "content": "Hi"}]
+            body = {"model": MODEL, "messages": messages, "max_completion_tokens": 4}
             question = urllib.request.Request(f"{address}/chat/completions", json.dumps(body).encode())
             question.add_header("content-type", "application/json")
             with urllib.request.urlopen(question, timeout=300) as answer:
@@ -79,9 +71,8 @@ def serve() -> None:
 def api() -> None:
     """An endpoint that nobody answers at is a message, and not a traceback."""
     run("train hosted-small --dry-run")
-    line = ["train", "demo-hosted", "--run-dir", "run", "--set", "policy.base_url=http://127.0.0.1:9/v1"]
-    program = Path(sys.executable).parent / "rmft"
-    done = subprocess.run([program, *line], capture_output=True, text=True, check=False)
+    line = rmft("train demo-hosted --run-dir run --set policy.base_url=http://127.0.0.1:9/v1")
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode, done.stdout
     assert "127.0.0.1:9" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
@@ -113,11 +104,11 @@ def gymnasium() -> None:
 def plot() -> None:
     import matplotlib.figure
 
-    import rmft
+    from rmft import plots
 
     train()
     figure = matplotlib.figure.Figure()
-    figure.subplots().plot([len(chart.data) for chart in rmft.plots("run").values()])
+    figure.subplots().plot([len(chart.data) for chart in plots("run").values()])
     figure.savefig("figure.png")
 
 
