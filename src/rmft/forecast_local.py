@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from rmft.config import RunConfig, StageConfig
+from rmft.config import RunConfig
 from rmft.generators.counting import CountingEngine
 from rmft.policies.config import LocalConfig
 from rmft.policies.language import LanguagePolicy
 from rmft.problems.logged import PartName
 from rmft.problems.suites import Suite
 from rmft.rollout import rollout
+from rmft.stages import StageConfig
 from rmft.streams import Streams
 from rmft.training.config import LocalTraining
 from rmft.training.outline import Outline

@@ -11,11 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
-from rmft.config import StageConfig
 from rmft.credit import credit_of_iteration
 from rmft.problems.suites import ProblemBatch
 from rmft.regret import round_regret
 from rmft.rollout import Player, Rollouts
+from rmft.stages import StageConfig
 from rmft.streams import generator, seed_sequence
 from rmft.training.config import RegretLoss, TrainingConfig
 from rmft.types import FloatArray, Policy, PolicyRef, Trainer, TrainingBatch, TrainingStep, Trajectories

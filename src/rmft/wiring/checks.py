@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rmft.compute import RayCompute
-from rmft.config import RunConfig, check_pool
+from rmft.config import RunConfig
 from rmft.credit import TopK
 from rmft.errors import ConfigError
 from rmft.policies import demonstration
 from rmft.policies.config import AttentionConfig, LocalConfig, NumericConfig
 from rmft.problems.setting import Setting
 from rmft.problems.suites import Suite
+from rmft.stages import check_pool
 from rmft.training.config import RegretLoss
 
 
