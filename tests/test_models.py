@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -418,7 +419,10 @@ def test_without_a_connection_it_says_what_to_do(packages: list[Path]) -> None:
 @pytest.mark.usefixtures("packages")
 def test_where_there_is_no_pip_uv_runs_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("pip", reason="without it every other test here has uv run one")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *a: None if name == "pip" else find(name, *a)
+    )
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ModelError, match="-m ensurepip"):
         add_model("tiny", print)
