@@ -55,6 +55,7 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 0, done.output
     study = yaml.safe_load(blocks(ROOT / "docs" / "studies.md", "yaml")[0])
     study["settings"] |= {"iterations": 1, "rollout": {"num_problems": 2}, "validation": {"num_problems": 2}}
+    study["seeds"] = "0-1"
     study["evaluate"] = [each | {"num_problems": 4} for each in study["evaluate"]]
     for name in ("my-study.yaml", "selection.yaml"):
         (tmp_path / name).write_text(yaml.safe_dump(study))
