@@ -51,7 +51,7 @@ class NoRunError(RunDirectoryError):
     """There is no run where one was named."""
 
     def __init__(self, path: Path) -> None:
-        near = runs_in(path.parent)
+        near = names_of_runs(path.parent)
         hint = (
             f"Runs there: {', '.join(near[-5:])}."
             if near
@@ -60,8 +60,8 @@ class NoRunError(RunDirectoryError):
         super().__init__(f"There is no run directory '{path}'. {hint}")
 
 
-def runs_in(folder: Path) -> list[str]:
-    """The names of the runs that lie in a folder."""
+def names_of_runs(folder: Path) -> list[str]:
+    """The runs that lie in a folder, by their own names."""
     return sorted(each.parent.name for each in folder.glob("*/run.json")) if os.path.isdir(folder) else []
 
 

@@ -45,7 +45,7 @@ import yaml
 
 from rmft import __version__
 from rmft.config import RunConfig, parse_config
-from rmft.errors import ConfigError, NoRunError, RunDirectoryError, command, runs_in
+from rmft.errors import ConfigError, NoRunError, RunDirectoryError, command, names_of_runs
 from rmft.evaluation.findings import best_iteration
 from rmft.files import append_line, write_atomically
 from rmft.locks import locked
@@ -344,7 +344,7 @@ def policy_in(path: Path) -> PolicyRef:
 
 def _refuse_several(path: Path) -> None:
     """Raises RunDirectoryError for a folder that is no run but holds some."""
-    if not os.path.exists(path / "run.json") and (runs := runs_in(path)):
+    if not os.path.exists(path / "run.json") and (runs := names_of_runs(path)):
         raise RunDirectoryError(f"'{path}' holds several runs; name one of them, such as {path / runs[0]}.")
 
 

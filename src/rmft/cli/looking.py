@@ -57,10 +57,10 @@ def view(
 def show(run: RunArgument) -> None:
     """Print what a run, or a folder of seeds, came to in at most 40 lines."""
     from rmft.report.over_seeds import summary_lines
-    from rmft.report.terminal import WIDTH
+    from rmft.report.terminal import NARROWEST, WIDTH
 
     console = Console()
-    width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    width = min(max(console.width, NARROWEST), WIDTH) if console.is_terminal else WIDTH
     print("\n".join(summary_lines(run, width)))
 
 

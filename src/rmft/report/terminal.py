@@ -29,6 +29,7 @@ MAX_POLICIES = 8
 MAX_NOTES = 3
 MAX_FINDINGS = 5
 WIDTH = 110
+NARROWEST = 40
 SHOWN_MEASURES = ("suff_fail_freq", "k_min_frac", "greedy_frac")
 
 
