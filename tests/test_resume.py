@@ -361,6 +361,12 @@ def test_an_extended_run_is_that_of_its_stages(tmp_path: Path) -> None:
     short.write_text(CONFIG.replace("iterations: 12", "iterations: 2"))
     assert here("train", short, "--run-dir", run) == 0
     assert here("resume", run, "--iterations", 1) == 2, "it has more"
+    last, elsewhere = run / "checkpoints" / "000002", tmp_path / "000002"
+    last.rename(elsewhere)
+    before = content(run)
+    assert here("resume", run, "--iterations", 4) == 2, "it can't go on from there"
+    assert content(run) == before
+    elsewhere.rename(last)
     assert here("resume", run, "--iterations", 4) == 0
     assert here("resume", run, "--iterations", 4) == 0, "the same again asks for nothing"
     short.write_text(CONFIG.replace("iterations: 12", "stages: [{iterations: 2}, {iterations: 2}]"))

@@ -171,7 +171,7 @@ class RunDirectory:
                 f"'{self.path}' was stopped since validation.patience ran out. Go on from its best policy in "
                 f"a new run instead: rmft train CONFIG --set init_from={self.path}"
             )
-        self.check()
+        self.check(iterations)
         (self.path / "result.json").unlink(missing_ok=True)
         self._configure(self.config.extended(iterations).model_dump())
 
@@ -282,8 +282,10 @@ class RunDirectory:
         for number in set(self._checkpoints()) - keep:
             shutil.rmtree(self.checkpoint(number), ignore_errors=True)
 
-    def check(self) -> None:
+    def check(self, iterations: int | None = None) -> None:
         """Whether the run can go on from where its metrics end; nothing is changed.
+
+        iterations: to so many in all; None: to as many as it has.
 
         Raises RunDirectoryError when files are damaged or missing without which it can't.
         """
@@ -296,7 +298,7 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"'{self.path / 'metrics.jsonl'}' is empty, though the run has a result. Restore it."
             )
-        needed = {0, last} if 0 <= last < self.config.iterations else set()
+        needed = {0, last} if 0 <= last < (iterations or self.config.iterations) else set()
         if gone := [number for number in sorted(needed) if not self.checkpoint(number).is_dir()]:
             there = ", ".join(str(number) for number in self._checkpoints()) or "none"
             raise RunDirectoryError(

@@ -13,9 +13,7 @@ from rmft.cli.app import RunArgument, SetOption, TrustOption, app, print_table, 
 from rmft.cli.forecast import show_forecast
 from rmft.cli.training import ended, teller, told, train_run, train_seeds
 from rmft.config import load_config
-from rmft.errors import (
-    ConfigError,
-)
+from rmft.errors import ConfigError
 from rmft.problems.suites import as_data
 from rmft.problems.tasks import CONFIG_FILE, task_file
 from rmft.run_directory import RunDirectory
